@@ -1,0 +1,42 @@
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+DEMO_S ?= 60
+
+.PHONY: demo test lint format protos train clean
+.DELETE_ON_ERROR:
+
+# The environment is rebuilt when what it is made from changes.
+$(VENV)/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("sensebind needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	@touch $@
+
+demo: $(VENV)/installed
+	$(BIN)/sensebind demo --seconds $(DEMO_S)
+
+test: $(VENV)/installed
+	@$(BIN)/sensebind doctor
+	$(BIN)/pytest
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Generated code is committed; a test checks that it is fresh.
+protos: $(VENV)/installed
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m protos.generate
+
+train: $(VENV)/installed
+	$(BIN)/sensebind simulate --out shards
+	$(BIN)/sensebind train --shards shards --out models/weights/imagebind_nano.safetensors
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache shards runs
