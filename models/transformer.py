@@ -1,0 +1,104 @@
+"""The trunk that all six encoders share: pre-norm transformer blocks (Vaswani 2017, Dosovitskiy 2021)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+LAYER_NORM_EPS = 1e-6
+"""Of the LayerNorms in trunks and heads; those in the stems keep PyTorch's 1e-5."""
+
+
+@dataclass(frozen=True, slots=True)
+class TowerSizes:
+    """Sizes of one encoder's trunk; `drop_path` is the stochastic depth of its last block while training."""
+
+    width: int
+    blocks: int
+    heads: int
+    drop_path: float = 0.0
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention; `bias_kv` lets every token also attend to one learned key and value."""
+
+    def __init__(self, width: int, heads: int, *, bias_kv: bool, causal: bool) -> None:
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"attention: width {width} is not a multiple of {heads} heads")
+        self.heads = heads
+        self.causal = causal
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.bias_k = nn.Parameter(torch.empty(1, 1, width)) if bias_kv else None
+        self.bias_v = nn.Parameter(torch.empty(1, 1, width)) if bias_kv else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, N, W] -> [B, N, W]."""
+        B, N, W = x.shape
+        q, k, v = self.qkv(x).chunk(3, dim=-1)  # 3 x [B, N, W]
+        if self.bias_k is not None and self.bias_v is not None:
+            k = torch.cat([k, self.bias_k.expand(B, 1, W)], dim=1)  # [B, N+1, W]
+            v = torch.cat([v, self.bias_v.expand(B, 1, W)], dim=1)  # [B, N+1, W]
+        q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (q, k, v))  # [B, heads, N, W/heads]
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)  # [B, heads, N, W/heads]
+        out: Tensor = self.out(y.transpose(1, 2).reshape(B, N, W))  # [B, N, W]
+        return out
+
+
+class Mlp(nn.Module):
+    """Two linear layers, four times as wide in the middle, exact GELU."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, 4 * width)
+        self.fc2 = nn.Linear(4 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, N, W] -> [B, N, W]."""
+        out: Tensor = self.fc2(F.gelu(self.fc1(x)))
+        return out
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + mlp(norm(x)); training drops a branch of an item with rate `drop_path`."""
+
+    def __init__(self, width: int, heads: int, drop_path: float, *, bias_kv: bool, causal: bool) -> None:
+        super().__init__()
+        self.drop_path = drop_path
+        self.norm_1 = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
+        self.attn = Attention(width, heads, bias_kv=bias_kv, causal=causal)
+        self.norm_2 = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
+        self.mlp = Mlp(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, N, W] -> [B, N, W]."""
+        x = x + self._dropped(self.attn(self.norm_1(x)))
+        return x + self._dropped(self.mlp(self.norm_2(x)))
+
+    def _dropped(self, branch: Tensor) -> Tensor:
+        if not self.training or self.drop_path == 0.0:
+            return branch
+        keep = 1.0 - self.drop_path
+        return branch * (branch.new_empty(branch.shape[0], 1, 1).bernoulli_(keep) / keep)
+
+
+class Transformer(nn.Module):
+    """A stack of blocks; stochastic depth (Huang 2016) grows linearly from 0 to `sizes.drop_path` at the last."""
+
+    def __init__(self, sizes: TowerSizes, *, bias_kv: bool = False, causal: bool = False) -> None:
+        super().__init__()
+        steps = max(sizes.blocks - 1, 1)
+        self.blocks = nn.ModuleList(
+            Block(sizes.width, sizes.heads, sizes.drop_path * i / steps, bias_kv=bias_kv, causal=causal)
+            for i in range(sizes.blocks)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, N, W] -> [B, N, W]."""
+        for block in self.blocks:
+            x = block(x)
+        return x
