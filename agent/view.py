@@ -1,0 +1,170 @@
+"""What a person sees of the events: a live screen in a terminal, or plain lines."""
+
+from __future__ import annotations
+
+from collections import deque
+from datetime import UTC, datetime
+
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from protos import perception_pb2 as pb
+from protos import sensors_pb2
+
+SENSES = {"MODALITY_VISION": "seen", "MODALITY_AUDIO": "heard", "MODALITY_IMU": "felt"}
+_STATE_STYLE = {"OK": "green", "DEGRADED": "yellow", "LOST": "bold red", "STARTING": "dim", "ENDED": "dim"}
+
+
+def sense_of(modality: sensors_pb2.Modality.ValueType) -> str:
+    """What a modality does, in words: `seen`, `heard`, `felt`, or its own name."""
+    name = sensors_pb2.Modality.Name(modality)
+    return SENSES.get(name, name.removeprefix("MODALITY_").lower())
+
+
+def clock_time(t_ns: int) -> str:
+    """`12:34:56.7` in UTC."""
+    return datetime.fromtimestamp(t_ns / 1e9, UTC).strftime("%H:%M:%S.%f")[:-5]
+
+
+def line_of(event: pb.Event) -> str | None:
+    """One plain line for an event a person wants to read; None for one that comes with every tick."""
+    when = clock_time(event.capture_ns)
+    match event.WhichOneof("event"):
+        case "alert":
+            alert = event.alert
+            senses = ", ".join(sense_of(m) for m in alert.modalities)
+            phase = pb.AlertPhase.Name(alert.phase).removeprefix("ALERT_PHASE_").lower()
+            lasted = f" after {(event.capture_ns - alert.begin_ns) / 1e9:.1f} s" if phase == "end" else ""
+            return f"{when}  alert {phase:6} {alert.text!r}: {senses}{lasted}"
+        case "health":
+            health = event.health
+            state = pb.StreamHealth.State.Name(health.state).removeprefix("STATE_").lower()
+            reason = f": {health.reason}" if health.reason else ""
+            rate = f"{health.rate_hz:.1f} of {health.expected_rate_hz:.1f} Hz"
+            return f"{when}  stream {health.sensor} is {state} at {rate}{reason}"
+        case "gap":
+            gap = event.gap
+            return f"{when}  missed {gap.events or 'some'} events, seq {gap.first_seq}..{gap.last_seq}: {gap.reason}"
+        case _:
+            return None
+
+
+def source_line(source: pb.AudioSource) -> str:
+    """The audio source in words."""
+    if source.state == pb.SOURCE_STATE_NOTHING_HEARD:
+        return "nothing heard"
+    where = []
+    if source.HasField("direction"):
+        azimuth = source.direction.azimuth_deg
+        side = "ahead" if abs(azimuth) < 5 else f"{abs(azimuth):.0f}° {'left' if azimuth > 0 else 'right'}"
+        where.append(side)
+    if source.state == pb.SOURCE_STATE_IN_VIEW:
+        where.append(f"in view at x {source.peak_x:.0f}, y {source.peak_y:.0f}")
+    else:
+        where.append("heard, but not in view")
+    return ", ".join(where)
+
+
+class LiveView:
+    """The state of the screen; give it events and statuses, and render it as often as wanted."""
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._status = pb.Status()
+        self._queries: dict[str, str] = {}
+        self._scores: dict[str, dict[str, float]] = {}
+        self._active: set[str] = set()
+        self._missing: dict[str, str] = {}
+        self._source = pb.AudioSource()
+        self._tick_ns = 0
+        # The newest lines; older ones scroll away.
+        self._lines: deque[str] = deque(maxlen=8)
+
+    @property
+    def busy(self) -> bool:
+        """Whether an alert is on while the audio source is in view: a moment worth a picture."""
+        return bool(self._active) and self._source.state == pb.SOURCE_STATE_IN_VIEW
+
+    def on_status(self, status: pb.Status, queries: dict[str, str]) -> None:
+        """Take the agent's status and the texts of its queries by id."""
+        self._status, self._queries = status, queries
+
+    def on_event(self, event: pb.Event) -> None:
+        """Take one event."""
+        if line := line_of(event):
+            self._lines.append(line)
+        match event.WhichOneof("event"):
+            case "embedding":
+                self._on_embedding(event)
+            case "audio_source":
+                self._source = event.audio_source
+            case "alert" if event.alert.phase == pb.ALERT_PHASE_END:
+                self._active.discard(event.alert.query_id)
+            case "alert":
+                self._active.add(event.alert.query_id)
+
+    def _on_embedding(self, event: pb.Event) -> None:
+        embedding = event.embedding
+        self._tick_ns = event.capture_ns
+        self._missing = {w.sensor: w.missing_reason for w in embedding.windows if not w.present}
+        scores: dict[str, dict[str, float]] = {}
+        for score in embedding.scores:
+            scores.setdefault(score.query_id, {})[sense_of(score.modality)] = score.score
+        self._scores = scores
+
+    def render(self) -> RenderableType:
+        """The whole screen."""
+        return Group(
+            self.head(),
+            Panel(self.streams(), title="streams", title_align="left"),
+            Panel(self._score_table(), title="queries", title_align="left"),
+            Panel(source_line(self._source), title="audio source", title_align="left"),
+            Panel("\n".join(self._lines) or "none yet", title="events", title_align="left"),
+        )
+
+    def head(self) -> Text:
+        """The model, and what became of the ticks."""
+        status = self._status
+        shed = sum(status.ticks_shed.values())
+        return Text.assemble(
+            (self._title, "bold"),
+            f"   {status.model} on {status.device}   {status.uptime_s:.0f} s   ",
+            f"ticks {status.ticks_delivered} delivered, {shed} shed   {status.inference_ms:.0f} ms a tick",
+        )
+
+    def streams(self) -> Table:
+        """One row a stream."""
+        table = Table.grid(padding=(0, 2))
+        table.add_row(*(Text(h, style="dim") for h in ("sensor", "modality", "state", "rate", "dropped", "window")))
+        for stream in self._status.streams:
+            state = pb.StreamHealth.State.Name(stream.state).removeprefix("STATE_")
+            modality = sensors_pb2.Modality.Name(stream.modality).removeprefix("MODALITY_").lower()
+            window = self._missing.get(stream.sensor, "embedded" if self._tick_ns else "")
+            table.add_row(
+                stream.sensor,
+                modality,
+                Text(state.lower(), style=_STATE_STYLE.get(state, "")),
+                f"{stream.rate_hz:.1f} of {stream.expected_rate_hz:.1f} Hz",
+                str(stream.dropped),
+                window,
+            )
+        return table
+
+    def _score_table(self) -> Table:
+        table = Table.grid(padding=(0, 2))
+        senses = sorted({s for by_sense in self._scores.values() for s in by_sense})
+        table.add_row(Text("query", style="dim"), *(Text(s, style="dim") for s in senses))
+        for query_id, text in self._queries.items():
+            scores = self._scores.get(query_id, {})
+            style = "bold green" if query_id in self._active else ""
+            table.add_row(Text(text, style=style), *(Text(_bar(scores.get(s)), style=style) for s in senses))
+        return table
+
+
+def _bar(score: float | None, width: int = 12) -> str:
+    if score is None:
+        return "-"
+    full = round(score * width)
+    return f"{'█' * full}{'·' * (width - full)} {score:.2f}"

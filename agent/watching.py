@@ -1,0 +1,81 @@
+"""Shows a running agent in the terminal, from its own event stream: what `watch` and `demo` have in common."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from rich.console import Console
+from rich.live import Live
+
+from agent.client import Client
+from agent.view import LiveView, clock_time, line_of, source_line
+from protos import perception_pb2 as pb
+
+STATUS_PERIOD_S = 1.0
+PLAIN_STATUS_PERIOD_S = 5.0
+
+
+async def watch(
+    client: Client, console: Console, view: LiveView, on_event: Callable[[pb.Event], None] | None = None
+) -> None:
+    """Show events until cancelled or the agent ends: a live screen in a terminal, plain lines elsewhere."""
+    printer = Printer(console)
+
+    def show(event: pb.Event) -> None:
+        view.on_event(event)
+        if not console.is_terminal:
+            printer.on_event(event)
+        if on_event:
+            on_event(event)
+
+    follow = _follow(client, show)
+    if not console.is_terminal:
+        await asyncio.gather(follow, _refresh(client, view), _report(client, printer))
+        return
+    with Live(view.render(), console=console, refresh_per_second=8, get_renderable=view.render):
+        await asyncio.gather(follow, _refresh(client, view))
+
+
+async def _follow(client: Client, show: Callable[[pb.Event], None]) -> None:
+    async for event in client.subscribe(reconnect=True):
+        show(event)
+
+
+async def _refresh(client: Client, view: LiveView) -> None:
+    while True:
+        queries = {query.id: query.text for query in await client.list_queries()}
+        view.on_status(await client.status(), queries)
+        await asyncio.sleep(STATUS_PERIOD_S)
+
+
+class Printer:
+    """Plain lines for what changed."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._source = ""
+
+    def on_event(self, event: pb.Event) -> None:
+        """Print a line unless the event says nothing new."""
+        line = line_of(event)
+        if event.HasField("audio_source") and event.audio_source.state != pb.SOURCE_STATE_NOTHING_HEARD:
+            source = source_line(event.audio_source)
+            line = None if source == self._source else f"{clock_time(event.capture_ns)}  source {source}"
+            self._source = source
+        if line:
+            self.print(line)
+
+    def print(self, line: str) -> None:
+        """One line, as it is."""
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+async def _report(client: Client, printer: Printer) -> None:
+    while True:
+        await asyncio.sleep(PLAIN_STATUS_PERIOD_S)
+        status = await client.status()
+        rates = ", ".join(f"{s.sensor} {s.rate_hz:.0f} Hz" for s in status.streams)
+        shed = sum(status.ticks_shed.values())
+        delivered = f"ticks {status.ticks_delivered} delivered, {shed} shed"
+        printer.print(f"{rates}; {delivered}; {status.inference_ms:.0f} ms a tick")

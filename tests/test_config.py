@@ -1,0 +1,94 @@
+"""The configuration: what it becomes, and the line that each fault gives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.config import ConfigError, load, parse, synthetic
+
+CAMERA = {"type": "synthetic_camera", "hfov_deg": 60}
+MICROPHONE = {"type": "synthetic_microphone"}
+
+
+def tree(**changes: Any) -> dict[str, Any]:
+    return {"sensors": {"camera": dict(CAMERA), "mic": dict(MICROPHONE)}, **changes}
+
+
+def test_the_shipped_default_has_five_modalities_of_one_scene() -> None:
+    config = synthetic()
+    assert {s.modality for s in config.streams.values()} == {"vision", "audio", "depth", "thermal", "imu"}
+    assert {sensor.spec.options.seed for sensor in config.sensors.values()} == {7}
+    assert (config.camera, config.microphone) == ("camera", "microphone")
+    assert [q.text for q in config.queries] == ["a dog barking", "a baby crying", "a helicopter flying"]
+
+
+def test_another_seed_is_given_to_every_sensor() -> None:
+    assert {sensor.spec.options.seed for sensor in synthetic(42).sensors.values()} == {42}
+
+
+def test_a_stream_follows_from_the_drivers_options() -> None:
+    config = parse({"sensors": {"c": {"type": "camera", "source": 0, "width": 640, "height": 480, "rate_hz": 15}}})
+    stream = config.streams["c"]
+    assert (stream.rate_hz, stream.samples_hz, stream.keep) == (15, 15, "latest")
+    assert stream.sample_bytes == 640 * 480 * 3
+    audio = parse({"sensors": {"m": {"type": "microphone", "channels": 4, "rate_hz": 16000}}}).streams["m"]
+    assert (audio.rate_hz, audio.keep, audio.window_s) == (16000, "all", 2.0)
+    assert audio.sample_bytes >= 16000 * 4 * 4 * 0.05
+
+
+def test_a_key_that_agent_and_driver_share_reaches_both() -> None:
+    sensor = parse(tree()).sensors["camera"]
+    assert sensor.hfov_deg == sensor.spec.options.hfov_deg == 60
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        ({"sensers": {}}, ["sensers: unknown key", "'sensors'"]),
+        ({"model": {"wieghts": "x"}}, ["model.wieghts: unknown key", "'weights'"]),
+        ({"sensors": {"c": {"type": "synthetic_camera", "widht": 3}}}, ["sensors.c.widht: unknown key", "'width'"]),
+        ({"sensors": {"c": {"type": "camra"}}}, ["sensors.c.type", "'camra'", "'camera'"]),
+        ({"sensors": {"c": {"source": 0}}}, ["sensors.c", "no `type:`"]),
+        ({"sensors": {"c": {**CAMERA, "width": "wide"}}}, ["sensors.c.width", "integer", "'wide'"]),
+        ({"sensors": {"c": {**CAMERA, "hfov_deg": 200}}}, ["sensors.c.hfov_deg", "less than 180", "200"]),
+        ({"sensors": {}}, ["sensors", "none is configured"]),
+        ({"windows": {"hop_s": 0}}, ["windows.hop_s", "0.05"]),
+        ({"queries": [{"text": ""}]}, ["queries[0]", "text", "is empty"]),
+        ({"queries": [{"text": "a dog", "threshold_on": 2}]}, ["queries[0]", "threshold_on"]),
+        ({"localization": {"camera": "front"}}, ["localization.camera", "'front'"]),
+        (
+            {"sensors": {"m": {"type": "microphone", "channels": 4, "mic_positions_m": [[0, 0, 0]]}}},
+            ["sensors.m.mic_positions_m", "1 positions for 4 channels"],
+        ),
+    ],
+)
+def test_a_fault_is_one_line_that_says_where_and_what(changes: dict[str, Any], parts: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(tree(**changes), "robot.yaml")
+    line = str(caught.value)
+    assert line.startswith("robot.yaml: ")
+    assert "\n" not in line
+    for part in parts:
+        assert part in line
+
+
+def test_a_file_that_is_missing_or_no_yaml_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="No such file"):
+        load(tmp_path / "nothing.yaml")
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("sensors:\n  a: [1,\n")
+    with pytest.raises(ConfigError, match=r"broken\.yaml:\d+: not YAML"):
+        load(broken)
+    empty = tmp_path / "empty.yaml"
+    empty.write_text("")
+    with pytest.raises(ConfigError, match="holds no keys"):
+        load(empty)
+
+
+def test_two_cameras_leave_the_choice_to_the_user() -> None:
+    two = {"sensors": {"a": dict(CAMERA), "b": dict(CAMERA), "m": dict(MICROPHONE)}}
+    assert parse(two).camera is None
+    assert parse({**two, "localization": {"camera": "b"}}).camera == "b"
