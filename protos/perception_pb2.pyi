@@ -169,7 +169,7 @@ class Event(_message.Message):
     run_id: _builtins.str
     """one per start of the agent"""
     seq: _builtins.int
-    """1, 2, 3 ... within a run; a Gap of a subscriber carries the seq of the last event lost"""
+    """1, 2, 3 ... within a run; a Gap of a subscriber carries the seq of the last event lost, 0 for "another run" """
     capture_ns: _builtins.int
     """capture time that the event speaks of (the tick), nanoseconds since the UNIX epoch"""
     publish_ns: _builtins.int
@@ -330,10 +330,13 @@ class Embedding(_message.Message):
     FUSED_FIELD_NUMBER: _builtins.int
     SCORES_FIELD_NUMBER: _builtins.int
     INFERENCE_MS_FIELD_NUMBER: _builtins.int
+    SETTLED_NS_FIELD_NUMBER: _builtins.int
     tick: _builtins.int
     """index on the timeline: tick time = tick * hop"""
     inference_ms: _builtins.float
     """time on the model for this tick"""
+    settled_ns: _builtins.int
+    """when the last stream was settled and the windows were cut, same clock as publish_ns"""
     @_builtins.property
     def windows(self) -> _containers.RepeatedCompositeFieldContainer[Global___WindowEmbedding]: ...
     @_builtins.property
@@ -350,10 +353,11 @@ class Embedding(_message.Message):
         fused: Global___Vector | None = ...,
         scores: _abc.Iterable[Global___QueryScore] | None = ...,
         inference_ms: _builtins.float = ...,
+        settled_ns: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["fused", b"fused"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fused", b"fused", "inference_ms", b"inference_ms", "scores", b"scores", "tick", b"tick", "windows", b"windows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fused", b"fused", "inference_ms", b"inference_ms", "scores", b"scores", "settled_ns", b"settled_ns", "tick", b"tick", "windows", b"windows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -366,22 +370,30 @@ class Direction(_message.Message):
     AZIMUTH_DEG_FIELD_NUMBER: _builtins.int
     ELEVATION_DEG_FIELD_NUMBER: _builtins.int
     CONFIDENCE_FIELD_NUMBER: _builtins.int
+    SPREAD_DEG_FIELD_NUMBER: _builtins.int
+    AMBIGUOUS_FIELD_NUMBER: _builtins.int
     azimuth_deg: _builtins.float
     """0 ahead, positive to the left, -180..180"""
     elevation_deg: _builtins.float
     """positive up; a planar array cannot tell up from down and reports >= 0"""
     confidence: _builtins.float
     """0..1"""
+    spread_deg: _builtins.float
+    """width in azimuth of the peak, at half its height over the mean"""
+    ambiguous: _builtins.bool
+    """the array cannot tell this azimuth from its mirror image"""
     def __init__(
         self,
         *,
         azimuth_deg: _builtins.float = ...,
         elevation_deg: _builtins.float = ...,
         confidence: _builtins.float = ...,
+        spread_deg: _builtins.float = ...,
+        ambiguous: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["azimuth_deg", b"azimuth_deg", "confidence", b"confidence", "elevation_deg", b"elevation_deg"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ambiguous", b"ambiguous", "azimuth_deg", b"azimuth_deg", "confidence", b"confidence", "elevation_deg", b"elevation_deg", "spread_deg", b"spread_deg"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1009,6 +1021,7 @@ class Status(_message.Message):
     SUBSCRIBERS_FIELD_NUMBER: _builtins.int
     QUERIES_FIELD_NUMBER: _builtins.int
     HOP_S_FIELD_NUMBER: _builtins.int
+    EVENTS_REFUSED_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     version: _builtins.str
     started_ns: _builtins.int
@@ -1025,6 +1038,8 @@ class Status(_message.Message):
     subscribers: _builtins.int
     queries: _builtins.int
     hop_s: _builtins.float
+    events_refused: _builtins.int
+    """held a value that is not finite, and were not published"""
     @_builtins.property
     def versions(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """python, torch, grpc ..."""
@@ -1054,10 +1069,11 @@ class Status(_message.Message):
         subscribers: _builtins.int = ...,
         queries: _builtins.int = ...,
         hop_s: _builtins.float = ...,
+        events_refused: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "hop_s", b"hop_s", "inference_ms", b"inference_ms", "model", b"model", "queries", b"queries", "run_id", b"run_id", "started_ns", b"started_ns", "streams", b"streams", "subscribers", b"subscribers", "ticks_delivered", b"ticks_delivered", "ticks_in_flight", b"ticks_in_flight", "ticks_produced", b"ticks_produced", "ticks_shed", b"ticks_shed", "uptime_s", b"uptime_s", "version", b"version", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "events_refused", b"events_refused", "hop_s", b"hop_s", "inference_ms", b"inference_ms", "model", b"model", "queries", b"queries", "run_id", b"run_id", "started_ns", b"started_ns", "streams", b"streams", "subscribers", b"subscribers", "ticks_delivered", b"ticks_delivered", "ticks_in_flight", b"ticks_in_flight", "ticks_produced", b"ticks_produced", "ticks_shed", b"ticks_shed", "uptime_s", b"uptime_s", "version", b"version", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1087,22 +1103,48 @@ class IngestResponse(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class FirstFaultsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ACCEPTED_FIELD_NUMBER: _builtins.int
     REJECTED_FIELD_NUMBER: _builtins.int
+    FIRST_FAULTS_FIELD_NUMBER: _builtins.int
     accepted: _builtins.int
     @_builtins.property
     def rejected(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """by reason"""
+
+    @_builtins.property
+    def first_faults(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """by reason: what was wrong with the first that was rejected for it"""
 
     def __init__(
         self,
         *,
         accepted: _builtins.int = ...,
         rejected: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        first_faults: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "rejected", b"rejected"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "first_faults", b"first_faults", "rejected", b"rejected"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

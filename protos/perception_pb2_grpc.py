@@ -76,8 +76,9 @@ class PerceptionServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Subscribe(self, request, context):
-        """Streams events until the client ends the call. A subscriber that is slow loses the oldest embeddings, sources and health
-        reports and is told so by a Gap; it never loses an alert silently: when alerts cannot be queued the call ends with RESOURCE_EXHAUSTED.
+        """Streams events until the client ends the call; the initial metadata come once it is subscribed. A subscriber that is slow
+        loses the oldest embeddings, sources and health reports and is told so by a Gap; it never loses an alert silently: when
+        alerts cannot be queued, or nothing is read for 10 s, the call ends with RESOURCE_EXHAUSTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

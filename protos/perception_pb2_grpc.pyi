@@ -37,8 +37,9 @@ class PerceptionStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> PerceptionAsyncStub: ...
     Subscribe: _grpc.UnaryStreamMultiCallable[_perception_pb2.SubscribeRequest, _perception_pb2.Event]
-    """Streams events until the client ends the call. A subscriber that is slow loses the oldest embeddings, sources and health
-    reports and is told so by a Gap; it never loses an alert silently: when alerts cannot be queued the call ends with RESOURCE_EXHAUSTED.
+    """Streams events until the client ends the call; the initial metadata come once it is subscribed. A subscriber that is slow
+    loses the oldest embeddings, sources and health reports and is told so by a Gap; it never loses an alert silently: when
+    alerts cannot be queued, or nothing is read for 10 s, the call ends with RESOURCE_EXHAUSTED.
     """
     AddQuery: _grpc.UnaryUnaryMultiCallable[_perception_pb2.AddQueryRequest, _perception_pb2.Query]
     """Registers a query; the answer carries its id. INVALID_ARGUMENT with field violations for an unusable one."""
@@ -54,8 +55,9 @@ class PerceptionStub:
 class PerceptionAsyncStub(PerceptionStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Subscribe: _aio.UnaryStreamMultiCallable[_perception_pb2.SubscribeRequest, _perception_pb2.Event]  # type: ignore[assignment]
-    """Streams events until the client ends the call. A subscriber that is slow loses the oldest embeddings, sources and health
-    reports and is told so by a Gap; it never loses an alert silently: when alerts cannot be queued the call ends with RESOURCE_EXHAUSTED.
+    """Streams events until the client ends the call; the initial metadata come once it is subscribed. A subscriber that is slow
+    loses the oldest embeddings, sources and health reports and is told so by a Gap; it never loses an alert silently: when
+    alerts cannot be queued, or nothing is read for 10 s, the call ends with RESOURCE_EXHAUSTED.
     """
     AddQuery: _aio.UnaryUnaryMultiCallable[_perception_pb2.AddQueryRequest, _perception_pb2.Query]  # type: ignore[assignment]
     """Registers a query; the answer carries its id. INVALID_ARGUMENT with field violations for an unusable one."""
@@ -74,8 +76,9 @@ class PerceptionServicer(metaclass=_abc_1.ABCMeta):
         request: _perception_pb2.SubscribeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_perception_pb2.Event], _abc.AsyncIterator[_perception_pb2.Event]]:
-        """Streams events until the client ends the call. A subscriber that is slow loses the oldest embeddings, sources and health
-        reports and is told so by a Gap; it never loses an alert silently: when alerts cannot be queued the call ends with RESOURCE_EXHAUSTED.
+        """Streams events until the client ends the call; the initial metadata come once it is subscribed. A subscriber that is slow
+        loses the oldest embeddings, sources and health reports and is told so by a Gap; it never loses an alert silently: when
+        alerts cannot be queued, or nothing is read for 10 s, the call ends with RESOURCE_EXHAUSTED.
         """
 
     @_abc_1.abstractmethod

@@ -1,0 +1,291 @@
+"""A typed client of the agent, for programs, the command line and tests. Needs neither torch nor a device.
+
+async with Client("127.0.0.1:50051") as client:
+    async for event in client.subscribe(kinds=["alert"]):
+        print(event.alert.text)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, NoReturn, Self, TypeVar
+
+import grpc
+import numpy as np
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+from numpy.typing import NDArray
+
+from agent.address import ListenError, split_address
+from agent.filters import KINDS
+from agent.vectors import heat_map_of, vector_of
+from drivers.codec import MODALITY_VALUES, encode_audio, encode_colour, encode_sample
+from drivers.driver import Modality, Sample
+from protos import perception_pb2 as pb
+from protos.perception_pb2_grpc import PerceptionStub
+from protos.sensors_pb2 import SensorSample
+
+__all__ = ["Client", "ClientError", "IngestReport", "Vectors", "heat_map_of", "vector_of"]
+
+DEFAULT_ADDRESS = "127.0.0.1:50051"
+TIMEOUT_S = 10.0
+_RETRY_FIRST_S, _RETRY_LAST_S = 0.1, 2.0
+Answer = TypeVar("Answer")
+Value = TypeVar("Value")
+
+
+class ClientError(Exception):
+    """A call failed; the message is one line. `code` is gRPC's, `violations` the request's fields at fault."""
+
+    def __init__(
+        self,
+        message: str,
+        code: grpc.StatusCode | None = None,
+        reason: str = "",
+        violations: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.reason = reason
+        self.violations = tuple(violations)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Vectors:
+    """What `embed` returns: unit vectors, float32 [n, D] each, in the order of what was asked."""
+
+    texts: NDArray[np.float32]
+    images: NDArray[np.float32]
+    audio: NDArray[np.float32]
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class IngestReport:
+    """What became of the samples of an `ingest`: counts by reason, and the first fault of each reason."""
+
+    accepted: int
+    rejected: dict[str, int]
+    first_faults: dict[str, str]
+
+
+class Client:
+    """One connection to one agent, for one asyncio loop. Raises ClientError, and nothing else of gRPC's."""
+
+    def __init__(self, address: str = DEFAULT_ADDRESS, *, timeout_s: float = TIMEOUT_S) -> None:
+        self.address = address
+        self._timeout_s = timeout_s
+        self._channel: grpc.aio.Channel | None = None
+
+    async def __aenter__(self) -> Self:
+        try:
+            split_address(self.address)
+        except ListenError as error:
+            raise ClientError(str(error)) from None
+        self._channel = grpc.aio.insecure_channel(
+            self.address,
+            options=[
+                ("grpc.max_receive_message_length", 16 * 2**20),
+                # Pings find an agent whose machine vanished without a word.
+                ("grpc.keepalive_time_ms", 10_000),
+                ("grpc.keepalive_timeout_ms", 5_000),
+                # gRPC's own back-off grows to minutes.
+                ("grpc.initial_reconnect_backoff_ms", 100),
+                ("grpc.max_reconnect_backoff_ms", 2_000),
+            ],
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End the connection and all that runs on it; any number of times."""
+        if self._channel is not None:
+            channel, self._channel = self._channel, None
+            await channel.close()
+
+    async def subscribe(
+        self,
+        *,
+        kinds: Iterable[str] = (),
+        modalities: Iterable[Modality] = (),
+        sensors: Iterable[str] = (),
+        query_ids: Iterable[str] = (),
+        max_rate_hz: float = 0.0,
+        heat_maps: bool = False,
+        vectors: bool = False,
+        resume: tuple[str, int] | None = None,
+        reconnect: bool = False,
+    ) -> AsyncIterator[pb.Event]:
+        """Yield events as they are published; empty filters let everything through.
+
+        `kinds` of "embedding", "audio_source", "alert", "health"; Gap events come in any case. `resume` is the run_id
+        and seq of the last event read. With `reconnect` a lost connection is made again, and resumed, for as long as it
+        takes, once the agent has been reached; what is missed for good is reported by a Gap.
+        """
+        request = pb.SubscribeRequest(
+            kinds=_named(KINDS, kinds, "kind of event"),
+            modalities=_named(MODALITY_VALUES, modalities, "modality of a sensor"),
+            sensors=sensors,
+            query_ids=query_ids,
+            max_rate_hz=max_rate_hz,
+            heat_maps=heat_maps,
+            vectors=vectors,
+        )
+        if resume is not None:
+            request.resume_run_id, request.resume_after_seq = resume
+        reached = False
+        wait_s = _RETRY_FIRST_S
+        while True:
+            try:
+                async for event in self._stream(request):
+                    if event is None:
+                        reached, wait_s = True, _RETRY_FIRST_S
+                        continue
+                    request.resume_run_id, request.resume_after_seq = event.run_id, event.seq
+                    yield event
+                return
+            except ClientError as error:
+                if not (reconnect and reached and error.code == grpc.StatusCode.UNAVAILABLE):
+                    raise
+            await asyncio.sleep(wait_s)
+            wait_s = min(2 * wait_s, _RETRY_LAST_S)
+
+    async def add_query(
+        self,
+        text: str,
+        *,
+        modalities: Iterable[Modality] = (),
+        threshold_on: float | None = None,
+        threshold_off: float | None = None,
+        min_duration_s: float | None = None,
+        cooldown_s: float | None = None,
+        query_id: str = "",
+    ) -> pb.Query:
+        """Watch for what a text says; what is None has the agent's default."""
+        request = pb.AddQueryRequest(
+            text=text,
+            modalities=_named(MODALITY_VALUES, modalities, "modality of a sensor"),
+            threshold_on=threshold_on,
+            threshold_off=threshold_off,
+            min_duration_s=min_duration_s,
+            cooldown_s=cooldown_s,
+            id=query_id,
+        )
+        return await self._answer(self._stub().AddQuery(request, timeout=self._timeout_s))
+
+    async def remove_query(self, query_id: str) -> None:
+        """Watch for it no more."""
+        await self._answer(self._stub().RemoveQuery(pb.RemoveQueryRequest(id=query_id), timeout=self._timeout_s))
+
+    async def list_queries(self) -> list[pb.Query]:
+        """All queries, oldest first."""
+        response = await self._answer(self._stub().ListQueries(pb.ListQueriesRequest(), timeout=self._timeout_s))
+        return list(response.queries)
+
+    async def embed(
+        self,
+        *,
+        texts: Iterable[str] = (),
+        images: Iterable[NDArray[np.uint8]] = (),
+        audio: Iterable[tuple[NDArray[np.float32], float]] = (),
+    ) -> Vectors:
+        """Embed texts, RGB images [H, W, 3], and audio ([n, channels], rate in Hz) with the agent's model."""
+        request = pb.EmbedRequest(
+            texts=texts,
+            images=[encode_colour(image) for image in images],
+            audio=[encode_audio(rows, rate_hz) for rows, rate_hz in audio],
+        )
+        response = await self._answer(self._stub().Embed(request, timeout=self._timeout_s))
+        return Vectors(_stacked(response.texts), _stacked(response.images), _stacked(response.audio), response.model)
+
+    async def status(self) -> pb.Status:
+        """How the agent is: streams, rates, drops, model, device, versions."""
+        return await self._answer(self._stub().GetStatus(pb.GetStatusRequest(), timeout=self._timeout_s))
+
+    async def ingest(
+        self,
+        samples: AsyncIterable[tuple[str, Modality, Sample]],
+        encode: Callable[[str, Modality, Sample], SensorSample] = encode_sample,
+    ) -> IngestReport:
+        """Push samples (sensor, modality, sample) to sensors of type `remote` until they end.
+
+        A `t_ns` of 0 is stamped on arrival. Samples go without loss; for JPEG pictures give
+        `functools.partial(encode_sample, encoding="jpeg")`.
+        """
+        call = self._stub().Ingest()
+        try:
+            # A write fails, in several ways, once the agent has ended the call: the call's own status says why.
+            with contextlib.suppress(asyncio.InvalidStateError, grpc.aio.AioRpcError):
+                async for sensor, modality, sample in samples:
+                    await call.write(encode(sensor, modality, sample))
+                await call.done_writing()
+            response = await self._answer(call)
+        finally:
+            call.cancel()
+        return IngestReport(response.accepted, dict(response.rejected), dict(response.first_faults))
+
+    async def _stream(self, request: pb.SubscribeRequest) -> AsyncIterator[pb.Event | None]:
+        """Yield None once subscribed, then events, until the client is closed."""
+        call = self._stub().Subscribe(request)
+        try:
+            await call.initial_metadata()
+            if not call.done():
+                yield None
+            async for event in call:
+                yield event
+        except grpc.aio.AioRpcError as error:
+            self._fail(error)
+        except asyncio.CancelledError:
+            if self._channel is not None:
+                raise
+        finally:
+            call.cancel()
+
+    async def _answer(self, call: Awaitable[Answer]) -> Answer:
+        try:
+            return await call
+        except grpc.aio.AioRpcError as error:
+            self._fail(error)
+
+    def _stub(self) -> PerceptionStub:
+        if self._channel is None:
+            raise ClientError("the client is not open; use it as `async with Client(...) as client`")
+        return PerceptionStub(self._channel)
+
+    def _fail(self, error: grpc.aio.AioRpcError) -> NoReturn:
+        """Raise the ClientError that an error of gRPC's means."""
+        code = error.code()
+        details = error.details() or code.name
+        reason = ""
+        violations: list[tuple[str, str]] = []
+        status = rpc_status.from_call(error)
+        for detail in status.details if status else ():
+            info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+            if detail.Unpack(info):
+                reason = info.reason
+            elif detail.Unpack(bad):
+                violations = [(violation.field, violation.description) for violation in bad.field_violations]
+        if code == grpc.StatusCode.UNAVAILABLE and not reason:
+            details = f"no agent at {self.address}: is `sensebind run` running?"
+        elif code == grpc.StatusCode.DEADLINE_EXCEEDED:
+            details = f"the agent at {self.address} gave no answer within {self._timeout_s:g} s"
+        raise ClientError(" ".join(details.split()), code, reason, violations) from None
+
+
+def _named(known: Mapping[Any, Value], names: Iterable[str], what: str) -> list[Value]:
+    names = list(names)
+    if unknown := [name for name in names if name not in known]:
+        raise ClientError(f"{unknown[0]!r} is no {what}; they are {', '.join(known)}")
+    return [known[name] for name in names]
+
+
+def _stacked(vectors: Sequence[pb.Vector]) -> NDArray[np.float32]:
+    return np.stack([vector_of(vector) for vector in vectors]) if vectors else np.zeros((0, 0), np.float32)

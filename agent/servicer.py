@@ -1,0 +1,165 @@
+"""The Perception service: what each call does, and how a call's outcome is told. Thin: the work is done elsewhere.
+
+Requests arrive as bytes and are parsed here, so that bytes that are no request are the client's fault and not a
+traceback; events leave as the bytes that the bus has serialised once for all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import NoReturn, TypeAlias, TypeVar
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+
+from agent import events
+from agent.alerts import QueryError
+from agent.ingest import Intake
+from agent.interface import Agent
+from agent.refusal import Refusal, bad_request, too_many
+from agent.requests import embed_inputs, query_of
+from agent.subscribers import Subscribers
+from agent.vectors import vector_message
+from protos import perception_pb2 as pb
+
+log = logging.getLogger(__name__)
+
+SERVICE = pb.DESCRIPTOR.services_by_name["Perception"]
+_LARGE_SAMPLE = 16 * 2**10
+"""Bytes; larger samples may be pictures that take milliseconds to decode, for which the other calls do not wait."""
+
+Request = TypeVar("Request", bound=Message)
+Result = TypeVar("Result")
+Context: TypeAlias = grpc.aio.ServicerContext
+
+
+class Servicer:
+    """The calls, by their names in the .proto file."""
+
+    def __init__(self, agent: Agent, subscribers: Subscribers, *, max_queries: int) -> None:
+        self._agent = agent
+        self._subscribers = subscribers
+        self._max_queries = max_queries
+
+    def rpc_handlers(self) -> grpc.GenericRpcHandler:
+        """What a gRPC server takes."""
+        unary, unary_stream = grpc.unary_unary_rpc_method_handler, grpc.unary_stream_rpc_method_handler
+        calls = {
+            "Subscribe": unary_stream(self._subscribe),
+            "AddQuery": unary(_unary(pb.AddQueryRequest, self._add_query)),
+            "RemoveQuery": unary(_unary(pb.RemoveQueryRequest, self._remove_query)),
+            "ListQueries": unary(_unary(pb.ListQueriesRequest, self._list_queries)),
+            "Embed": unary(_unary(pb.EmbedRequest, self._embed)),
+            "GetStatus": unary(_unary(pb.GetStatusRequest, self._get_status)),
+            "Ingest": grpc.stream_unary_rpc_method_handler(self._ingest),
+        }
+        return grpc.method_handlers_generic_handler(SERVICE.full_name, calls)
+
+    async def _subscribe(self, raw: bytes, context: Context) -> None:
+        async def call() -> None:
+            await self._subscribers.serve(_parse(pb.SubscribeRequest, raw), context)
+
+        await _outcome(call(), context)
+
+    async def _add_query(self, request: pb.AddQueryRequest) -> pb.Query:
+        taken = {standing.query.id for standing in self._agent.list_queries()}
+        query = query_of(request, taken)
+        if query.id in taken:
+            raise Refusal(
+                grpc.StatusCode.ALREADY_EXISTS,
+                f"query {query.id!r} exists; remove it first, or leave the id out and one is made",
+                "QUERY_EXISTS",
+                metadata={"id": query.id},
+            )
+        if len(taken) >= self._max_queries:
+            raise too_many("queries", self._max_queries, "remove one first")
+        try:
+            standing = await self._agent.add_query(query)
+        except QueryError as error:
+            raise bad_request((error.field, str(error).removeprefix(f"{error.field}: "))) from None
+        return events.query(standing.query, standing.warnings)
+
+    async def _remove_query(self, request: pb.RemoveQueryRequest) -> pb.RemoveQueryResponse:
+        try:
+            await self._agent.remove_query(request.id)
+        except KeyError:
+            message = f"there is no query {request.id[:80]!r}; `sensebind query list` names those there are"
+            raise Refusal(grpc.StatusCode.NOT_FOUND, message, "UNKNOWN_QUERY") from None
+        return pb.RemoveQueryResponse()
+
+    async def _list_queries(self, _: pb.ListQueriesRequest) -> pb.ListQueriesResponse:
+        queries = [events.query(standing.query, standing.warnings) for standing in self._agent.list_queries()]
+        return pb.ListQueriesResponse(queries=queries)
+
+    async def _embed(self, request: pb.EmbedRequest) -> pb.EmbedResponse:
+        inputs = await asyncio.to_thread(embed_inputs, request)
+        found = await self._agent.embed(*inputs)
+        response = pb.EmbedResponse(model=found.model)
+        for field, vectors in (("texts", found.texts), ("images", found.images), ("audio", found.audio)):
+            getattr(response, field).extend(vector_message(vector, "float32") for vector in vectors)
+        if field := events.non_finite(response):
+            raise Refusal(grpc.StatusCode.INTERNAL, f"the model's answer is not finite in {field}", "NOT_FINITE")
+        return response
+
+    async def _get_status(self, _: pb.GetStatusRequest) -> pb.Status:
+        status = self._agent.status()
+        status.subscribers = len(self._subscribers)
+        status.queries = len(self._agent.list_queries())
+        status.events_refused = self._agent.bus.refused.total()
+        return status
+
+    async def _ingest(self, raws: AsyncIterator[bytes], context: Context) -> bytes:
+        async def call() -> bytes:
+            intake = Intake(self._agent.remotes, self._agent.now_ns)
+            async for raw in raws:
+                if len(raw) > _LARGE_SAMPLE:
+                    await asyncio.to_thread(intake.take, raw)
+                else:
+                    intake.take(raw)
+            return intake.response.SerializeToString()
+
+        return await _outcome(call(), context)
+
+
+def _unary(
+    request_type: type[Request], method: Callable[[Request], Awaitable[Message]]
+) -> Callable[[bytes, Context], Awaitable[bytes]]:
+    async def call(raw: bytes) -> bytes:
+        return (await method(_parse(request_type, raw))).SerializeToString()
+
+    async def handler(raw: bytes, context: Context) -> bytes:
+        return await _outcome(call(raw), context)
+
+    return handler
+
+
+def _parse(request_type: type[Request], raw: bytes) -> Request:
+    try:
+        return request_type.FromString(raw)
+    except DecodeError:
+        name = request_type.DESCRIPTOR.name
+        raise bad_request(
+            ("request", f"{len(raw)} bytes are not a {name}; is the client built from other protos?")
+        ) from None
+
+
+async def _outcome(call: Awaitable[Result], context: Context) -> Result:
+    """Await a call, and end it as its Refusal says. Anything else that it raises is a fault of ours, and logged."""
+    try:
+        return await call
+    except Refusal as refusal:
+        await _abort(context, refusal)
+    except Exception as error:
+        log.exception("a call failed")
+        message = f"internal error: {type(error).__name__}; the agent's log says more"
+        await _abort(context, Refusal(grpc.StatusCode.INTERNAL, message, "INTERNAL"))
+
+
+async def _abort(context: Context, refusal: Refusal) -> NoReturn:
+    try:
+        await context.abort_with_status(refusal.status())
+    except grpc.aio.InternalError:
+        raise asyncio.CancelledError from None  # the client has gone: nobody is there to be told
+    raise AssertionError("abort_with_status returned")

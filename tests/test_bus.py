@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+import logging
+import threading
+from itertools import count
+
+import numpy as np
+import pytest
+
+from agent.bus import Bus, Resume, Subscription
+from agent.filters import EventFilter
+from agent.vectors import vector_message
+from protos import perception_pb2 as pb
+from protos.sensors_pb2 import MODALITY_VISION
+
+VECTOR = vector_message(np.full(16, 0.25, np.float32))
+
+
+def embedding(tick: int = 0) -> pb.Event:
+    windows = [pb.WindowEmbedding(sensor="eye", modality=MODALITY_VISION, present=True, vector=VECTOR)]
+    return pb.Event(capture_ns=tick, embedding=pb.Embedding(tick=tick, windows=windows, fused=VECTOR))
+
+
+def alert(number: int = 1) -> pb.Event:
+    return pb.Event(alert=pb.AlertTransition(query_id="dog", alert_id=number))
+
+
+def bus(**sizes: int) -> Bus:
+    clock = count(1000)
+    return Bus("run", lambda: next(clock), **sizes)
+
+
+def subscribe(bus: Bus, request: pb.SubscribeRequest | None = None, **options: object) -> Subscription:
+    return bus.subscribe(EventFilter(request or pb.SubscribeRequest()), lambda: None, **options)  # type: ignore[arg-type]
+
+
+def taken(subscription: Subscription) -> list[pb.Event]:
+    events = []
+    while (data := subscription.take()) is not None:
+        events.append(pb.Event.FromString(data))
+    return events
+
+
+def test_events_are_numbered_and_stamped() -> None:
+    made = bus()
+    subscription = subscribe(made)
+    assert [made.publish(embedding(7)), made.publish(alert())] == [1, 2]
+    first, second = taken(subscription)
+    assert (first.run_id, first.seq, first.capture_ns, first.publish_ns) == ("run", 1, 7, 1000)
+    assert (second.seq, second.alert.query_id) == (2, "dog")
+    assert made.last_seq == 2
+
+
+def test_a_message_is_serialised_once_for_equal_views() -> None:
+    made = bus()
+    plain = [subscribe(made) for _ in range(3)]
+    full = [subscribe(made, pb.SubscribeRequest(vectors=True)) for _ in range(2)]
+    made.publish(embedding())
+    plain_bytes = [subscription.take() for subscription in plain]
+    full_bytes = [subscription.take() for subscription in full]
+    assert all(data is plain_bytes[0] for data in plain_bytes)
+    assert full_bytes[0] is full_bytes[1]
+    assert len(full_bytes[0] or b"") > len(plain_bytes[0] or b"") + 2 * len(VECTOR.data)
+
+
+def test_wake_is_coalesced_until_something_is_taken() -> None:
+    made = bus()
+    woken: list[int] = []
+    subscription = made.subscribe(EventFilter(pb.SubscribeRequest()), lambda: woken.append(1))
+    for _ in range(5):
+        made.publish(embedding())
+    assert len(woken) == 1
+    subscription.take()
+    made.publish(embedding())
+    assert len(woken) == 2
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_not_finite_is_refused_counted_and_logged_once(value: float, caplog: pytest.LogCaptureFixture) -> None:
+    made = bus()
+    subscription = subscribe(made)
+    bad_vector, bad_score = embedding(), embedding()
+    bad_vector.embedding.windows[0].vector.CopyFrom(vector_message(np.array([0.1, value], np.float32)))
+    bad_score.embedding.scores.add(score=value)
+    with caplog.at_level(logging.WARNING):
+        for event in (bad_vector, bad_vector, bad_score):
+            assert made.publish(event) == 0
+    assert made.refused == {"embedding.windows.vector.data": 2, "embedding.scores.score": 1}
+    assert len(caplog.records) == 2
+    assert taken(subscription) == []
+    assert made.publish(embedding()) == 1
+
+
+def test_the_gap_counts_exactly_what_was_dropped() -> None:
+    made = bus()
+    subscription = subscribe(made, pb.SubscribeRequest(kinds=[pb.EVENT_KIND_EMBEDDING]), max_others=5)
+    for tick in range(20):
+        made.publish(embedding(tick))
+        made.publish(alert())
+    gap, *rest = taken(subscription)
+    assert (gap.gap.first_seq, gap.gap.last_seq, gap.gap.events) == (1, 29, 15)
+    assert (gap.seq, gap.run_id, gap.gap.reason) == (29, "run", "slow subscriber")
+    assert [event.embedding.tick for event in rest] == [15, 16, 17, 18, 19]
+    assert subscription.dropped == 15
+
+
+def test_alerts_that_are_not_read_end_the_subscription() -> None:
+    made = bus()
+    stalled, other = subscribe(made, max_alerts=3), subscribe(made)
+    for number in range(4):
+        made.publish(alert(number))
+    assert stalled.ended == "alerts were not read"
+    assert taken(stalled) == []
+    assert [event.alert.alert_id for event in taken(other)] == [0, 1, 2, 3]
+    assert not other.ended
+
+
+def test_resume_gives_exactly_what_was_missed() -> None:
+    made = bus()
+    for tick in range(10):
+        made.publish(embedding(tick))
+        made.publish(alert(tick))
+    request = pb.SubscribeRequest(kinds=[pb.EVENT_KIND_ALERT])
+    subscription = subscribe(made, request, resume=Resume("run", 15), max_alerts=1)
+    made.publish(alert(99))
+    assert [event.seq for event in taken(subscription)] == [16, 18, 20, 21]
+    assert taken(subscribe(made, resume=Resume("run", made.last_seq))) == []
+
+
+def test_resume_tells_what_is_no_longer_held() -> None:
+    made = bus(history_events=4)
+    for tick in range(10):
+        made.publish(embedding(tick))
+    gap, *rest = taken(subscribe(made, resume=Resume("run", 2)))
+    assert (gap.gap.first_seq, gap.gap.last_seq, gap.gap.events, gap.gap.reason) == (3, 6, 0, "no longer held")
+    assert gap.seq == 6
+    assert [event.seq for event in rest] == [7, 8, 9, 10]
+
+
+def test_resume_in_another_run_starts_over() -> None:
+    made = bus()
+    made.publish(embedding())
+    gap, first = taken(subscribe(made, resume=Resume("an older run", 1234)))
+    assert (gap.gap.reason, gap.run_id, gap.seq) == ("another run", "run", 0)
+    assert first.seq == 1
+
+
+def test_history_is_bounded_in_bytes() -> None:
+    size = embedding(1).ByteSize() + 40
+    made = bus(history_bytes=10 * size)
+    for tick in range(100):
+        made.publish(embedding(tick))
+    gap, *rest = taken(subscribe(made, resume=Resume("run", 0)))
+    assert 10 <= len(rest) <= 15
+    assert gap.gap.last_seq + 1 == rest[0].seq
+    assert rest[-1].seq == 100
+
+
+def test_a_closed_subscription_costs_nothing() -> None:
+    made = bus()
+    subscription = subscribe(made)
+    assert made.subscribers == 1
+    subscription.close()
+    subscription.close()
+    made.publish(embedding())
+    assert made.subscribers == 0
+    assert subscription.take() is None
+
+
+def test_an_ended_subscription_can_be_read_to_its_end() -> None:
+    made = bus()
+    subscription = subscribe(made)
+    made.publish(embedding())
+    subscription.end("agent is stopping")
+    made.publish(embedding())
+    assert [event.seq for event in taken(subscription)] == [1]
+    assert subscription.ended == "agent is stopping"
+
+
+def test_many_publishers_one_order() -> None:
+    made = bus()
+    some = threading.Event()
+    subscription = made.subscribe(EventFilter(pb.SubscribeRequest()), some.set, max_others=10_000)
+    threads = [threading.Thread(target=lambda: [made.publish(embedding(i)) for i in range(200)]) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    seqs: list[int] = []
+    while len(seqs) < 800:
+        assert some.wait(10)
+        some.clear()
+        seqs += [event.seq for event in taken(subscription)]
+    for thread in threads:
+        thread.join()
+    assert seqs == list(range(1, 801))

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from agent import events
+from agent.alerts import Query, Transition
+from agent.embedder import Embedded
+from agent.health import StreamState
+from agent.localization.doa import Direction
+from agent.localization.heatmap import Box
+from agent.localization.source import AudioSource, SourceState
+from agent.scoring import Scores
+from agent.vectors import heat_map_of, vector_message, vector_of
+from agent.window import Tick, Window
+from protos import perception_pb2 as pb
+from protos.sensors_pb2 import MODALITY_AUDIO, MODALITY_IMU, MODALITY_VISION
+
+
+def unit(seed: int, size: int = 1024) -> NDArray[np.float32]:
+    vector = np.random.default_rng(seed).normal(size=size).astype(np.float32)
+    return vector / np.linalg.norm(vector)
+
+
+def embedded() -> Embedded:
+    windows = {
+        "eye": Window("eye", "vision", np.zeros((2, 4, 4, 3), np.uint8), 0.0, 990, ""),
+        "ear": Window("ear", "audio", np.zeros((8, 1), np.float32), 16000.0, 1000, ""),
+        "body": Window("body", "imu", None, 400.0, 0, "no samples yet"),
+    }
+    return Embedded(Tick(2, 1000, windows, 1100), {"eye": unit(1)}, {}, unit(3), 12.5, {"ear": "behind"})
+
+
+def test_embedding_carries_what_is_there_and_why_not() -> None:
+    values = np.array([[0.25], [0.75]], np.float32)
+    event = events.embedding(embedded(), Scores(("dog", "cat"), ("vision",), values))
+    eye, ear, body = event.embedding.windows
+    assert (event.capture_ns, event.embedding.tick, event.embedding.inference_ms) == (1000, 2, 12.5)
+    assert (eye.sensor, eye.modality, eye.present, eye.missing_reason, eye.newest_ns) == (
+        "eye",
+        MODALITY_VISION,
+        True,
+        "",
+        990,
+    )
+    assert (ear.modality, ear.present, ear.missing_reason) == (MODALITY_AUDIO, False, "behind")
+    assert (body.modality, body.present, body.missing_reason) == (MODALITY_IMU, False, "no samples yet")
+    assert not ear.HasField("vector")
+    # A unit vector in float16 keeps its direction to about 1e-3.
+    assert float(vector_of(eye.vector) @ unit(1)) == pytest.approx(1.0, abs=1e-3)
+    assert float(vector_of(event.embedding.fused) @ unit(3)) == pytest.approx(1.0, abs=1e-3)
+    assert [(score.query_id, score.modality, score.score) for score in event.embedding.scores] == [
+        ("dog", MODALITY_VISION, 0.25),
+        ("cat", MODALITY_VISION, 0.75),
+    ]
+
+
+def test_audio_source_in_view() -> None:
+    heat = np.linspace(-0.1, 0.4, 256, dtype=np.float32).reshape(16, 16)
+    source = AudioSource(
+        SourceState.IN_VIEW,
+        Direction(30.0, 5.0, 0.8, 12.0, True),
+        Box(10, 20, 30, 40),
+        (15.5, 25.5),
+        0.4,
+        heat,
+        Box(40, 0, 280, 240),
+        tick=4,
+        t_ns=2000,
+        microphone="ear",
+        camera="eye",
+    )
+    event = events.audio_source(source)
+    body = event.audio_source
+    assert (event.capture_ns, body.tick, body.microphone, body.camera) == (2000, 4, "ear", "eye")
+    assert body.state == pb.SOURCE_STATE_IN_VIEW
+    assert (body.direction.azimuth_deg, body.direction.spread_deg, body.direction.ambiguous) == (30.0, 12.0, True)
+    assert (body.box.x0, body.box.y1, body.peak_x, body.peak_y) == (10, 40, 15.5, 25.5)
+    assert (body.heat_map.extent.x0, body.heat_map.extent.x1) == (40, 280)
+    np.testing.assert_allclose(heat_map_of(body.heat_map), heat, atol=3e-4)
+
+
+@pytest.mark.parametrize("state", SourceState)
+def test_audio_source_without_a_place(state: SourceState) -> None:
+    body = events.audio_source(AudioSource(state)).audio_source
+    assert pb.SourceState.Name(body.state) == f"SOURCE_STATE_{state.name}"
+    assert not any(body.HasField(field) for field in ("direction", "box", "heat_map"))
+
+
+@pytest.mark.parametrize(
+    ("phase", "value"),
+    [("begin", pb.ALERT_PHASE_BEGIN), ("update", pb.ALERT_PHASE_UPDATE), ("end", pb.ALERT_PHASE_END)],
+)
+def test_alert(phase: str, value: int) -> None:
+    transition = Transition("dog", "a dog", phase, 3, ("audio",), {"audio": 0.9, "vision": 0.1}, 500, 1500)  # type: ignore[arg-type]
+    event = events.alert(transition)
+    alert = event.alert
+    assert (event.capture_ns, alert.query_id, alert.text, alert.phase) == (1500, "dog", "a dog", value)
+    assert (alert.alert_id, list(alert.modalities), alert.begin_ns) == (3, [MODALITY_AUDIO], 500)
+    assert {score.modality: score.score for score in alert.scores} == {
+        MODALITY_AUDIO: pytest.approx(0.9),
+        MODALITY_VISION: pytest.approx(0.1),
+    }
+
+
+def test_health() -> None:
+    state = StreamState("eye", "vision", "degraded", "slow", 8.0, 10.0, 0.1, 80, 3, {"ring full": 3}, 1, -20.0, 2)
+    event = events.health(state, 77)
+    health = event.health
+    assert (event.capture_ns, health.sensor, health.modality) == (77, "eye", MODALITY_VISION)
+    assert (health.state, health.reason) == (pb.StreamHealth.STATE_DEGRADED, "slow")
+    assert (health.rate_hz, health.expected_rate_hz, health.age_s) == (8.0, 10.0, 0.1)
+    assert (health.samples, health.dropped, dict(health.drops)) == (80, 3, {"ring full": 3})
+    assert (health.restarts, health.skew_ppm, health.gaps) == (1, -20.0, 2)
+    assert events.stream_health(state) == health
+
+
+def test_query() -> None:
+    message = events.query(Query("dog", "a dog", ("audio",), cooldown_s=4), ["rare word"])
+    assert (message.id, message.text, list(message.modalities)) == ("dog", "a dog", [MODALITY_AUDIO])
+    assert (message.threshold_on, message.threshold_off) == (Query("x", "x").threshold_on, pytest.approx(0.3))
+    assert (message.cooldown_s, list(message.warnings)) == (4, ["rare word"])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_value_that_is_not_finite_is_found_wherever_it_is(value: float) -> None:
+    bad = vector_message(np.array([value, 0.5], np.float32))
+    heat_map = pb.HeatMap(rows=1, columns=2, data=np.array([0, value], "<f2").tobytes())
+    cases = {
+        "embedding.fused.data": pb.Event(embedding=pb.Embedding(fused=bad)),
+        "embedding.windows.vector.data": pb.Event(
+            embedding=pb.Embedding(windows=[pb.WindowEmbedding(), pb.WindowEmbedding(vector=bad)])
+        ),
+        "embedding.inference_ms": pb.Event(embedding=pb.Embedding(inference_ms=value)),
+        "audio_source.heat_map.data": pb.Event(audio_source=pb.AudioSource(heat_map=heat_map)),
+        "audio_source.direction.azimuth_deg": pb.Event(
+            audio_source=pb.AudioSource(direction=pb.Direction(azimuth_deg=value))
+        ),
+        "audio_source.similarity": pb.Event(audio_source=pb.AudioSource(similarity=value)),
+        "alert.scores.score": pb.Event(alert=pb.AlertTransition(scores=[pb.QueryScore(score=value)])),
+        "health.skew_ppm": pb.Event(health=pb.StreamHealth(skew_ppm=value, drops={"x": 1})),
+    }
+    for field, event in cases.items():
+        assert events.non_finite(event) == field
+
+
+def test_what_float16_cannot_hold_is_not_published() -> None:
+    event = pb.Event(embedding=pb.Embedding(fused=vector_message(np.array([1e6], np.float32))))
+    assert events.non_finite(event) == "embedding.fused.data"
+
+
+def test_finite_events_pass() -> None:
+    assert events.non_finite(events.embedding(embedded())) == ""
+    state = StreamState("eye", "vision", "ok", "", 8.0, 10.0, 0.1, 80, 3, {"ring full": 3}, 1, -20.0, 2)
+    assert events.non_finite(events.health(state, 1)) == ""

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import asyncio
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from fake_agent import FakeAgent, serving, until
+
+from protos import perception_pb2 as pb
+from protos.sensors_pb2 import MODALITY_AUDIO
+
+CLIENT = Path(__file__).parent.parent / "clients" / "node"
+pytestmark = [
+    pytest.mark.hardware,
+    pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed"),
+    pytest.mark.skipif(
+        not (CLIENT / "node_modules" / "@grpc" / "grpc-js").is_dir(),
+        reason="the node client's packages are missing: run `npm install` in clients/node",
+    ),
+]
+
+
+async def start(*arguments: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        "node", "watch.js", *arguments, cwd=CLIENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+async def finish(watch: asyncio.subprocess.Process) -> tuple[int | None, Sequence[str], str]:
+    try:
+        out, err = await asyncio.wait_for(watch.communicate(), 30)
+    except TimeoutError:
+        watch.kill()
+        raise
+    return watch.returncode, out.decode().splitlines(), err.decode()
+
+
+async def test_node_prints_events() -> None:
+    agent = FakeAgent()
+    async with serving(agent) as address:
+        watch = await start(address, "--count", "4")
+        await until(lambda: agent.bus.subscribers == 1)
+        agent.publish_embedding(7)
+        agent.publish_alert(1)
+        body = pb.AudioSource(state=pb.SOURCE_STATE_NOT_IN_VIEW, direction=pb.Direction(azimuth_deg=-42.5))
+        agent.bus.publish(pb.Event(capture_ns=1_700_000_000_500_000_000, audio_source=body))
+        health = pb.StreamHealth(
+            sensor="ear", modality=MODALITY_AUDIO, state=pb.StreamHealth.STATE_DEGRADED, rate_hz=8, reason="slow"
+        )
+        agent.bus.publish(pb.Event(health=health))
+        code, lines, errors = await finish(watch)
+    assert (code, errors) == (0, "")
+    embedding, alert, source, degraded = lines
+    assert embedding.startswith("1 ")
+    assert embedding.endswith("embedding tick 7 eye=|1.000| ear=|1.000|")
+    assert alert.endswith('alert begin "a dog" by audio')
+    assert source == "3 2023-11-14T22:13:20.500Z audio_source not_in_view azimuth -42.5 deg"
+    assert degraded.endswith("health ear degraded 8.0 Hz slow")
+
+
+async def test_node_filters_by_kind_and_shows_why_it_ended() -> None:
+    agent = FakeAgent()
+    async with serving(agent) as address:
+        watch = await start(address, "--kind", "alert")
+        await until(lambda: agent.bus.subscribers == 1)
+        agent.publish_embedding()
+        agent.publish_alert()
+    code, lines, errors = await finish(watch)
+    assert code == 1
+    assert [line.split()[2] for line in lines] == ["alert"]
+    assert errors == f"{address}: UNAVAILABLE: agent is stopping\n"
