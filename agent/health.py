@@ -1,0 +1,207 @@
+"""The health of every stream, from its samples and from what capture reports."""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter, deque
+from dataclasses import dataclass
+from threading import Lock
+from typing import Literal
+
+from agent.skew import SkewMeter
+from agent.source import CaptureReport, silence_s
+from agent.streams import Stream, Streams
+from agent.windows import FAR_FUTURE_S
+from drivers.driver import Modality, Sample
+
+Condition = Literal["starting", "ok", "degraded", "lost", "ended"]
+
+RATE_SPAN_S = 4.0
+LOWEST_RATE_SHARE = 0.9
+GAP_SPAN_S = 10.0
+GAPS_TOLERATED = 2
+"""In that span; each gap is counted all the same."""
+STUCK_S = 2.0
+SKEW_LIMIT_PPM = 1000.0
+"""Crystals are good to 100 ppm; more than this is a rate that is not what it is said to be."""
+HASHED_PIXELS_A_SIDE = 64
+
+
+@dataclass(frozen=True, slots=True)
+class StreamState:
+    """The health of one stream, as `StreamHealth` publishes it."""
+
+    sensor: str
+    modality: Modality
+    state: Condition
+    reason: str
+    """One line; empty when `ok`."""
+    rate_hz: float
+    """Measured over the last seconds: images, or rows."""
+    expected_rate_hz: float
+    age_s: float
+    """Since the newest sample; since the start when none came."""
+    samples: int
+    dropped: int
+    drops: dict[str, int]
+    restarts: int
+    skew_ppm: float
+    """How much faster than the run's clock the device counts."""
+    gaps: int
+
+
+class _StreamHealth:
+    """What is remembered of one stream."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.samples = 0
+        self.gaps = 0
+        self.newest_ns: int | None = None
+        self.skew = SkewMeter()
+        self._stream = stream
+        self._rate_ns = round(max(RATE_SPAN_S, 10.0 * stream.period_s) * 1e9)
+        self._ends: deque[tuple[int, int]] = deque()
+        """(`end_ns`, rows) of the last samples."""
+        self._gap_times: deque[int] = deque(maxlen=GAPS_TOLERATED + 1)
+        self._fingerprint: int | None = None
+        self._same_since_ns = 0
+
+    def observe(self, sample: Sample, now_ns: int) -> None:
+        rows = len(sample.data) if sample.rate_hz else 1
+        newest_ns = self.newest_ns
+        if newest_ns is not None and (sample.lost or self._jumps(sample, newest_ns)):
+            self.gaps += 1
+            self._gap_times.append(now_ns)
+            self.skew.restart()
+        self.samples += 1
+        if sample.end_ns > now_ns + FAR_FUTURE_S * 1e9 or (newest_ns is not None and sample.end_ns <= newest_ns):
+            return  # a wrong stamp, or out of order: it says nothing about age and rate
+        self.newest_ns = sample.end_ns
+        self._ends.append((sample.end_ns, rows))
+        while self._ends[-1][0] - self._ends[0][0] > self._rate_ns:
+            self._ends.popleft()
+        self.skew.add(now_ns, rows / sample.rate_hz if sample.rate_hz else None, sample.t_ns)
+        fingerprint = _fingerprint(sample)
+        if fingerprint is None or fingerprint != self._fingerprint:
+            self._fingerprint, self._same_since_ns = fingerprint, sample.t_ns
+
+    def rate_hz(self) -> float:
+        """Over the last seconds; 0 before there are two samples."""
+        if len(self._ends) < 2:
+            return 0.0
+        rows = sum(rows for _, rows in self._ends) - self._ends[0][1]
+        return rows * 1e9 / (self._ends[-1][0] - self._ends[0][0])
+
+    def problems(self, now_ns: int) -> list[str]:
+        """What is wrong with a stream that lives."""
+        found = []
+        rate_hz, expected_hz = self.rate_hz(), self._stream.rate_hz
+        measured_ns = self._ends[-1][0] - self._ends[0][0]
+        if measured_ns >= self._rate_ns / 2 and rate_hz < LOWEST_RATE_SHARE * expected_hz:
+            found.append(f"slow: {rate_hz:.1f} of {expected_hz:.1f} Hz")
+        recent = sum(now_ns - t_ns < GAP_SPAN_S * 1e9 for t_ns in self._gap_times)
+        if recent > GAPS_TOLERATED:
+            found.append(f"gaps: {recent} or more in {GAP_SPAN_S:g} s")
+        same_s = (self._ends[-1][0] - self._same_since_ns) / 1e9
+        if self._fingerprint is not None and same_s > max(STUCK_S, 2 * self._stream.period_s):
+            found.append(f"stuck: the same for {same_s:.1f} s")
+        skew_ppm = self.skew.ppm()
+        if abs(skew_ppm) > SKEW_LIMIT_PPM:
+            found.append(f"skewed: its clock is off by {skew_ppm:+.0f} ppm")
+        return found
+
+    def _jumps(self, sample: Sample, newest_ns: int) -> bool:
+        """Whether more than jitter lies between the sample before and this one."""
+        if sample.rate_hz:
+            return sample.t_ns - newest_ns > max((sample.end_ns - sample.t_ns) / 2, 20e6)
+        return sample.t_ns - newest_ns > 1.9e9 * self._stream.period_s
+
+
+class Health:
+    """Watches all streams of the table. May be used from several threads."""
+
+    def __init__(self, streams: Streams) -> None:
+        """Nothing has been seen yet."""
+        self._lock = Lock()
+        self._streams = streams
+        self._seen = {name: _StreamHealth(stream) for name, stream in streams.items()}
+        self._start_ns: int | None = None
+        self._states: dict[str, StreamState] = {}
+        self._told: dict[str, Condition] = {}
+
+    def observe(self, sensor: str, sample: Sample, now_ns: int) -> None:
+        """Take note of a sample that arrived at `now_ns`."""
+        with self._lock:
+            self._seen[sensor].observe(sample, now_ns)
+
+    def report(
+        self,
+        now_ns: int,
+        reports: dict[str, CaptureReport],
+        drops: dict[str, dict[str, int]] | None = None,
+    ) -> dict[str, StreamState]:
+        """Return the state of every stream; `drops` are those of the windows, to be counted with those of capture."""
+        with self._lock:
+            start_ns = self._start_ns = now_ns if self._start_ns is None else self._start_ns
+            self._states = {
+                name: self._state(name, start_ns, now_ns, reports[name], (drops or {}).get(name, {}))
+                for name in self._streams
+            }
+            return self._states
+
+    def changes(self) -> list[StreamState]:
+        """Those whose state, by the last report, is another than when last asked."""
+        with self._lock:
+            changed = [state for name, state in self._states.items() if self._told.get(name) != state.state]
+            self._told.update({state.sensor: state.state for state in changed})
+            return changed
+
+    def _state(
+        self, name: str, start_ns: int, now_ns: int, report: CaptureReport, window_drops: dict[str, int]
+    ) -> StreamState:
+        seen, stream = self._seen[name], self._streams[name]
+        age_s = (now_ns - (start_ns if seen.newest_ns is None else seen.newest_ns)) / 1e9
+        state, reason = _judge(seen, stream, report, now_ns, age_s)
+        drops = Counter(report.drops) + Counter(window_drops)
+        return StreamState(
+            sensor=name,
+            modality=stream.modality,
+            state=state,
+            reason=reason,
+            rate_hz=seen.rate_hz() if state in ("ok", "degraded") else 0.0,
+            expected_rate_hz=stream.rate_hz,
+            age_s=max(0.0, age_s),
+            samples=seen.samples,
+            dropped=drops.total(),
+            drops=dict(drops),
+            restarts=report.restarts,
+            skew_ppm=seen.skew.ppm(),
+            gaps=seen.gaps,
+        )
+
+
+def _judge(
+    seen: _StreamHealth, stream: Stream, report: CaptureReport, now_ns: int, age_s: float
+) -> tuple[Condition, str]:
+    """The state of a stream, and why."""
+    if report.state == "ended":
+        return "ended", report.error or "the recording is over"
+    if report.state == "lost":
+        return "lost", report.error
+    if not seen.samples:
+        return "starting", report.error or "no samples yet"
+    if age_s > silence_s(stream):
+        return "lost", f"no samples for {age_s:.1f} s"
+    problems = seen.problems(now_ns)
+    return ("degraded", "; ".join(problems)) if problems else ("ok", "")
+
+
+def _fingerprint(sample: Sample) -> int | None:
+    """A number that is the same for samples that look the same; None for rows that vary, which cannot be stuck."""
+    data = sample.data
+    if not sample.rate_hz:
+        rows, columns = (max(1, size // HASHED_PIXELS_A_SIDE) for size in data.shape[:2])
+        return zlib.crc32(data[::rows, ::columns].tobytes())
+    if (data != data[0]).any():
+        return None
+    return zlib.crc32(data[0].tobytes())

@@ -1,0 +1,3 @@
+"""A driver's module that cannot be imported."""
+
+raise RuntimeError("this module is broken")

@@ -1,0 +1,175 @@
+from typing import Any
+
+import numpy as np
+import pytest
+
+from agent.health import Health, StreamState
+from agent.source import CaptureReport
+from agent.streams import Stream
+from drivers.driver import Sample
+
+S = 1_000_000_000
+T0 = 1_700_000_000 * S
+RUNNING = CaptureReport("running", "", 0, {})
+TABLE = {
+    "camera": Stream("camera", "vision", 10.0, 10.0, 10**6, 0.2, "latest", 4, 0.2),
+    "microphone": Stream("microphone", "audio", 16000.0, 50.0, 10**6, 2.0, "all", 64, 0.2),
+}
+
+
+class Rig:
+    """A health that is fed one stream at the pace of the clock."""
+
+    def __init__(self, sensor: str) -> None:
+        self.sensor = sensor
+        self.health = Health({sensor: TABLE[sensor]})
+        self.now_ns = T0
+        self.rng = np.random.default_rng(0)
+        self.report_of(RUNNING)
+
+    def report_of(self, report: CaptureReport = RUNNING, drops: dict[str, int] | None = None) -> StreamState:
+        return self.health.report(self.now_ns, {self.sensor: report}, {self.sensor: drops or {}})[self.sensor]
+
+    def images(self, count: int, hz: float = 10.0, noise: float = 2.0, **fields: Any) -> None:
+        for _ in range(count):
+            self.now_ns += round(S / hz)
+            picture = np.full((48, 64, 3), 100.0) + self.rng.normal(0, noise, (48, 64, 3)) if noise else 100
+            data = np.broadcast_to(np.asarray(picture), (48, 64, 3)).astype(np.uint8)
+            self.health.observe(self.sensor, Sample(self.now_ns, data, **fields), self.now_ns)
+
+    def blocks(self, seconds: float, true_hz: float = 16000.0, jitter_s: float = 0.0) -> None:
+        begin_ns = self.now_ns
+        for n in range(1, round(seconds * 50) + 1):
+            self.now_ns = begin_ns + round(n * 320 * S / true_hz)
+            rows = self.rng.normal(0, 0.1, (320, 1)).astype(np.float32)
+            late_ns = round(abs(self.rng.normal(0, jitter_s)) * S) if jitter_s else 0
+            t_ns = self.now_ns - round(320 * S / true_hz)
+            self.health.observe(self.sensor, Sample(t_ns, rows, 16000.0), self.now_ns + late_ns)
+
+
+def test_a_stream_begins_as_starting_and_becomes_ok() -> None:
+    rig = Rig("camera")
+    first = rig.report_of(CaptureReport("starting", "", 0, {}))
+    assert (first.state, first.reason, first.samples) == ("starting", "no samples yet", 0)
+    rig.images(50)
+    state = rig.report_of()
+    assert (state.state, state.reason, state.samples, state.gaps) == ("ok", "", 50, 0)
+    assert state.rate_hz == pytest.approx(10.0)
+    assert state.age_s == 0.0
+    assert state.expected_rate_hz == 10.0
+
+
+@pytest.mark.parametrize(("hz", "state"), [(9.2, "ok"), (8.5, "degraded")])
+def test_less_than_nine_tenths_of_the_rate_is_slow(hz: float, state: str) -> None:
+    rig = Rig("camera")
+    rig.images(60, hz=hz)
+    found = rig.report_of()
+    assert found.rate_hz == pytest.approx(hz)
+    assert found.state == state
+    assert ("slow" in found.reason) == (state == "degraded")
+
+
+def test_silence_is_lost_after_ten_periods_and_at_least_a_second() -> None:
+    rig = Rig("camera")
+    rig.images(20)
+    rig.now_ns += S
+    assert rig.report_of().state == "ok"
+    rig.now_ns += S // 10
+    found = rig.report_of()
+    assert (found.state, found.reason) == ("lost", "no samples for 1.1 s")
+    assert found.rate_hz == 0.0
+
+
+def test_what_capture_knows_comes_first() -> None:
+    rig = Rig("camera")
+    rig.images(20)
+    lost = CaptureReport("lost", "camera: no such device", 3, {"ring full": 2})
+    found = rig.report_of(lost, {"late": 5})
+    assert (found.state, found.reason, found.restarts) == ("lost", "camera: no such device", 3)
+    assert (found.dropped, found.drops) == (7, {"ring full": 2, "late": 5})
+    assert rig.report_of(CaptureReport("ended", "", 0, {})).state == "ended"
+
+
+def test_a_frozen_picture_is_stuck_but_a_still_scene_with_noise_is_not() -> None:
+    rig = Rig("camera")
+    rig.images(100, noise=0.6)
+    assert rig.report_of().state == "ok"
+    rig.images(20, noise=0.0)
+    assert rig.report_of().state == "ok"
+    rig.images(3, noise=0.0)
+    found = rig.report_of()
+    assert found.state == "degraded"
+    assert found.reason == "stuck: the same for 2.2 s"
+    rig.images(1)
+    assert rig.report_of().state == "ok"
+
+
+def test_a_dead_microphone_is_stuck_and_a_periodic_tone_is_not() -> None:
+    rig = Rig("microphone")
+    tone = np.sin(np.arange(320)[:, None] * 2 * np.pi / 32).astype(np.float32)
+    for data, expected in ((tone, "ok"), (np.zeros((320, 1), np.float32), "degraded")):
+        for _ in range(150):
+            rig.health.observe("microphone", Sample(rig.now_ns, data, 16000.0), rig.now_ns + S // 50)
+            rig.now_ns += S // 50
+        assert rig.report_of().state == expected
+    assert "stuck" in rig.report_of().reason
+
+
+def test_gaps_are_counted_and_many_of_them_degrade() -> None:
+    rig = Rig("camera")
+    rig.images(40)
+    for count in (1, 2):
+        rig.now_ns += 2 * S // 10
+        rig.images(10)
+        assert (rig.report_of().gaps, rig.report_of().state) == (count, "ok")
+    rig.images(1, lost=1)
+    rig.images(9)
+    found = rig.report_of()
+    assert found.gaps == 3
+    assert "gaps" in found.reason
+    rig.images(100)
+    assert rig.report_of().state == "ok"
+    assert rig.report_of().gaps == 3
+
+
+@pytest.mark.parametrize("ppm", [-10_000, 0, 200, 10_000])
+def test_skew_is_measured_against_the_clock_within_10_s(ppm: float) -> None:
+    rig = Rig("microphone")
+    rig.blocks(10.0, true_hz=16000.0 * (1 + ppm / 1e6), jitter_s=0.004)
+    found = rig.report_of()
+    assert found.skew_ppm == pytest.approx(ppm, abs=100)
+    assert ("skewed" in found.reason) == (abs(ppm) > 1000)
+
+
+def test_a_slow_start_is_no_skew() -> None:
+    rig = Rig("camera")
+    begin_ns = rig.now_ns
+    for n in range(100):
+        late_ns = max(0, S - n * S // 10)  # the first second comes up to a second late
+        rig.now_ns = begin_ns + n * S // 10
+        data = rig.rng.integers(0, 256, (48, 64, 3)).astype(np.uint8)
+        rig.health.observe("camera", Sample(rig.now_ns, data), rig.now_ns + late_ns)
+    assert abs(rig.report_of().skew_ppm) < 50
+    assert rig.report_of().state == "ok"
+
+
+def test_a_stamp_from_the_far_future_does_not_make_a_stream_young() -> None:
+    rig = Rig("camera")
+    rig.images(20)
+    data = np.zeros((48, 64, 3), np.uint8)
+    rig.health.observe("camera", Sample(rig.now_ns + 3600 * S, data), rig.now_ns)
+    rig.now_ns += 2 * S
+    assert rig.report_of().state == "lost"
+    assert rig.report_of().age_s == pytest.approx(2.0)
+
+
+def test_changes_are_told_once() -> None:
+    rig = Rig("camera")
+    assert [state.state for state in rig.health.changes()] == ["starting"]
+    assert rig.health.changes() == []
+    rig.images(20)
+    rig.report_of()
+    assert [state.state for state in rig.health.changes()] == ["ok"]
+    rig.images(20)
+    rig.report_of()
+    assert rig.health.changes() == []

@@ -1,0 +1,149 @@
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agent.ring import Ring, Word
+from drivers.driver import Sample
+
+
+@pytest.fixture
+def ring() -> Iterator[Ring]:
+    ring = Ring.create(depth=4, sample_bytes=300, modality="vision")
+    yield ring
+    ring.close()
+
+
+def image(number: int, side: int = 10) -> Sample:
+    return Sample(number * 1000 + 1, np.full((side, side, 3), number % 256, np.uint8), lost=number % 3)
+
+
+def test_what_is_written_is_read_in_order(ring: Ring) -> None:
+    for number in range(3):
+        ring.write(image(number))
+    for number in range(3):
+        sample = ring.read()
+        assert sample is not None
+        assert (sample.t_ns, sample.lost, sample.rate_hz) == (number * 1000 + 1, number % 3, 0.0)
+        np.testing.assert_array_equal(sample.data, image(number).data)
+    assert ring.read() is None
+    assert ring.lapped == 0
+
+
+def test_rows_keep_their_rate_and_shape() -> None:
+    ring = Ring.create(depth=2, sample_bytes=64, modality="imu")
+    rows = np.arange(12, dtype=np.float32).reshape(2, 6)
+    ring.write(Sample(5, rows, rate_hz=399.5))
+    sample = ring.read()
+    ring.close()
+    assert sample is not None
+    assert sample.rate_hz == 399.5
+    assert sample.data.dtype == np.float32
+    np.testing.assert_array_equal(sample.data, rows)
+
+
+def test_a_lapped_reader_jumps_forward_and_counts_what_it_lost(ring: Ring) -> None:
+    for number in range(11):
+        ring.write(image(number))
+    read = []
+    while (sample := ring.read()) is not None:
+        read.append(sample.t_ns // 1000)
+    assert read == [7, 8, 9, 10]
+    assert ring.lapped == 7
+
+
+def test_read_newest_skips_and_counts(ring: Ring) -> None:
+    for number in range(3):
+        ring.write(image(number))
+    newest = ring.read_newest()
+    assert newest is not None
+    assert newest.t_ns == 2001
+    assert (ring.superseded, ring.lapped) == (2, 0)
+    assert ring.read_newest() is None
+
+
+def test_a_sample_larger_than_a_slot_is_dropped_and_counted(ring: Ring) -> None:
+    ring.write(image(1, side=11))
+    assert ring.read() is None
+    assert ring.word(Word.TOO_LARGE) == 1
+
+
+def test_a_sample_read_is_a_copy(ring: Ring) -> None:
+    ring.write(image(1))
+    sample = ring.read()
+    for number in range(2, 12):
+        ring.write(image(number))
+    assert sample is not None
+    assert (sample.data == 1).all()
+
+
+@given(st.lists(st.integers(0, 12), max_size=40))
+@settings(deadline=None, max_examples=50)
+def test_every_sample_written_is_read_or_counted(bursts: list[int]) -> None:
+    ring = Ring.create(depth=4, sample_bytes=12, modality="vision")
+    written, read = 0, []
+    for burst in bursts:
+        for _ in range(burst):
+            ring.write(image(written, side=2))
+            written += 1
+        if (sample := ring.read()) is not None:
+            read.append(sample.t_ns // 1000)
+    while (sample := ring.read()) is not None:
+        read.append(sample.t_ns // 1000)
+    lapped = ring.lapped
+    ring.close()
+    assert len(read) + lapped == written
+    assert read == sorted(set(read))
+
+
+WRITER = """
+import sys
+import numpy as np
+from agent.ring import Ring
+from drivers.driver import Sample
+ring = Ring(int(sys.argv[1]), int(sys.argv[2]), 3, 30000, "vision")
+for number in range(int(sys.argv[3])):
+    ring.write(Sample(number, np.full((100, 100, 3), number % 251, np.uint8)))
+"""
+
+
+def test_a_writer_that_never_waits_never_gives_a_torn_sample() -> None:
+    ring = Ring.create(depth=3, sample_bytes=30000, modality="vision")
+    total = 20000
+    writer = subprocess.Popen(
+        [sys.executable, "-c", WRITER, *map(str, ring.fds), str(total)],
+        pass_fds=ring.fds,
+        cwd=Path(__file__).parents[1],
+    )
+    newest, read, deadline_s = -1, 0, time.monotonic() + 60
+    while newest < total - 1 and time.monotonic() < deadline_s:
+        sample = ring.read()
+        if sample is None:
+            continue
+        read += 1
+        assert sample.t_ns > newest
+        newest = sample.t_ns
+        assert (sample.data == newest % 251).all()
+    assert writer.wait() == 0
+    assert newest == total - 1
+    assert read + ring.lapped == total
+    ring.close()
+
+
+def test_closing_gives_everything_back() -> None:
+    before = sorted(os.listdir("/proc/self/fd"))
+    for _ in range(50):
+        ring = Ring.create(depth=4, sample_bytes=1000, modality="vision")
+        ring.write(image(1))
+        ring.read()
+        ring.close()
+        ring.close()
+    assert sorted(os.listdir("/proc/self/fd")) == before
+    assert "sensebind" not in Path("/proc/self/maps").read_text()
