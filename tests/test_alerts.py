@@ -1,0 +1,235 @@
+"""Alerts begin, are updated and end as the scores of known signals say."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agent.alerts import AlertBook, Query, QueryError, Transition
+from agent.scoring import Scores
+from drivers.driver import MODALITIES, Modality
+
+HOP_NS = 500_000_000
+ON, OFF, BETWEEN = 0.9, 0.1, 0.4  # against thresholds 0.5 and 0.3
+
+
+def scores_of(values: Mapping[str, Mapping[Modality, float]]) -> Scores:
+    """Scores of several queries that all have the same modalities."""
+    modalities = tuple(m for m in MODALITIES if any(m in v for v in values.values()))
+    rows = [[v[m] for m in modalities] for v in values.values()]
+    return Scores(tuple(values), modalities, np.array(rows, np.float32).reshape(len(values), len(modalities)))
+
+
+class Run:
+    """Feeds a book one tick after the other and keeps what it says."""
+
+    def __init__(self, *queries: Query, hold_s: float = 1.0) -> None:
+        self.book = AlertBook(hold_s=hold_s)
+        for query in queries:
+            self.book.add(query)
+        self.tick = 0
+        self.said: list[Transition] = []
+
+    def step(self, **scores: float) -> list[str]:
+        """One tick of query `q`; what it brought, e.g. `begin vision+audio`."""
+        self.tick += 1
+        by_modality = {m: scores[m] for m in MODALITIES if m in scores}
+        now = self.book.step(self.tick * HOP_NS, scores_of({"q": by_modality}))
+        self.said += now
+        return [f"{t.phase} {'+'.join(t.modalities)}" for t in now]
+
+
+def query(**changes: Any) -> Query:
+    return Query(**{"id": "q", "text": "a dog barking", "min_duration_s": 0.0, "cooldown_s": 0.0, **changes})
+
+
+def test_hysteresis_holds_between_the_thresholds() -> None:
+    run = Run(query())
+    said = [run.step(audio=score) for score in (OFF, BETWEEN, ON, BETWEEN, BETWEEN, OFF, BETWEEN, ON)]
+    assert said == [[], [], ["begin audio"], [], [], ["end audio"], [], ["begin audio"]]
+
+
+def test_one_odd_window_is_no_alert() -> None:
+    run = Run(query(min_duration_s=0.5))
+    assert [run.step(audio=score) for score in (ON, OFF, ON, ON)] == [[], [], [], ["begin audio"]]
+    assert run.said[0].begin_ns == run.said[0].t_ns == 4 * HOP_NS
+
+
+def test_seen_then_also_heard_then_only_heard() -> None:
+    run = Run(query(min_duration_s=0.5))
+    said = [run.step(vision=v, audio=a) for v, a in ((ON, OFF), (ON, OFF), (ON, ON), (ON, ON), (OFF, ON), (OFF, OFF))]
+    assert said == [[], ["begin vision"], [], ["update vision+audio"], ["update audio"], ["end vision+audio"]]
+    assert len({t.alert_id for t in run.said}) == 1
+    assert {t.begin_ns for t in run.said} == {2 * HOP_NS}
+
+
+def test_what_joins_late_bridges_what_leaves() -> None:
+    run = Run(query(min_duration_s=0.5))
+    said = [run.step(vision=v, audio=a) for v, a in ((ON, OFF), (ON, OFF), (OFF, ON), (OFF, ON))]
+    assert said == [[], ["begin vision"], [], ["update audio"]]
+
+
+def test_best_scores_are_those_of_this_alert() -> None:
+    run = Run(query())
+    run.step(vision=0.25, audio=0.99)
+    for vision, audio in ((0.2, OFF), (0.6, 0.2), (0.8, 0.1), (OFF, OFF)):
+        run.step(vision=vision, audio=audio)
+    begin, end = run.said[-2:]
+    assert begin.scores == pytest.approx({"vision": 0.6, "audio": 0.2})
+    assert end.scores == pytest.approx({"vision": 0.8, "audio": 0.2})
+
+
+def test_a_missing_window_holds_its_state_for_a_while() -> None:
+    run = Run(query(), hold_s=1.0)
+    assert run.step(vision=OFF, audio=ON) == ["begin audio"]
+    assert [run.step(vision=OFF) for _ in range(3)] == [[], [], ["end audio"]]
+
+
+def test_a_held_state_is_no_evidence() -> None:
+    run = Run(query(min_duration_s=1.0), hold_s=5.0)
+    run.step(audio=ON)
+    assert [run.step(vision=OFF) for _ in range(4)] == [[], [], [], []]
+    assert run.step(audio=ON) == ["begin audio"]
+
+
+def test_no_begin_within_the_cooldown() -> None:
+    run = Run(query(cooldown_s=2.0))
+    assert run.step(audio=ON) == ["begin audio"]
+    assert run.step(audio=OFF) == ["end audio"]
+    assert [run.step(audio=ON) for _ in range(4)] == [[], [], [], ["begin audio"]]
+
+
+def test_a_query_listens_only_to_its_modalities() -> None:
+    run = Run(query(modalities=("vision",)))
+    assert run.step(vision=OFF, audio=ON) == []
+    assert run.step(vision=ON, audio=ON) == ["begin vision"]
+    assert run.said[0].scores == pytest.approx({"vision": ON})
+
+
+def test_removing_an_alerting_query_ends_its_alert_and_leaves_the_others() -> None:
+    book = AlertBook()
+    for name in ("a", "b", "c"):
+        book.add(query(id=name))
+    book.step(HOP_NS, scores_of({"a": {"audio": OFF}, "b": {"audio": ON}, "c": {"audio": ON}}))
+    (end,) = book.remove("b")
+    assert (end.query_id, end.phase, end.modalities, end.t_ns) == ("b", "end", ("audio",), HOP_NS)
+    assert book.remove("a") == []
+    assert [q.id for q in book.list()] == ["c"]
+    (end,) = book.step(2 * HOP_NS, scores_of({"c": {"audio": OFF}}))
+    assert (end.query_id, end.phase) == ("c", "end")
+    with pytest.raises(KeyError):
+        book.remove("b")
+
+
+def test_scores_may_come_in_any_order_and_lack_a_query() -> None:
+    book = AlertBook()
+    book.add(query(id="a"))
+    book.add(query(id="b"))
+    (begin,) = book.step(HOP_NS, scores_of({"b": {"audio": ON}, "a": {"audio": OFF}}))
+    assert begin.query_id == "b"
+    assert book.step(2 * HOP_NS, scores_of({"a": {"audio": OFF}})) == []
+    with pytest.raises(ValueError, match="never added"):
+        book.step(3 * HOP_NS, scores_of({"x": {"audio": ON}}))
+
+
+def test_time_never_steps_back() -> None:
+    run = Run(query())
+    run.step(audio=OFF)
+    with pytest.raises(ValueError, match="comes after"):
+        run.book.step(0, scores_of({"q": {"audio": ON}}))
+
+
+def test_a_book_has_room_for_so_many_queries_and_each_id_once() -> None:
+    book = AlertBook(max_queries=1)
+    book.add(query(id="a"))
+    with pytest.raises(QueryError, match="in use"):
+        book.add(query(id="a"))
+    with pytest.raises(QueryError, match="1 queries already"):
+        book.add(query(id="b"))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("id", ""),
+        ("id", "a b"),
+        ("id", "x" * 65),
+        ("text", ""),
+        ("text", " \t "),
+        ("text", "x" * 1001),
+        ("text", "a dog\nbarking"),
+        ("text", "a\x00dog"),
+        ("modalities", ("smell",)),
+        ("modalities", ("audio", "audio")),
+        ("threshold_on", 0.0),
+        ("threshold_on", 1.1),
+        ("threshold_on", float("nan")),
+        ("threshold_off", 0.0),
+        ("threshold_off", 0.6),
+        ("threshold_off", float("nan")),
+        ("min_duration_s", -1.0),
+        ("min_duration_s", float("inf")),
+        ("cooldown_s", float("nan")),
+        ("cooldown_s", 1e9),
+    ],
+)
+def test_a_query_that_cannot_work_names_its_field_in_one_line(field: str, value: object) -> None:
+    with pytest.raises(QueryError) as caught:
+        query(**{field: value})
+    assert caught.value.field == field
+    assert str(caught.value).startswith(f"{field}: ")
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 200
+
+
+Ticks = Sequence[tuple[int, Mapping[Modality, float]]]
+
+
+@st.composite
+def ticks(draw: st.DrawFn) -> Ticks:
+    """Ticks with gaps in time and missing windows, scores on, between and off."""
+    levels = st.sampled_from((OFF, BETWEEN, ON))
+    windows = st.dictionaries(st.sampled_from(("vision", "audio", "imu")), levels)
+    steps = draw(st.lists(st.tuples(st.integers(1, 4), windows), max_size=60))
+    return [(int(t), w) for t, (_, w) in zip(np.cumsum([hops for hops, _ in steps]), steps, strict=True)]
+
+
+@settings(max_examples=150, deadline=None)
+@given(ticks(), st.sampled_from((0.0, 0.5, 1.5)), st.sampled_from((0.0, 1.0, 3.0)), st.sampled_from((0.0, 1.0)))
+def test_alerts_alternate_keep_their_id_and_the_cooldown(
+    steps: Ticks, min_duration_s: float, cooldown_s: float, hold_s: float
+) -> None:
+    def run() -> list[Transition]:
+        book = AlertBook(hold_s=hold_s)
+        book.add(query(min_duration_s=min_duration_s, cooldown_s=cooldown_s))
+        said = [t for hop, window in steps for t in book.step(hop * HOP_NS, scores_of({"q": window}))]
+        return [*said, *book.remove("q")]
+
+    said = run()
+    assert said == run()
+    carriers: tuple[Modality, ...] | None = None  # of the alert that is on
+    ended_ns = -(10**12)
+    alert_id = 0
+    carried: set[Modality] = set()
+    for t in said:
+        assert t.modalities
+        assert all(OFF <= score <= ON + 1e-6 for score in t.scores.values())
+        if t.phase == "begin":
+            assert carriers is None
+            assert t.t_ns - ended_ns >= cooldown_s * 1e9
+            assert t.alert_id > alert_id
+            alert_id, begin_ns, carriers, carried = t.alert_id, t.t_ns, t.modalities, set(t.modalities)
+            assert max(t.scores.values()) > BETWEEN
+        elif t.phase == "update":
+            assert carriers is not None
+            assert t.modalities != carriers
+            carriers, carried = t.modalities, carried | set(t.modalities)
+        else:
+            assert carriers is not None
+            assert set(t.modalities) == carried
+            carriers, ended_ns = None, t.t_ns
+        assert (t.alert_id, t.begin_ns) == (alert_id, begin_ns)
+    assert carriers is None  # the removal ended what was on

@@ -1,0 +1,271 @@
+"""Windows in, unit vectors out: batches change nothing, and one bad window costs no other."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from agent.clock import ManualClock
+from agent.embedder import Embedder, NotFinite, fuse, resolve_device
+from agent.window import Tick, Window
+from drivers.driver import MODALITIES, Modality
+from models import preprocess
+from models.imagebind import LOGIT_SCALES, ImageBind, Sizes
+from models.preprocess import PreprocessError
+from models.tokenizer import tokenize
+from models.transformer import TowerSizes
+
+TOWER = TowerSizes(32, 1, 2)
+SIZES = Sizes(16, TOWER, TOWER, TOWER, TOWER, TOWER, TOWER)
+
+
+@pytest.fixture(scope="module")
+def model() -> ImageBind:
+    torch.manual_seed(0)
+    return ImageBind(SIZES)
+
+
+@pytest.fixture
+def embedder(model: ImageBind) -> Embedder:
+    return Embedder(model, clock=ManualClock())
+
+
+def window(rng: np.random.Generator, modality: Modality, sensor: str = "") -> Window:
+    data: NDArray[Any]
+    rate_hz = 0.0
+    match modality:
+        case "vision":
+            data = rng.integers(0, 256, (2, 60, 80, 3), np.uint8)
+        case "audio":
+            data, rate_hz = rng.normal(0, 0.1, (32000, 2)).astype(np.float32), 16000.0
+        case "depth":
+            data = rng.uniform(1, 5, (60, 80)).astype(np.float32)
+        case "thermal":
+            data = rng.uniform(10, 35, (60, 80)).astype(np.float32)
+        case "imu":
+            data, rate_hz = rng.normal(0, 1, (2000, 6)).astype(np.float32), 400.0
+    return Window(sensor or modality, modality, data, rate_hz, 1, "")
+
+
+def absent(modality: Modality, reason: str) -> Window:
+    return Window(modality, modality, None, 0.0, 0, reason)
+
+
+def tick(index: int, *windows: Window) -> Tick:
+    return Tick(index, index * 500_000_000, {w.sensor: w for w in windows}, 0)
+
+
+def full_tick(seed: int) -> Tick:
+    rng = np.random.default_rng(seed)
+    return tick(seed, *(window(rng, modality) for modality in MODALITIES))
+
+
+def test_every_modality_gives_what_the_model_gives_for_its_preprocessed_window(
+    model: ImageBind, embedder: Embedder
+) -> None:
+    t = full_tick(0)
+    data = {m: t.windows[m].data for m in MODALITIES}
+    (embedded,) = embedder.embed([t])
+    inputs = {
+        "vision": preprocess.vision(data["vision"]),
+        "audio": preprocess.audio(data["audio"], 16000.0),
+        "depth": preprocess.depth(data["depth"]),
+        "thermal": preprocess.thermal(data["thermal"]),
+        "imu": preprocess.imu(data["imu"], 400.0),
+    }
+    with torch.inference_mode():
+        wanted = model.embed({m: x[None] for m, x in inputs.items()}, patches=True)
+    assert embedded.missing == {}
+    assert embedded.vectors.keys() == set(MODALITIES)
+    for m, vector in embedded.vectors.items():
+        assert vector.dtype == np.float32
+        np.testing.assert_allclose(vector, wanted.vectors[m][0].numpy(), atol=1e-5)
+        assert np.linalg.norm(vector) == pytest.approx(1.0, abs=1e-5)
+    assert wanted.patches is not None
+    np.testing.assert_allclose(embedded.patches["vision"], wanted.patches[0].numpy(), atol=1e-5)
+    assert embedded.patches["vision"].shape == (16, 16, 16)
+    np.testing.assert_allclose(np.linalg.norm(embedded.patches["vision"], axis=-1), 1.0, atol=1e-5)
+
+
+def test_a_batch_of_ticks_and_sensors_gives_each_its_own_vectors(embedder: Embedder) -> None:
+    rng = np.random.default_rng(1)
+    ticks = [
+        tick(0, window(rng, "vision", "left"), window(rng, "vision", "right"), window(rng, "audio")),
+        tick(1, window(rng, "vision", "left"), absent("audio", "stale")),
+        tick(2),
+        tick(3, window(rng, "audio")),
+    ]
+    together = embedder.embed(ticks)
+    for t, embedded in zip(ticks, together, strict=True):
+        assert embedded.tick is t
+        (alone,) = embedder.embed([t])
+        assert embedded.missing == alone.missing
+        assert embedded.vectors.keys() == alone.vectors.keys()
+        for sensor, vector in embedded.vectors.items():
+            np.testing.assert_allclose(vector, alone.vectors[sensor], atol=1e-5)
+        for sensor, patches in embedded.patches.items():
+            np.testing.assert_allclose(patches, alone.patches[sensor], atol=1e-5)
+    assert together[0].patches.keys() == {"left", "right"}
+    assert together[1].missing == {"audio": "stale"}
+    assert together[2].fused is None
+
+
+def test_each_modality_takes_one_forward_pass(embedder: Embedder, model: ImageBind) -> None:
+    passes: list[int] = []
+    hook = model.encoders["vision"].trunk.register_forward_hook(lambda _m, x, _y: passes.append(len(x[0])))
+    rng = np.random.default_rng(2)
+    embedder.embed([tick(i, window(rng, "vision", "a"), window(rng, "vision", "b")) for i in range(3)])
+    hook.remove()
+    assert passes == [6]
+
+
+def test_fused_is_the_normalised_mean_of_what_is_present(embedder: Embedder) -> None:
+    rng = np.random.default_rng(3)
+    (embedded,) = embedder.embed([tick(0, window(rng, "depth"), window(rng, "imu"), absent("audio", "lost"))])
+    mean = (embedded.vectors["depth"] + embedded.vectors["imu"]) / 2
+    assert embedded.fused is not None
+    np.testing.assert_allclose(embedded.fused, mean / np.linalg.norm(mean), atol=1e-6)
+    assert fuse([]) is None
+    axis = np.eye(4, dtype=np.float32)[0]
+    assert fuse([axis, -axis]) is None
+
+
+@pytest.mark.parametrize(
+    ("modality", "data", "rate_hz", "reason"),
+    [
+        ("vision", np.zeros((2, 8, 800, 3), np.uint8), 0.0, "too long"),
+        ("depth", np.zeros((60, 80), np.float32), 0.0, "no valid pixel"),
+        ("thermal", np.full((60, 80), 8000.0, np.float32), 0.0, "raw counts"),
+        ("imu", np.full((2000, 6), 1e4, np.float32), 400.0, "milli-g"),
+        ("imu", np.zeros((10, 6), np.float32), 400.0, "too short"),
+        ("audio", np.full((32000, 1), 3e4, np.float32), 16000.0, "peak"),
+        ("audio", np.full((32000, 1), np.nan, np.float32), 16000.0, "NaN"),
+    ],
+)
+def test_a_window_that_cannot_be_used_is_missing_and_the_others_go_on(
+    embedder: Embedder, modality: Modality, data: NDArray[Any], rate_hz: float, reason: str
+) -> None:
+    rng = np.random.default_rng(4)
+    other: Modality = "audio" if modality != "audio" else "depth"
+    bad = Window(modality, modality, data, rate_hz, 1, "")
+    (embedded,) = embedder.embed([tick(0, bad, window(rng, other))])
+    assert embedded.vectors.keys() == {other}
+    assert reason in embedded.missing[modality]
+    assert embedded.missing[modality].startswith("unusable: ")
+    assert "\n" not in embedded.missing[modality]
+
+
+def test_vectors_that_are_not_finite_are_withheld_and_counted() -> None:
+    broken = ImageBind(SIZES, ("vision", "depth"))
+    with torch.no_grad():
+        broken.encoders["vision"].head.proj.weight.fill_(torch.nan)
+    embedder = Embedder(broken)
+    rng = np.random.default_rng(5)
+    (embedded,) = embedder.embed([tick(0, window(rng, "vision"), window(rng, "depth"))])
+    assert embedded.missing == {"vision": "not finite"}
+    assert embedded.vectors.keys() == {"depth"}
+    assert embedded.patches == {}
+    assert embedded.fused is not None
+    assert np.isfinite(embedded.fused).all()
+    assert embedder.not_finite == 1
+    with pytest.raises(NotFinite, match="vision"):
+        embedder.embed_images([np.zeros((32, 32, 3), np.uint8)])
+
+
+def test_a_modality_without_an_encoder_is_missing() -> None:
+    embedder = Embedder(ImageBind(SIZES, ("depth",)))
+    rng = np.random.default_rng(6)
+    (embedded,) = embedder.embed([tick(0, window(rng, "depth"), window(rng, "imu"))])
+    assert embedded.missing == {"imu": "no encoder"}
+
+
+def test_audio_longer_than_two_seconds_is_the_mean_of_its_clips(embedder: Embedder) -> None:
+    rng = np.random.default_rng(7)
+    long = rng.normal(0, 0.1, (64000, 1)).astype(np.float32)
+    short = rng.normal(0, 0.1, (32000, 1)).astype(np.float32)
+    windows = [Window(n, "audio", d, 16000.0, 1, "") for n, d in (("long", long), ("short", short))]
+    (embedded,) = embedder.embed([tick(0, *windows)])
+    requested = embedder.embed_audio([(long, 16000.0), (short, 16000.0)])
+    np.testing.assert_allclose(embedded.vectors["long"], requested[0], atol=1e-5)
+    np.testing.assert_allclose(embedded.vectors["short"], requested[1], atol=1e-5)
+
+
+def test_bfloat16_points_the_same_way_with_unit_length() -> None:
+    torch.manual_seed(0)
+    exact = Embedder(ImageBind(SIZES)).embed([full_tick(8)])[0]
+    torch.manual_seed(0)
+    rounded = Embedder(ImageBind(SIZES), dtype="bfloat16").embed([full_tick(8)])[0]
+    assert rounded.missing == {}
+    for sensor, vector in rounded.vectors.items():
+        assert vector.dtype == np.float32
+        assert np.linalg.norm(vector) == pytest.approx(1.0, abs=1e-5)
+        assert float(vector @ exact.vectors[sensor]) > 0.99
+
+
+def test_inference_time_is_measured_on_the_clock_and_shared_by_the_batch(model: ImageBind) -> None:
+    class Ticking(ManualClock):
+        def now_ns(self) -> int:
+            self.sleep_until(super().now_ns() + 30_000_000)
+            return super().now_ns()
+
+    rng = np.random.default_rng(9)
+    embedded = Embedder(model, clock=Ticking()).embed([tick(i, window(rng, "imu")) for i in range(3)])
+    assert [e.inference_ms for e in embedded] == [10.0, 10.0, 10.0]
+
+
+def test_texts_are_embedded_in_chunks_as_one_by_one(model: ImageBind, embedder: Embedder) -> None:
+    texts = [f"a photo of {n} dogs" for n in range(70)]
+    vectors = embedder.embed_texts(texts)
+    assert vectors.shape == (70, embedder.dimensions) == (70, 16)
+    with torch.inference_mode():
+        last = model({"text": tokenize(texts[-1:])})["text"].numpy()
+    np.testing.assert_allclose(vectors[-1:], last, atol=1e-5)
+    assert embedder.embed_texts([]).shape == (0, 16)
+
+
+def test_requests_with_unusable_input_raise(embedder: Embedder) -> None:
+    with pytest.raises(PreprocessError):
+        embedder.embed_images([np.zeros((4, 400, 3), np.uint8)])
+    with pytest.raises(PreprocessError):
+        embedder.embed_audio([(np.zeros(10, np.float32), 16000.0)])
+
+
+def test_words_without_an_embedding_are_named_as_never_trained() -> None:
+    model = ImageBind(SIZES, ("text",))
+    assert Embedder(model).unknown_words("a zebra") == []
+    known = torch.zeros(49408, dtype=torch.bool)
+    known[tokenize(["a dog barking"]).flatten()] = True
+    with torch.no_grad():
+        model.encoders["text"].token_embedding[~known] = 0.0
+    embedder = Embedder(model)
+    assert embedder.unknown_words("A dog barking") == []
+    assert embedder.unknown_words("a zebra, a dog and a zebra") == ["zebra", "and"]
+
+
+def test_vision_is_scored_at_the_text_towers_scale_and_the_config_may_differ(embedder: Embedder) -> None:
+    scales = embedder.logit_scales()
+    assert scales["vision"] == pytest.approx(1 / 0.07, rel=1e-5)
+    assert {m: scales[m] for m in MODALITIES if m != "vision"} == {
+        m: LOGIT_SCALES[m] for m in MODALITIES if m != "vision"
+    }
+    assert embedder.logit_scales({"audio": 30.0})["audio"] == 30.0
+
+
+def test_auto_takes_the_gpu_when_there_is_one() -> None:
+    assert resolve_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert resolve_device("cpu").type == "cpu"
+
+
+@pytest.mark.gpu
+def test_the_gpu_gives_the_cpus_vectors() -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    torch.manual_seed(0)
+    here = Embedder(ImageBind(SIZES)).embed([full_tick(10), full_tick(11)])
+    torch.manual_seed(0)
+    there = Embedder(ImageBind(SIZES), device="cuda").embed([full_tick(10), full_tick(11)])
+    for cpu, gpu in zip(here, there, strict=True):
+        for sensor, vector in cpu.vectors.items():
+            assert float(vector @ gpu.vectors[sensor]) > 0.999

@@ -1,0 +1,149 @@
+"""Scores are the softmax that the module's docstring defines, however they are computed."""
+
+import math
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from agent.scoring import Scorer, Vectors, share
+from drivers.driver import MODALITIES, Modality
+
+SCALES: dict[Modality, float] = {"vision": 100.0, "audio": 20.0, "depth": 5.0, "thermal": 10.0, "imu": 5.0}
+D = 24
+
+
+def units(rng: np.random.Generator, *shape: int) -> Vectors:
+    vectors = rng.normal(size=(*shape, D))
+    return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
+
+
+def softmax_score(query: Vectors, window: Vectors, background: Vectors, rivals: NDArray[np.bool_], s: float) -> float:
+    """The definition, in Python floats."""
+    logits = [s * float(query @ window), *(s * float(b @ window) for b in background[rivals])]
+    top = max(logits)
+    weights = [math.exp(x - top) for x in logits]
+    return weights[0] / sum(weights)
+
+
+def everything(background: Vectors) -> NDArray[np.bool_]:
+    return np.ones(len(background), dtype=np.bool_)
+
+
+def test_every_score_is_the_softmax_against_the_querys_own_rivals() -> None:
+    rng = np.random.default_rng(1)
+    background, queries = units(rng, 9), units(rng, 40)
+    masks = rng.random((40, 9)) < 0.7
+    masks[:, 0] = True
+    scorer = Scorer(background, SCALES)
+    for i, (query, mask) in enumerate(zip(queries, masks, strict=True)):
+        scorer.add(f"q{i}", query, mask)
+    windows = {m: units(rng, 1) for m in MODALITIES}
+    scores = scorer.score(windows)
+    assert scores.modalities == MODALITIES
+    assert scores.values.shape == (40, 5)
+    for i, query_id in enumerate(scores.query_ids):
+        for m, score in scores.of(query_id).items():
+            wanted = softmax_score(queries[i], windows[m][0], background, masks[i], SCALES[m])
+            assert score == pytest.approx(wanted, abs=2e-5)
+
+
+def test_only_present_modalities_have_a_column_and_no_query_gives_no_rows() -> None:
+    rng = np.random.default_rng(2)
+    background = units(rng, 3)
+    scorer = Scorer(background, SCALES)
+    assert scorer.score({"audio": units(rng, 1)}).values.shape == (0, 1)
+    scorer.add("q", units(rng), everything(background))
+    assert scorer.score({"imu": units(rng, 1), "audio": units(rng, 1)}).modalities == ("audio", "imu")
+    assert scorer.score({}).values.shape == (1, 0)
+
+
+def test_extreme_products_give_0_and_1_and_nothing_overflows() -> None:
+    axis = np.eye(D, dtype=np.float32)
+    scorer = Scorer(-axis[:1], {**SCALES, "vision": 1000.0})
+    scorer.add("same", axis[0], np.array([True]))
+    scorer.add("opposite", -axis[0], np.array([True]))
+    scores = scorer.score({"vision": axis[:1]})
+    assert scores.of("same")["vision"] == 1.0
+    assert scores.of("opposite")["vision"] == pytest.approx(0.5)
+
+
+def test_a_left_out_prompt_that_towers_over_the_others_does_not_count() -> None:
+    axis = np.eye(D, dtype=np.float32)
+    background = np.stack([axis[0], axis[1]])
+    scorer = Scorer(background, SCALES)
+    scorer.add("q", axis[2], np.array([False, True]))
+    # The window is the excluded prompt itself: query and remaining rival are equally far from it.
+    assert scorer.score({"vision": axis[:1]}).of("q")["vision"] == pytest.approx(0.5)
+
+
+def test_of_several_cameras_the_best_counts() -> None:
+    rng = np.random.default_rng(3)
+    background, cameras, query = units(rng, 5), units(rng, 2), units(rng)
+    scorer = Scorer(background, SCALES)
+    scorer.add("q", query, everything(background))
+    both = scorer.score({"vision": cameras}).of("q")["vision"]
+    each = [scorer.score({"vision": camera[None]}).of("q")["vision"] for camera in cameras]
+    assert each[0] != pytest.approx(each[1])
+    assert both == pytest.approx(max(each))
+
+
+def test_dense_sees_the_thing_that_fills_one_patch() -> None:
+    axis = np.eye(D, dtype=np.float32)
+    chair, dog, floor = axis[:3]
+    patches = np.tile(floor, (16, 16, 1))
+    patches[5, 7] = dog
+    window = {"vision": chair[None]}
+    background = np.stack([chair, floor, dog])
+    scores = {}
+    for dense in (False, True):
+        scorer = Scorer(background, SCALES, dense=dense)
+        scorer.add("dog", dog, np.array([True, True, False]))
+        scorer.add("cat", axis[3], everything(background))
+        scores[dense] = scorer.score(window, patches)
+    assert scores[False].of("dog")["vision"] < 0.01
+    assert scores[True].of("dog")["vision"] > 0.99
+    assert scores[True].of("cat")["vision"] < 0.01
+
+
+def test_removing_leaves_the_scores_of_the_others() -> None:
+    rng = np.random.default_rng(4)
+    background, queries, window = units(rng, 6), units(rng, 20), units(rng, 1)
+    scorer = Scorer(background, SCALES)
+    for i, query in enumerate(queries):
+        scorer.add(f"q{i}", query, np.arange(6) != i % 6)
+    before = scorer.score({"audio": window})
+    for gone in ("q3", "q19", "q0"):
+        scorer.remove(gone)
+    after = scorer.score({"audio": window})
+    assert set(after.query_ids) == {f"q{i}" for i in range(20)} - {"q3", "q19", "q0"}
+    for query_id in after.query_ids:
+        assert after.of(query_id)["audio"] == pytest.approx(before.of(query_id)["audio"], abs=1e-6)
+    with pytest.raises(KeyError):
+        scorer.remove("q3")
+    with pytest.raises(KeyError):
+        after.of("q3")
+
+
+def test_what_cannot_be_scored_is_refused() -> None:
+    rng = np.random.default_rng(5)
+    with pytest.raises(ValueError, match="at least one row"):
+        Scorer(np.zeros((0, D), np.float32), SCALES)
+    with pytest.raises(ValueError, match="thermal"):
+        Scorer(units(rng, 2), {m: s for m, s in SCALES.items() if m != "thermal"})
+    scorer = Scorer(units(rng, 2), SCALES)
+    scorer.add("q", units(rng), np.array([True, True]))
+    with pytest.raises(ValueError, match="already"):
+        scorer.add("q", units(rng), np.array([True, True]))
+    with pytest.raises(ValueError, match="at least one of 2"):
+        scorer.add("r", units(rng), np.array([False, False]))
+
+
+def test_shares_of_a_partition_sum_to_one() -> None:
+    rng = np.random.default_rng(6)
+    prompts, window = units(rng, 7), units(rng)
+    chosen = np.array([True, False, True, False, False, False, False])
+    part = share(window, prompts, chosen, 20.0)
+    assert 0 < part < 1
+    assert part + share(window, prompts, ~chosen, 20.0) == pytest.approx(1.0)
+    assert share(prompts[0], prompts, chosen, 100.0) > 0.99

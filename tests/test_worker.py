@@ -1,0 +1,308 @@
+"""The worker accounts for every tick at every moment, whatever the model and the consumer do."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agent.clock import ManualClock
+from agent.embedder import Embedded
+from agent.window import Tick
+from agent.worker import MAX_JOBS, Accounting, Worker, WorkerError
+
+DEADLINE_S = 10.0
+
+
+def tick(index: int) -> Tick:
+    return Tick(index, index * 500_000_000, {}, 0)
+
+
+def exact(accounting: Accounting) -> bool:
+    return accounting.produced == accounting.delivered + sum(accounting.shed.values()) + accounting.in_flight
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for a condition; fail after the deadline."""
+    end = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < end, "the awaited condition never came true"
+        time.sleep(0.001)
+
+
+class Model:
+    """An embedder that can be held up, and that fails on chosen ticks or on batches that are too large."""
+
+    def __init__(self, *, fails_on: Sequence[int] = (), largest: int = 1000, held: bool = False) -> None:
+        self.batches: list[list[int]] = []
+        self.entered = threading.Semaphore(0)
+        self.released = threading.Event()
+        self._fails_on, self._largest = frozenset(fails_on), largest
+        if not held:
+            self.released.set()
+
+    def embed(self, ticks: Sequence[Tick]) -> list[Embedded]:
+        self.batches.append([t.index for t in ticks])
+        self.entered.release()
+        assert self.released.wait(DEADLINE_S)
+        if len(ticks) > self._largest:
+            raise MemoryError(f"{len(ticks)} ticks")
+        if any(t.index in self._fails_on for t in ticks):
+            raise RuntimeError("device failed")
+        return [Embedded(t, {}, {}, None, 0.0, {}) for t in ticks]
+
+    def wait_entered(self) -> None:
+        assert self.entered.acquire(timeout=DEADLINE_S)
+
+
+class Delivered:
+    """A consumer that keeps the indices of what it got."""
+
+    def __init__(self) -> None:
+        self.indices: list[int] = []
+
+    def __call__(self, embedded: Embedded) -> None:
+        self.indices.append(embedded.tick.index)
+
+
+def test_live_the_oldest_waiting_ticks_are_shed_and_counted() -> None:
+    model, delivered = Model(held=True), Delivered()
+    worker = Worker(model, delivered, max_pending=2, lossless=False)
+    worker.submit(tick(0))
+    model.wait_entered()
+    for i in range(1, 6):
+        worker.submit(tick(i))
+        assert exact(worker.accounting())
+    assert worker.accounting() == Accounting(6, 0, {"behind": 3}, 3)
+    model.released.set()
+    assert worker.drain(DEADLINE_S)
+    assert delivered.indices == [0, 4, 5]
+    assert worker.accounting() == Accounting(6, 3, {"behind": 3}, 0)
+    worker.stop()
+
+
+def test_lossless_submit_waits_and_nothing_is_lost() -> None:
+    model, delivered = Model(held=True), Delivered()
+    worker = Worker(model, delivered, max_pending=2, lossless=True)
+    producer = threading.Thread(target=lambda: [worker.submit(tick(i)) for i in range(10)])
+    producer.start()
+    # One runs, two wait, and the producer is held up with the fourth.
+    until(lambda: worker.accounting().produced == 4)
+    assert worker.accounting() == Accounting(4, 0, {}, 4)
+    model.released.set()
+    producer.join(DEADLINE_S)
+    assert worker.drain(DEADLINE_S)
+    assert delivered.indices == list(range(10))
+    assert worker.accounting() == Accounting(10, 10, {}, 0)
+    worker.stop()
+
+
+def test_lossless_batches_do_not_depend_on_timing() -> None:
+    model, delivered = Model(), Delivered()
+    worker = Worker(model, delivered, max_pending=8, lossless=True, batch=4)
+    for i in range(10):
+        worker.submit(tick(i))
+        until(lambda: not worker.accounting().in_flight >= 4)  # however slow the producer is
+    assert worker.accounting() == Accounting(10, 8, {}, 2)
+    assert worker.drain(DEADLINE_S)
+    assert model.batches == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    assert delivered.indices == list(range(10))
+    worker.stop()
+
+
+def test_live_a_batch_takes_what_waits() -> None:
+    model = Model(held=True)
+    worker = Worker(model, Delivered(), max_pending=8, lossless=False, batch=4)
+    worker.submit(tick(0))
+    model.wait_entered()
+    for i in range(1, 7):
+        worker.submit(tick(i))
+    model.released.set()
+    assert worker.drain(DEADLINE_S)
+    assert model.batches == [[0], [1, 2, 3, 4], [5, 6]]
+    worker.stop()
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_loses_nothing() -> None:
+    model, delivered = Model(largest=2), Delivered()
+    worker = Worker(model, delivered, max_pending=8, lossless=True, batch=8)
+    for i in range(8):
+        worker.submit(tick(i))
+    assert worker.drain(DEADLINE_S)
+    assert delivered.indices == list(range(8))
+    assert worker.accounting() == Accounting(8, 8, {}, 0)
+    worker.stop()
+
+
+def test_ticks_that_fail_alone_are_shed_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    model, delivered = Model(fails_on=(2, 5, 6)), Delivered()
+    with caplog.at_level(logging.ERROR):
+        worker = Worker(model, delivered, max_pending=8, lossless=True, batch=8)
+        for i in range(8):
+            worker.submit(tick(i))
+        assert worker.drain(DEADLINE_S)
+        worker.stop()
+    assert delivered.indices == [0, 1, 3, 4, 7]
+    assert worker.accounting() == Accounting(8, 5, {"model error": 3}, 0)
+    assert [r.message for r in caplog.records] == ["the model failed on tick 2, which is shed: device failed"]
+
+
+def test_a_consumer_that_fails_costs_its_tick_only(caplog: pytest.LogCaptureFixture) -> None:
+    delivered = Delivered()
+
+    def consume(embedded: Embedded) -> None:
+        if embedded.tick.index == 1:
+            raise ValueError("no room")
+        delivered(embedded)
+
+    worker = Worker(Model(), consume, max_pending=4, lossless=True)
+    for i in range(3):
+        worker.submit(tick(i))
+    assert worker.drain(DEADLINE_S)
+    worker.stop()
+    assert delivered.indices == [0, 2]
+    assert worker.accounting() == Accounting(3, 2, {"delivery error": 1}, 0)
+    assert "no room" in caplog.text
+
+
+def test_drain_gives_up_when_the_model_hangs() -> None:
+    model = Model(held=True)
+    worker = Worker(model, Delivered(), max_pending=2, lossless=False)
+    worker.submit(tick(0))
+    assert not worker.drain(0.01)
+    model.released.set()
+    assert worker.drain(DEADLINE_S)
+    worker.stop()
+
+
+def test_stop_sheds_what_waits_and_finishes_what_runs() -> None:
+    model, delivered = Model(held=True), Delivered()
+    worker = Worker(model, delivered, max_pending=4, lossless=False)
+    worker.submit(tick(0))
+    model.wait_entered()
+    worker.submit(tick(1))
+    job = worker.call(lambda: 1)
+    stopping = threading.Thread(target=worker.stop)
+    stopping.start()
+    until(lambda: bool(worker.accounting().shed))
+    worker.submit(tick(2))
+    assert worker.accounting() == Accounting(3, 0, {"stopped": 2}, 1)
+    model.released.set()
+    stopping.join(DEADLINE_S)
+    worker.stop()
+    assert delivered.indices == [0]
+    assert worker.accounting() == Accounting(3, 1, {"stopped": 2}, 0)
+    assert job.cancelled()
+    with pytest.raises(WorkerError, match="stopping"):
+        worker.call(lambda: 1)
+
+
+def test_stop_releases_a_producer_that_waits() -> None:
+    model = Model(held=True)
+    worker = Worker(model, Delivered(), max_pending=1, lossless=True)
+    producer = threading.Thread(target=lambda: [worker.submit(tick(i)) for i in range(3)])
+    producer.start()
+    until(lambda: worker.accounting().produced == 3)
+    stopping = threading.Thread(target=worker.stop)
+    stopping.start()
+    producer.join(DEADLINE_S)
+    assert not producer.is_alive()
+    model.released.set()
+    stopping.join(DEADLINE_S)
+    assert worker.accounting() == Accounting(3, 1, {"stopped": 2}, 0)
+
+
+def test_jobs_run_between_ticks_on_the_same_thread_and_give_their_result_or_error() -> None:
+    threads: list[int] = []
+    worker = Worker(
+        Model(), lambda _: threads.append(threading.get_ident()), max_pending=4, lossless=True, clock=ManualClock()
+    )
+    worker.submit(tick(0))
+    assert worker.call(threading.get_ident).result(DEADLINE_S) == threads[0]
+    failing = worker.call(lambda: 1 // 0)
+    assert isinstance(failing.exception(DEADLINE_S), ZeroDivisionError)
+    assert worker.call(lambda: "alive").result(DEADLINE_S) == "alive"
+    worker.stop()
+
+
+def test_ticks_go_before_jobs_but_an_overloaded_worker_does_one_job_a_second() -> None:
+    clock = ManualClock()
+    order: list[str] = []
+    model = Model(held=True)
+
+    def consume(embedded: Embedded) -> None:
+        order.append(f"tick {embedded.tick.index}")
+        clock.sleep_until(clock.now_ns() + 400_000_000)  # a tick takes 0.4 s of the run's clock
+
+    worker = Worker(model, consume, max_pending=20, lossless=False, clock=clock)
+    worker.submit(tick(0))
+    model.wait_entered()
+    for name in ("a", "b"):
+        worker.call(lambda name=name: order.append(f"job {name}"))
+    for i in range(1, 9):
+        worker.submit(tick(i))
+    model.released.set()
+    assert worker.drain(DEADLINE_S)
+    worker.stop()
+    jobs = [order.index("job a"), order.index("job b")]
+    # Due at 1.0 s and a second after that; ticks end at 0.4, 0.8, 1.2 ...
+    assert jobs == [3, 7]
+
+
+def test_jobs_beyond_the_bound_are_refused() -> None:
+    model = Model(held=True)
+    worker = Worker(model, Delivered(), max_pending=2, lossless=False)
+    worker.submit(tick(0))
+    model.wait_entered()
+    jobs = [worker.call(lambda: 1) for _ in range(MAX_JOBS)]
+    with pytest.raises(WorkerError, match="ask again later"):
+        worker.call(lambda: 1)
+    model.released.set()
+    assert [job.result(DEADLINE_S) for job in jobs] == [1] * MAX_JOBS
+    worker.stop()
+
+
+def test_a_batch_larger_than_what_may_wait_is_refused() -> None:
+    with pytest.raises(ValueError, match="batch is 4"):
+        Worker(Model(), Delivered(), max_pending=2, lossless=True, batch=4)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    fails_on=st.sets(st.integers(0, 39)), lossless=st.booleans(), max_pending=st.integers(4, 9), batch=st.integers(1, 4)
+)
+def test_the_accounting_is_exact_at_every_moment(
+    fails_on: set[int], lossless: bool, max_pending: int, batch: int
+) -> None:
+    logging.getLogger("agent.worker").setLevel(logging.CRITICAL)
+    delivered = Delivered()
+    worker = Worker(
+        Model(fails_on=sorted(fails_on)), delivered, max_pending=max_pending, lossless=lossless, batch=batch
+    )
+    seen: list[Accounting] = []
+    watching = threading.Event()
+
+    def watch() -> None:
+        while not watching.is_set():
+            seen.append(worker.accounting())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    for i in range(40):
+        worker.submit(tick(i))
+    assert worker.drain(DEADLINE_S)
+    watching.set()
+    watcher.join(DEADLINE_S)
+    worker.stop()
+    assert all(exact(a) for a in seen)
+    end = worker.accounting()
+    assert exact(end)
+    assert (end.produced, end.in_flight) == (40, 0)
+    assert end.delivered == len(delivered.indices)
+    assert delivered.indices == sorted(delivered.indices)
+    if lossless:
+        assert end.shed.get("model error", 0) == len(fails_on)
+        assert set(delivered.indices) == set(range(40)) - fails_on
