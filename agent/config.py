@@ -146,13 +146,12 @@ class Config:
         return [sensor.spec for sensor in self.sensors.values()]
 
 
-def synthetic(seed: int | None = None) -> Config:
-    """The default: the synthetic world of `configs/synthetic.yaml`, or another scene of it."""
+def synthetic(seed: int | None = None, **options: Any) -> Config:
+    """The synthetic world of `configs/synthetic.yaml`, with another seed or other options of its drivers."""
     with resources.as_file(resources.files("configs") / "synthetic.yaml") as path:
         tree = yaml.safe_load(path.read_text())
-        if seed is not None:
-            for sensor in tree["sensors"].values():
-                sensor["seed"] = seed
+        for sensor in tree["sensors"].values():
+            sensor.update(options if seed is None else {"seed": seed, **options})
         return parse(tree, str(path))
 
 

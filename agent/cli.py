@@ -1,0 +1,220 @@
+"""The command line: `sensebind VERB`. Thin: every command calls what a program could call as well.
+
+Imports stand inside the commands, so that `sensebind watch` needs no torch and starts at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from agent.config import Config
+    from agent.pipeline import Pipeline
+
+app = typer.Typer(
+    help="Streaming sensor fusion in ImageBind's embedding space.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+query_app = typer.Typer(help="Text queries that raise alerts.", no_args_is_help=True)
+app.add_typer(query_app, name="query")
+
+Address = Annotated[str, typer.Option(help="Where the agent listens.")]
+ConfigPath = Annotated[Path | None, typer.Option("--config", "-c", help="YAML file; default: a synthetic scene.")]
+DEFAULT_ADDRESS = "127.0.0.1:50051"
+
+# By name, since importing them all would import torch before it is needed.
+_USER_FAULTS = {"ConfigError", "ClientError", "ListenError", "DriverError", "CheckpointError", "DatasetError"}
+_USER_FAULTS |= {"QueryError", "DemoError"}
+
+
+def main() -> None:
+    """Run a command; what a user can cause ends as one line on stderr and exit code 1."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        app()
+    except Exception as error:
+        if not _USER_FAULTS & {cls.__name__ for cls in type(error).__mro__}:
+            raise
+        print(f"sensebind: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+@app.command()
+def run(
+    config: ConfigPath = None,
+    listen: Annotated[str | None, typer.Option(help="host:port instead of the config's.")] = None,
+    insecure: Annotated[bool, typer.Option(help="Allow an address that other machines reach, without TLS.")] = False,
+) -> None:
+    """Run the agent until Ctrl-C: capture, embed, localize, alert, serve."""
+    from agent.pipeline import Pipeline
+
+    loaded = _config(config)
+    address = listen or loaded.server.listen
+    asyncio.run(_serve(Pipeline.live(loaded), address, insecure=insecure or loaded.server.insecure))
+
+
+@app.command()
+def demo(
+    seconds: Annotated[float, typer.Option(min=5, help="How long.")] = 60.0,
+    seed: Annotated[int, typer.Option(min=0, help="Which synthetic scene.")] = 7,
+    picture: Annotated[Path | None, typer.Option(help="Write an SVG of the live view.")] = None,
+) -> None:
+    """Run the agent on a synthetic scene, show it live, and compare what it said with the truth."""
+    from agent.demo import show
+
+    asyncio.run(show(_config(None, seed), seconds, picture))
+
+
+@app.command()
+def watch(address: Address = DEFAULT_ADDRESS) -> None:
+    """Show the events of a running agent."""
+    from rich.console import Console
+
+    from agent.client import Client
+    from agent.view import LiveView
+    from agent.watching import watch as follow
+
+    async def follow_agent() -> None:
+        async with Client(address) as client:
+            await follow(client, Console(), LiveView(f"sensebind at {address}"))
+
+    asyncio.run(follow_agent())
+
+
+@app.command()
+def status(address: Address = DEFAULT_ADDRESS) -> None:
+    """Print the status of a running agent."""
+    from rich.console import Console
+
+    from agent.client import Client
+    from agent.view import LiveView
+
+    async def ask() -> None:
+        async with Client(address) as client:
+            view = LiveView(f"sensebind at {address}")
+            view.on_status(await client.status(), {})
+            Console().print(view.head(), view.streams())
+
+    asyncio.run(ask())
+
+
+@query_app.command("add")
+def query_add(
+    text: str,
+    modality: Annotated[list[str] | None, typer.Option(help="Which may carry it; repeat for several.")] = None,
+    threshold: Annotated[float | None, typer.Option(help="Score at which the alert begins, 0..1.")] = None,
+    threshold_off: Annotated[float | None, typer.Option(help="Score below which it ends.")] = None,
+    min_duration_s: Annotated[float | None, typer.Option(help="Over the threshold for this long first.")] = None,
+    cooldown_s: Annotated[float | None, typer.Option(help="From an end to the next begin.")] = None,
+    query_id: Annotated[str, typer.Option("--id", help="Its name; one is made if none is given.")] = "",
+    address: Address = DEFAULT_ADDRESS,
+) -> None:
+    """Be told when something is seen, heard or felt: sensebind query add "a dog barking"."""
+    from agent.client import Client
+
+    if threshold is not None and threshold_off is None:
+        threshold_off = 0.6 * threshold
+
+    async def add() -> None:
+        async with Client(address) as client:
+            query = await client.add_query(
+                text,
+                modalities=modality or (),  # type: ignore[arg-type]  # the client checks the names
+                threshold_on=threshold,
+                threshold_off=threshold_off,
+                min_duration_s=min_duration_s,
+                cooldown_s=cooldown_s,
+                query_id=query_id,
+            )
+            print(f"{query.id}  {query.text!r}  on at {query.threshold_on:.2f}, off below {query.threshold_off:.2f}")
+            for warning in query.warnings:
+                print(f"sensebind: warning: {warning}", file=sys.stderr)
+
+    asyncio.run(add())
+
+
+@query_app.command("list")
+def query_list(address: Address = DEFAULT_ADDRESS) -> None:
+    """List the queries of a running agent."""
+    from agent.client import Client
+
+    async def show() -> None:
+        async with Client(address) as client:
+            for query in await client.list_queries():
+                print(f"{query.id}\t{query.text}\t{query.threshold_on:.2f}\t{query.threshold_off:.2f}")
+
+    asyncio.run(show())
+
+
+@query_app.command("remove")
+def query_remove(query_id: str, address: Address = DEFAULT_ADDRESS) -> None:
+    """Remove a query by its id."""
+    from agent.client import Client
+
+    async def remove() -> None:
+        async with Client(address) as client:
+            await client.remove_query(query_id)
+
+    asyncio.run(remove())
+
+
+@app.command()
+def simulate(
+    out: Annotated[Path, typer.Option(help="Folder for the shards.")] = Path("shards"),
+    windows: Annotated[int, typer.Option(min=1, help="Training windows to write.")] = 12_000,
+    seed: Annotated[int, typer.Option(min=0, help="First scene.")] = 10_000,
+) -> None:
+    """Write training shards out of the synthetic world."""
+    from agent.simulate import simulate as write
+
+    _show_progress()
+    write(out, windows, seed)
+
+
+@app.command()
+def doctor() -> None:
+    """List the optional system packages that this machine lacks, and what goes without them."""
+    from agent.doctor import optional_packages
+
+    missing = [package for package in optional_packages() if not package.found]
+    for package in missing:
+        print(f"optional system package {package.package} is missing: {package.without}")
+    if not missing:
+        print("all optional system packages are there")
+
+
+def _config(path: Path | None, seed: int | None = None) -> Config:
+    from agent.config import load, synthetic
+
+    return synthetic(seed) if path is None else load(path)
+
+
+def _show_progress() -> None:
+    logging.getLogger().setLevel(logging.INFO)
+
+
+async def _serve(pipeline: Pipeline, address: str, *, insecure: bool) -> None:
+    from agent.pipeline import serving
+
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with serving(pipeline, address, insecure=insecure) as server:
+        print(f"sensebind listens at {server.address}", flush=True)
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({stopping, server.loaded}, return_when=asyncio.FIRST_COMPLETED)
+        if server.loaded.done():
+            server.loaded.result()
+            print(f"sensebind runs {pipeline.status().model}", flush=True)
+        await stopping

@@ -1,0 +1,113 @@
+"""What follows from a tick's vectors: scores, alerts, the audio source; as events.
+
+Lives on the worker's thread: queries are added and removed between ticks, so nothing here needs a lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent import events
+from agent.alerts import AlertBook, Query, QueryError
+from agent.interface import Clip, StandingQuery
+from agent.localization.doa import DirectionFinder
+from agent.localization.source import SourceFinder
+from agent.prompts import BACKGROUND, QUIET, THINGS, embed_prompts, rivals
+from agent.scoring import Scorer, Vectors
+from drivers.driver import Modality
+from protos import perception_pb2 as pb
+
+if TYPE_CHECKING:
+    from agent.config import Config
+    from agent.embedder import Embedded, Embedder
+
+
+class Perception:
+    """Scores every tick against the queries and finds the audio source."""
+
+    def __init__(self, embedder: Embedder, config: Config) -> None:
+        self._embedder = embedder
+        logit_scales = embedder.logit_scales(config.alerts.logit_scales)
+        self._background = config.background_prompts or BACKGROUND
+        self._background_vectors = embed_prompts(self._background, embedder.embed_texts)
+        self._scorer = Scorer(self._background_vectors, logit_scales, dense=config.alerts.dense)
+        self._book = AlertBook()
+        self._standing: dict[str, StandingQuery] = {}
+        self._source_finder = self._find_sources(config, logit_scales["audio"])
+
+    def add(self, query: Query) -> StandingQuery:
+        """Embed a query and watch for it from the next tick on. Raises QueryError."""
+        self._book.add(query)
+        try:
+            vector = embed_prompts([query.text], self._embedder.embed_texts)[0]
+            held_against = rivals(query.text, vector, self._background, self._background_vectors)
+        except ValueError as error:
+            self._book.remove(query.id)
+            raise QueryError("text", str(error)) from None
+        self._scorer.add(query.id, vector, held_against)
+        unknown = self._embedder.unknown_words(query.text)
+        warnings = (f"the model was never trained on: {', '.join(unknown)}",) if unknown else ()
+        standing = self._standing[query.id] = StandingQuery(query, warnings)
+        return standing
+
+    def remove(self, query_id: str) -> list[pb.Event]:
+        """Watch for it no more; the end of its alert when one is on. Raises KeyError when it is unknown."""
+        ended = self._book.remove(query_id)
+        self._scorer.remove(query_id)
+        del self._standing[query_id]
+        return [events.alert(transition) for transition in ended]
+
+    def queries(self) -> Sequence[StandingQuery]:
+        """All queries, oldest first; safe to call from any thread."""
+        return tuple(self._standing.values())
+
+    def embed(
+        self, texts: Sequence[str], images: Sequence[NDArray[np.uint8]], audio: Sequence[Clip]
+    ) -> tuple[Vectors, Vectors, Vectors]:
+        """Unit vectors float32 [n, D] of texts, of RGB images [H, W, 3] and of audio. Raises PreprocessError."""
+        embedder = self._embedder
+        return embedder.embed_texts(texts), embedder.embed_images(images), embedder.embed_audio(audio)
+
+    def perceive(self, embedded: Embedded) -> list[pb.Event]:
+        """Everything that is said about a tick, in the order in which it is published."""
+        said = []
+        scores = None
+        if self._standing:
+            scores = self._scorer.score(*_by_modality(embedded))
+            said = [events.alert(transition) for transition in self._book.step(embedded.tick.t_ns, scores)]
+        source = self._source_finder.find(embedded) if self._source_finder else None
+        if source is not None:
+            said.append(events.audio_source(source))
+        return [events.embedding(embedded, scores), *said]
+
+    def _find_sources(self, config: Config, audio_scale: float) -> SourceFinder | None:
+        if config.microphone is None:
+            return None
+        microphone = config.sensors[config.microphone]
+        camera = config.sensors[config.camera] if config.camera else None
+        finder = None
+        if microphone.mic_positions_m is not None and len(microphone.mic_positions_m) > 1:
+            finder = DirectionFinder(np.array(microphone.mic_positions_m), microphone.spec.stream.rate_hz)
+        return SourceFinder(
+            config.microphone,
+            config.camera,
+            finder=finder,
+            hfov_deg=camera.hfov_deg if camera else None,
+            quiet=embed_prompts(QUIET, self._embedder.embed_texts),
+            things=embed_prompts(THINGS, self._embedder.embed_texts),
+            audio_scale=audio_scale,
+            stretch_s=config.hop_ns / 1e9,
+        )
+
+
+def _by_modality(embedded: Embedded) -> tuple[dict[Modality, Vectors], Vectors | None]:
+    """The vectors of each modality, float32 [sensors, D], and the patches of all cameras, [cameras, 16, 16, D]."""
+    rows: dict[Modality, list[Vectors]] = {}
+    for sensor, vector in embedded.vectors.items():
+        rows.setdefault(embedded.tick.windows[sensor].modality, []).append(vector)
+    patches = np.stack(list(embedded.patches.values())) if embedded.patches else None
+    return {modality: np.stack(vectors) for modality, vectors in rows.items()}, patches
