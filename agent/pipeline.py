@@ -108,13 +108,14 @@ class Pipeline:
             raise self.failure
 
     def stop(self) -> None:
-        """End everything; may be called again."""
+        """End everything; what waits for the model is shed. May be called again."""
         self._stopping.set()
         self._source.stop()
+        if self._model:
+            # Before the intake, which offline may be waiting for it.
+            self._model.worker.stop()
         if self._intake.is_alive():
             self._intake.join()
-        if self._model:
-            self._model.worker.stop()
 
     def _run_intake(self) -> None:
         # Capture processes live as long as the thread that starts them.
@@ -129,7 +130,7 @@ class Pipeline:
             log.exception("the intake of samples failed")
             self.failure = error
         finally:
-            if self._model:
+            if self._model and not self._stopping.is_set():
                 self._model.worker.drain(timeout_s=60)
             self._source.stop()
 

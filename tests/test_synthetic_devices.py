@@ -131,7 +131,7 @@ def test_sensors_of_one_seed_agree_and_of_another_differ() -> None:
     ("name", "options", "message"),
     [
         ("synthetic_camera", {"width": 0}, "width is 0"),
-        ("synthetic_depth", {"fps": -1.0}, "fps is -1"),
+        ("synthetic_depth", {"rate_hz": -1.0}, "fps is -1"),
         ("synthetic_microphone", {"rate_hz": 10}, "rate_hz is 10"),
         ("synthetic_imu", {"duration_s": 0.0}, "duration_s is 0"),
     ],
