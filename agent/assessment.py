@@ -137,13 +137,8 @@ def _truth(scene: Scene, t_s: float, kind: str, sense: Sense) -> Truth:
         return next((certainly_in_view(t, pixels) for t in scene.truth(t_s).things if t.kind == kind), Truth.NO)
     if t_s < AUDIO_WINDOW_S:
         return Truth.UNSURE
-    sounded_s = _sounded_s(scene, t_s - AUDIO_WINDOW_S, t_s).get(kind, 0.0)
+    sounded_s = scene.sounded_between(t_s - AUDIO_WINDOW_S, t_s).get(kind, 0.0)
     return Truth.YES if sounded_s >= 1.0 else Truth.NO if sounded_s == 0 else Truth.UNSURE
-
-
-def _sounded_s(scene: Scene, start_s: float, stop_s: float) -> dict[str, float]:
-    """For how long each kind that sounded at all within an interval did so."""
-    return {span.kind: span.sounding_s for span in scene.truth_between(start_s, stop_s) if span.sounding_s > 0}
 
 
 def _intervals(events: Sequence[pb.Event], query_id: str, modality: str, end_ns: int) -> list[tuple[int, int]]:
@@ -212,7 +207,7 @@ def _count_unseen(
 def _count_source(result: Result, scene: Scene, t_s: float, source: pb.AudioSource) -> None:
     if t_s < AUDIO_WINDOW_S:
         return
-    sounded = _sounded_s(scene, t_s - DIRECTION_WINDOW_S, t_s)
+    sounded = scene.sounded_between(t_s - DIRECTION_WINDOW_S, t_s)
     if len(sounded) != 1 or min(sounded.values()) < 0.8 * DIRECTION_WINDOW_S:
         return
     (kind,) = sounded

@@ -120,6 +120,14 @@ class Scene:
         """Return what is where, what sounds, and how the robot moves at a time."""
         return self._truth(t_s)
 
+    def sounded_between(self, start_s: float, stop_s: float) -> dict[str, float]:
+        """For how many seconds each kind that sounded at all within an interval did so."""
+        sounded: dict[str, float] = {}
+        for episode in self._schedule.between(start_s, stop_s):
+            kind = self.things[episode.thing].kind.name
+            sounded[kind] = sounded.get(kind, 0.0) + episode.overlap_s(start_s, stop_s)
+        return sounded
+
     def truth_between(self, start_s: float, stop_s: float) -> tuple[ThingSpan, ...]:
         """For how long each thing sounded and was in view within an interval, at steps of SPAN_STEP_S."""
         first, last = ceil(start_s / SPAN_STEP_S - 1e-9), floor(stop_s / SPAN_STEP_S + 1e-9)
@@ -127,12 +135,12 @@ class Scene:
         weight = (stop_s - start_s) / len(times)
         in_view = np.array([[thing.in_view for thing in self.truth(t_s).things] for t_s in times])
         sounding = np.array([[thing.sounding for thing in self.truth(t_s).things] for t_s in times])
-        episodes = self._schedule.between(start_s, stop_s)
+        sounded = self.sounded_between(start_s, stop_s)
         return tuple(
             ThingSpan(
                 thing.index,
                 thing.kind.name,
-                sum(each.overlap_s(start_s, stop_s) for each in episodes if each.thing == thing.index),
+                sounded.get(thing.kind.name, 0.0),
                 weight * float(in_view[:, thing.index].sum()),
                 weight * float((in_view & sounding)[:, thing.index].sum()),
             )
