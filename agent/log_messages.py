@@ -32,7 +32,7 @@ _FULL_SCALE = 32768
 def encode(name: str, sensor: LoggedSensor, sample: Sample) -> tuple[str, Message]:
     """Return the topic and the message of a sample. Raises BadData for a time before 1970."""
     if sample.t_ns < 0:
-        raise BadData(f"a {sensor.modality} sample of {sample.t_ns} ns came; a log begins in 1970")
+        raise BadData(f"a sample of {sample.t_ns} ns came; a log begins in 1970")
     if sensor.modality == "imu":
         return SENSORS_TOPIC + name, codec.encode_sample(name, "imu", sample)
     try:

@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import recorded_run
+from mcap.reader import make_reader
+from mcap_protobuf.decoder import DecoderFactory
+from recorded_run import SENSORS, START_NS, event, facts, one_of_each, record, replayed, samples
+
+from agent import log_messages
+from agent.log_format import LoggedSensor, RecordError, RunFacts, logged_sensors
+from agent.recorder import Recorder
+from agent.replay import Replay
+from agent.source import SensorSpec
+from agent.streams import Stream
+from drivers.driver import Sample
+
+
+def decoded(path: Path) -> dict[str, list[Any]]:
+    """Every message by topic, as another program reads it: by the index and the schemas in the file."""
+    found: dict[str, list[Any]] = {}
+    with path.open("rb") as stream:
+        reader = make_reader(stream, validate_crcs=True, decoder_factories=[DecoderFactory()])
+        for _, channel, message, body in reader.iter_decoded_messages():
+            found.setdefault(channel.topic, []).append((message, body))
+    return found
+
+
+def test_other_readers_open_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "run.mcap"
+    record(path, samples(5), events=2)
+    with path.open("rb") as stream:
+        summary = make_reader(stream).get_summary()
+    assert summary is not None
+    assert summary.statistics is not None
+    assert summary.statistics.message_count == 27
+    assert {channel.topic: summary.schemas[channel.schema_id].name for channel in summary.channels.values()} == {
+        "/sensors/camera": "foxglove.CompressedImage",
+        "/sensors/microphone": "foxglove.RawAudio",
+        "/sensors/depth": "foxglove.CompressedImage",
+        "/sensors/thermal": "foxglove.CompressedImage",
+        "/sensors/imu": "sensebind.v1.SensorSample",
+        "/events": "sensebind.v1.Event",
+    }
+    topics = decoded(path)
+    message, picture = topics["/sensors/camera"][1]
+    assert message.log_time == message.publish_time == START_NS + 100_000_000 == picture.timestamp.ToNanoseconds()
+    assert (picture.format, picture.frame_id, picture.data[:2]) == ("jpeg", "camera", b"\xff\xd8")
+    _, depth = topics["/sensors/depth"][0]
+    assert (depth.format, depth.data[1:4], depth.data[24]) == ("png", b"PNG", 16)
+    _, audio = topics["/sensors/microphone"][0]
+    assert (audio.format, audio.sample_rate, audio.number_of_channels) == ("pcm-s16", 16000, 2)
+    pcm = np.frombuffer(audio.data, "<i2").reshape(-1, 2)
+    assert np.abs(pcm / 32768 - one_of_each(0)[1][1].data).max() <= 1 / 32768
+
+
+def test_events_come_back_as_they_were(tmp_path: Path) -> None:
+    path = tmp_path / "run.mcap"
+    record(path, [], events=3)
+    found = decoded(path)["/events"]
+    assert [body.SerializeToString() for _, body in found] == [event(seq).SerializeToString() for seq in (1, 2, 3)]
+    assert [(m.log_time, m.publish_time, m.sequence) for m, _ in found] == [
+        (event(seq).capture_ns, event(seq).publish_ns, seq) for seq in (1, 2, 3)
+    ]
+
+
+def test_facts_and_model_are_metadata(tmp_path: Path) -> None:
+    path = tmp_path / "run.mcap"
+    with Recorder(path, facts()) as recorder:
+        recorder.write_model("imagebind_nano 0123abcd")
+    with path.open("rb") as stream:
+        found = {metadata.name: metadata.metadata for metadata in make_reader(stream).iter_metadata()}
+    assert found["sensebind.model"] == {"model": "imagebind_nano 0123abcd"}
+    run = found["sensebind.run"]
+    assert (run["run_id"], run["start_ns"]) == ("a1b2c3", str(START_NS))
+    assert json.loads(run["sensors"])["thermal"] == {
+        "modality": "thermal",
+        "rate_hz": 10.0,
+        "scale": 0.01,
+        "offset": -273.15,
+    }
+    assert RunFacts.from_record(run) == facts()
+
+
+def slow_disk(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Let the recorder's thread wait before the first sample it encodes until the event is set."""
+    go_on = threading.Event()
+    encode = log_messages.encode
+
+    def wait_and_encode(name: str, sensor: LoggedSensor, sample: Sample) -> Any:
+        assert go_on.wait(30)
+        return encode(name, sensor, sample)
+
+    monkeypatch.setattr(log_messages, "encode", wait_and_encode)
+    return go_on
+
+
+def test_a_full_queue_drops_the_oldest_and_counts_by_topic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "run.mcap"
+    go_on = slow_disk(monkeypatch)
+    imu = [sample for name, sample in samples(20) if name == "imu"]
+    size = imu[0].data.nbytes + 512
+    recorder = Recorder(path, facts(), max_bytes=5 * size)
+    for sample in imu:
+        recorder.write_sample("imu", sample)
+    go_on.set()
+    recorder.close()
+    report = recorder.report()
+    written, dropped = report.written["/sensors/imu"], report.drops["/sensors/imu"]["queue full"]
+    assert written + dropped == 20
+    # Five fit; one more may have been taken before the queue was full.
+    assert written in (5, 6)
+    bodies = decoded(path)["/sensors/imu"]
+    assert [body.t_ns for _, body in bodies[-5:]] == [sample.t_ns for sample in imu[-5:]]
+    assert sum(body.lost for _, body in bodies) == 40 * dropped, "the rows that were dropped show as a gap"
+
+
+def test_without_loss_whoever_hands_in_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on = slow_disk(monkeypatch)
+    with Recorder(tmp_path / "run.mcap", facts(), max_bytes=4096, lossless=True) as recorder:
+        feeder = threading.Thread(target=lambda: [recorder.write_sample(*pair) for pair in samples(10)])
+        feeder.start()
+        go_on.set()
+        feeder.join(30)
+        assert not feeder.is_alive()
+    assert recorder.report().written == {f"/sensors/{name}": 10 for name in SENSORS}
+    assert not recorder.report().drops
+
+
+def test_a_full_disk_ends_the_recording_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "run.mcap"
+    command = [sys.executable, recorded_run.__file__, str(path), str(600_000)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    state, written, uncounted, event_drops = done.stdout.splitlines()
+    assert (state, uncounted, event_drops) == ("failed", "0", "{'recording stopped': 1}")
+    assert done.stderr.splitlines() == [f"{path}: recording stopped: File too large; the agent goes on without it"]
+    assert len(replayed(Replay(path))) == int(written) > 0, "what counts as written is there"
+
+
+def test_a_sample_that_cannot_be_written_is_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "run.mcap"
+    imu = one_of_each(0)[4][1]
+    with caplog.at_level(logging.WARNING), Recorder(path, facts()) as recorder:
+        for t_ns in (-2, -1, 5):
+            recorder.write_sample("imu", replace(imu, t_ns=t_ns))
+    assert recorder.report().drops == {"/sensors/imu": {"bad data": 2}}
+    assert caplog.messages == [
+        "imu: not recorded: a sample of -2 ns came; a log begins in 1970; more of them are counted, not logged"
+    ]
+    assert [(body.t_ns, body.lost) for _, body in decoded(path)["/sensors/imu"]] == [(5, 80)]
+
+
+def test_sensors_that_are_not_logged_are_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "run.mcap"
+    with Recorder(path, facts({"imu": SENSORS["imu"]})) as recorder:
+        for name, sample in one_of_each(0):
+            recorder.write_sample(name, sample)
+    assert list(decoded(path)) == ["/sensors/imu"]
+    assert not recorder.report().drops
+
+
+def test_after_close_what_comes_is_counted(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path / "run.mcap", facts())
+    recorder.close()
+    recorder.close()
+    recorder.write_event(event(1))
+    assert recorder.report().drops == {"/events": {"recording stopped": 1}}
+
+
+def test_a_file_is_never_overwritten(tmp_path: Path) -> None:
+    path = tmp_path / "run.mcap"
+    path.write_text("precious")
+    with pytest.raises(RecordError, match=r"run\.mcap: exists already; give another name"):
+        Recorder(path, facts())
+    assert path.read_text() == "precious"
+    with pytest.raises(RecordError, match="cannot be written: No such file or directory"):
+        Recorder(tmp_path / "nowhere" / "run.mcap", facts())
+
+
+def test_the_scale_of_a_device_is_kept() -> None:
+    @dataclass(frozen=True)
+    class Options:
+        scale_c: float = 0.1
+        offset_c: float = -273.15
+
+    def spec(name: str, modality: Any, logged: bool = True) -> SensorSpec:
+        stream = Stream(name, modality, 9.0, 9.0, 1, 0.0, "latest", 4, 0.2, logged)
+        return SensorSpec(name, "any", Options(), stream)
+
+    found = logged_sensors([spec("hot", "thermal"), spec("far", "depth"), spec("secret", "vision", logged=False)])
+    assert found == {
+        "hot": LoggedSensor("thermal", 9.0, 0.1, -273.15),
+        "far": LoggedSensor("depth", 9.0, 0.001, 0.0),
+    }
