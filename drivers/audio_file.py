@@ -1,0 +1,121 @@
+"""An audio file as a microphone."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from drivers.driver import (
+    BadData,
+    BadOption,
+    Clock,
+    DeviceNotFound,
+    Disconnected,
+    Driver,
+    MissingLibrary,
+    Modality,
+    Pace,
+    Sample,
+)
+from drivers.option_checks import latency_ns, require, require_positive
+from drivers.playback import Playhead, rows_to_skip, wait_until_due
+
+
+@dataclass(frozen=True, slots=True)
+class AudioFileOptions:
+    """An audio file in any format that libsndfile reads: WAV, FLAC, Ogg, MP3 and more."""
+
+    path: str
+    channels: int = 1
+    """As the file has them; compared with it."""
+    rate_hz: int = 16_000
+    """Samples a second and channel, as the file has them; compared with it."""
+    block_ms: float = 50.0
+    """Milliseconds of audio in one sample of the stream."""
+    latency_ms: float = 0.0
+    """Milliseconds to move the sound back in time against the other sensors."""
+    pace: Pace = "real"
+    loop: bool = True
+    """Begin again at the end."""
+
+
+class AudioFile(Driver):
+    """Yields audio samples, float32 [n, channels], at the file's own rate.
+
+    The first row of the file is at the start of the run. A block is due when its last row is.
+    """
+
+    Options: ClassVar[type[Any]] = AudioFileOptions
+    modality: ClassVar[Modality] = "audio"
+
+    def __init__(self, options: AudioFileOptions, clock: Clock) -> None:
+        require(bool(options.path), "path", options.path, "the path of an audio file")
+        require_positive("channels", options.channels)
+        require_positive("rate_hz", options.rate_hz)
+        require(1 <= options.block_ms <= 1000, "block_ms", options.block_ms, "1 to 1000")
+        self._options = options
+        self._clock = clock
+        self._latency_ns = latency_ns(options.latency_ms)
+        self._file: Any = None
+        self._due: Sample | None = None
+
+    def connect(self) -> None:
+        """Open the file; raises DeviceNotFound, BadOption or MissingLibrary."""
+        self.close()
+        path, options = self._options.path, self._options
+        try:
+            import soundfile
+        except (ImportError, OSError):
+            raise MissingLibrary("audio files need soundfile; install it: pip install soundfile") from None
+        if not os.path.exists(path):
+            raise DeviceNotFound(f"{path}: no such file")
+        try:
+            file = soundfile.SoundFile(path)
+        except (soundfile.SoundFileError, OSError, TypeError) as error:
+            raise BadOption(f"path is {path!r}: libsndfile cannot read it as audio: {error}") from None
+        try:
+            require(options.channels == file.channels, "channels", options.channels, f"{file.channels} as in {path}")
+            require(options.rate_hz == file.samplerate, "rate_hz", options.rate_hz, f"{file.samplerate} as in {path}")
+            require(file.frames > 0, "path", path, "an audio file that is not empty")
+        except Exception:
+            file.close()
+            raise
+        self._file = file
+        self._block_rows = max(1, round(file.samplerate * options.block_ms / 1000))
+        self._playhead = Playhead(self._clock, file.frames, file.samplerate, options.loop, path)
+        self._playhead.played = rows_to_skip(self._clock, options.pace, file.samplerate)
+
+    def read(self, timeout_s: float) -> Sample:
+        """Return the next block when it is due; the last block of a lap may be shorter."""
+        if self._file is None:
+            raise Disconnected(f"{self._options.path}: not connected")
+        if self._due is None:
+            self._due = self._next_block()
+        wait_until_due(self._clock, self._options.pace, self._due.end_ns, timeout_s, self._options.path)
+        sample, self._due = self._due, None
+        return sample
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+        self._file = self._due = None
+
+    def _next_block(self) -> Sample:
+        import soundfile
+
+        head = self._playhead
+        n = min(self._block_rows, head.left_in_lap)
+        t_ns = head.t_ns() - self._latency_ns
+        try:
+            if self._file.tell() != head.index:
+                self._file.seek(head.index)
+            rows = self._file.read(n, dtype="float32", always_2d=True)
+        except soundfile.SoundFileError as error:
+            head.played += n
+            raise BadData(f"{self._options.path}: {n} rows cannot be decoded: {error}") from None
+        head.played += n
+        if len(rows) < n:
+            raise BadData(f"{self._options.path}: the file ends {n - len(rows)} rows before the length it states")
+        return Sample(t_ns, rows, float(self._file.samplerate))

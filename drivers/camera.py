@@ -1,0 +1,180 @@
+"""Colour cameras: a V4L2 device, RTSP, HTTP Motion JPEG, or a video file, as RGB images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drivers.driver import BadData, Clock, DeviceNotFound, Disconnected, Driver, Modality, Pace, Sample
+from drivers.frame_thread import FrameThread
+from drivers.image_file import read_jpeg
+from drivers.mjpeg import MjpegStream, open_mjpeg, without_password
+from drivers.opencv import import_cv2, network_options
+from drivers.option_checks import latency_ns, require, require_positive
+from drivers.playback import rows_to_skip, wait_until_due
+from drivers.v4l2 import V4l2Device, check_rate, check_size
+from drivers.video_file import VideoFile
+
+NETWORK_TIMEOUT_S = 3.0
+"""For connecting, and for a read; FFmpeg takes up to twice as long to notice."""
+
+
+@dataclass(frozen=True, slots=True)
+class CameraOptions:
+    """A colour camera.
+
+    Size, rate and pixel format are asked of a device and compared with what it gives; of a file the size and rate,
+    of a network stream the size. What is left out is taken as it comes.
+    """
+
+    source: int | str = 0
+    """Index of a device, /dev/video0, a video file, rtsp://..., or http://... (user:password@ before the host)."""
+    width: int | None = None
+    """Pixels."""
+    height: int | None = None
+    """Pixels."""
+    rate_hz: float | None = None
+    """Images a second."""
+    pixel_format: str | None = None
+    """Of a device: its four-character code, as MJPG or YUYV; many USB cameras reach their full rate only with MJPG."""
+    latency_ms: float = 0.0
+    """Milliseconds from the exposure to the time stamp; subtracted from it."""
+    pace: Pace = "real"
+    """Of a file."""
+    loop: bool = True
+    """Of a file: begin again at its end."""
+
+
+class Camera(Driver):
+    """Yields vision samples, uint8 [H, W, 3] RGB.
+
+    Time stamps: a V4L2 device's own (where it gives one), the arrival of a network frame, the frame time of a file
+    counted from the start of the run. Of a live camera, `read` returns the newest frame and counts those it passed.
+    """
+
+    Options: ClassVar[type[Any]] = CameraOptions
+    modality: ClassVar[Modality] = "vision"
+
+    def __init__(self, options: CameraOptions, clock: Clock) -> None:
+        source = options.source
+        require(source != "" and (isinstance(source, str) or source >= 0), "source", source, "an index, path or URL")
+        require_positive("width", options.width)
+        require_positive("height", options.height)
+        require_positive("rate_hz", options.rate_hz)
+        code = options.pixel_format
+        require(code is None or (1 <= len(code) <= 4 and code.isascii()), "pixel_format", code, "four letters")
+        self._options = options
+        self._clock = clock
+        self._latency_ns = latency_ns(options.latency_ms)
+        self._source = f"/dev/video{source}" if isinstance(source, int) else source
+        self._name = without_password(self._source)
+        self._live: FrameThread | None = None
+        self._file: VideoFile | None = None
+        self._due: Sample | None = None
+
+    def connect(self) -> None:
+        """Open the source; raises DeviceNotFound, DeviceBusy, FormatMismatch or BadOption."""
+        self.close()
+        if self._source.startswith("/dev/"):
+            self._live = self._open_device()
+        elif "://" in self._source:
+            self._live = self._open_network()
+        else:
+            self._file = self._open_file()
+
+    def read(self, timeout_s: float) -> Sample:
+        """Return the newest image of a live camera, or the next one of a file when it is due."""
+        if self._live is not None:
+            return self._live.read(timeout_s)
+        if self._file is None:
+            raise Disconnected(f"{self._name}: not connected")
+        if self._due is None:
+            t_ns, image = self._file.read()
+            self._due = self._sample(self._clock.start_ns + t_ns, to_rgb(image))
+        wait_until_due(self._clock, self._options.pace, self._due.t_ns, timeout_s, self._name)
+        sample, self._due = self._due, None
+        return sample
+
+    def close(self) -> None:
+        """Let go of the source."""
+        if self._live is not None:
+            self._live.close()
+        if self._file is not None:
+            self._file.release()
+        self._live = self._file = self._due = None
+
+    def _open_device(self) -> FrameThread:
+        asked = self._options
+        device = V4l2Device(
+            self._source,
+            pixel_format=asked.pixel_format,
+            width=asked.width,
+            height=asked.height,
+            rate_hz=asked.rate_hz,
+            raw=False,
+        )
+
+        def grab() -> Sample:
+            t_ns, image = device.grab(self._clock)
+            return self._sample(t_ns, to_rgb(image))
+
+        return FrameThread(self._name, grab, device.release)
+
+    def _open_network(self) -> FrameThread:
+        cv2 = import_cv2()
+        if self._source.startswith(("http://", "https://")):
+            stream = open_mjpeg(self._source, NETWORK_TIMEOUT_S)
+            if stream is not None:
+                return FrameThread(self._name, lambda: self._grab_jpeg(stream), stream.release)
+        limit_ms = round(NETWORK_TIMEOUT_S * 1000)
+        limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, limit_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, limit_ms]
+        with network_options():
+            capture = cv2.VideoCapture(self._source, cv2.CAP_FFMPEG, limits)
+        if not capture.isOpened():
+            capture.release()
+            raise DeviceNotFound(f"{self._name}: no camera answers, or not with video; check the address")
+        return FrameThread(self._name, lambda: self._grab_stream(capture), capture.release)
+
+    def _open_file(self) -> VideoFile:
+        asked = self._options
+        video = VideoFile(self._source, asked.loop)
+        try:
+            check_size(self._name, (asked.width, asked.height), video.size)
+            check_rate(self._name, asked.rate_hz, video.rate_hz)
+            video.skip(rows_to_skip(self._clock, asked.pace, video.rate_hz))
+        except Exception:
+            video.release()
+            raise
+        return video
+
+    def _grab_stream(self, capture: Any) -> Sample:
+        grabbed, image = capture.read()
+        if not grabbed:
+            raise Disconnected(f"{self._name}: the stream ended or broke off")
+        t_ns = self._clock.now_ns()
+        return self._network_sample(t_ns, to_rgb(image))
+
+    def _grab_jpeg(self, stream: MjpegStream) -> Sample:
+        try:
+            picture = stream.receive()
+            t_ns = self._clock.now_ns()
+            return self._network_sample(t_ns, read_jpeg(picture))
+        except BadData as error:
+            raise BadData(f"{self._name}: {error}") from None
+
+    def _network_sample(self, t_ns: int, rgb: NDArray[np.uint8]) -> Sample:
+        check_size(self._name, (self._options.width, self._options.height), (rgb.shape[1], rgb.shape[0]))
+        return self._sample(t_ns, rgb)
+
+    def _sample(self, t_ns: int, rgb: NDArray[np.uint8]) -> Sample:
+        return Sample(t_ns - self._latency_ns, rgb)
+
+
+def to_rgb(bgr: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Turn OpenCV's order of colours into ours."""
+    cv2 = import_cv2()
+    rgb: NDArray[np.uint8] = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+    return rgb

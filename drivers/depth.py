@@ -1,0 +1,71 @@
+"""Depth cameras as images in metres: 16-bit PNG sequences and 16-bit V4L2 devices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drivers.driver import Clock, Modality
+from drivers.option_checks import require_positive
+from drivers.png import PngOptions, PngSequence
+from drivers.raw16 import Raw16Camera, Raw16Options
+
+MILLIMETRE_M = 0.001
+"""What most depth cameras and data sets count in."""
+
+
+@dataclass(frozen=True, slots=True)
+class DepthPngOptions(PngOptions):
+    """A directory of 16-bit grey PNG depth images, or a pattern; played in the order of the numbers in their names."""
+
+    scale_m: float = MILLIMETRE_M
+    """Metres of one count; a count of 0 is no reading."""
+
+
+@dataclass(frozen=True, slots=True)
+class DepthV4l2Options(Raw16Options):
+    """A depth camera that is a V4L2 device with 16 bits a pixel."""
+
+    pixel_format: Literal["Z16", "Y16"] = "Z16"
+    scale_m: float = MILLIMETRE_M
+    """Metres of one count; a count of 0 is no reading."""
+
+
+class DepthPng(PngSequence):
+    """Yields depth samples, float32 [H, W] in metres; 0 marks a pixel without a reading."""
+
+    Options: ClassVar[type[Any]] = DepthPngOptions
+    modality: ClassVar[Modality] = "depth"
+
+    def __init__(self, options: DepthPngOptions, clock: Clock) -> None:
+        require_positive("scale_m", options.scale_m)
+        super().__init__(options, clock)
+        self._scale_m = options.scale_m
+
+    def convert(self, counts: NDArray[np.uint16]) -> NDArray[np.float32]:
+        """Return metres."""
+        return depth_m(counts, self._scale_m)
+
+
+class DepthV4l2(Raw16Camera):
+    """Yields depth samples, float32 [H, W] in metres; 0 marks a pixel without a reading."""
+
+    Options: ClassVar[type[Any]] = DepthV4l2Options
+    modality: ClassVar[Modality] = "depth"
+
+    def __init__(self, options: DepthV4l2Options, clock: Clock) -> None:
+        require_positive("scale_m", options.scale_m)
+        super().__init__(options, options.pixel_format, clock)
+        self._scale_m = options.scale_m
+
+    def convert(self, counts: NDArray[np.uint16]) -> NDArray[np.float32]:
+        """Return metres."""
+        return depth_m(counts, self._scale_m)
+
+
+def depth_m(counts: NDArray[np.uint16], scale_m: float) -> NDArray[np.float32]:
+    """Metres, float32 [H, W], of a depth image in counts of `scale_m`."""
+    return counts.astype(np.float32) * np.float32(scale_m)

@@ -1,0 +1,103 @@
+"""IMUs that print lines of numbers: microcontroller sketches and evaluation boards."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from drivers.driver import Clock, Modality
+from drivers.imu.rows import STANDARD_GRAVITY_MPS2, Row, possible
+from drivers.imu.serial_line import SerialImu, SerialImuOptions
+from drivers.option_checks import require
+
+NEEDED = ("ax", "ay", "az", "gx", "gy", "gz")
+MAX_LINE_BYTES = 1024
+
+AccelUnit = Literal["m/s2", "g"]
+GyroUnit = Literal["rad/s", "deg/s"]
+
+
+@dataclass(frozen=True, slots=True)
+class CsvImuOptions(SerialImuOptions):
+    """An IMU that sends one measurement a line, as `0.01,-0.02,9.81,0.001,0.002,0.003`."""
+
+    columns: tuple[str, ...] = NEEDED
+    """What stands in each column; `ax ay az gx gy gz` must be there, columns of other names are passed over."""
+    delimiter: str = ","
+    """One or more characters; a blank stands for any number of blanks and tabs."""
+    accel_unit: AccelUnit = "m/s2"
+    gyro_unit: GyroUnit = "rad/s"
+
+
+class CsvParser:
+    """Bytes in, rows out. A line with other than the expected columns, or impossible values, is rejected.
+
+    What comes before the first line end is passed over: the port opens in the middle of a line, and the rest of a
+    number is a number too.
+    """
+
+    unit = "lines that are no measurement"
+
+    def __init__(self, columns: tuple[str, ...], delimiter: str, accel_unit: AccelUnit, gyro_unit: GyroUnit) -> None:
+        self._places = [columns.index(name) for name in NEEDED]
+        self._columns = len(columns)
+        self._delimiter = None if delimiter == " " else delimiter
+        accel = STANDARD_GRAVITY_MPS2 if accel_unit == "g" else 1.0
+        gyro = math.pi / 180 if gyro_unit == "deg/s" else 1.0
+        self._scales = (accel, accel, accel, gyro, gyro, gyro)
+        self._buffer = b""
+        self._skipping = True
+        self.rejected = 0
+
+    def feed(self, data: bytes) -> list[Row]:
+        """Return the rows of the lines that these bytes complete."""
+        *lines, self._buffer = (self._buffer + data).split(b"\n")
+        if lines and self._skipping:
+            del lines[0]
+            self._skipping = False
+        if len(self._buffer) > MAX_LINE_BYTES:
+            self.rejected += not self._skipping
+            self._buffer = b""
+            self._skipping = True
+        rows = []
+        for line in lines:
+            if not line.strip():
+                continue
+            row = self._row(line)
+            if row is None:
+                self.rejected += 1
+            else:
+                rows.append(row)
+        return rows
+
+    def _row(self, line: bytes) -> Row | None:
+        try:
+            fields = line.decode("ascii").strip().split(self._delimiter)
+            ax, ay, az, gx, gy, gz = (
+                float(fields[place]) * scale for place, scale in zip(self._places, self._scales, strict=True)
+            )
+        except (ValueError, IndexError):  # UnicodeDecodeError is a ValueError
+            return None
+        row = (ax, ay, az, gx, gy, gz)
+        return row if len(fields) == self._columns and possible(row) else None
+
+
+class CsvImu(SerialImu):
+    """Yields imu samples from lines of numbers on a serial line."""
+
+    Options: ClassVar[type[Any]] = CsvImuOptions
+    modality: ClassVar[Modality] = "imu"
+
+    def __init__(self, options: CsvImuOptions, clock: Clock) -> None:
+        fits = all(options.columns.count(name) == 1 for name in NEEDED)
+        require(fits, "columns", options.columns, f"each of {' '.join(NEEDED)} once")
+        ends = "\r" in options.delimiter or "\n" in options.delimiter
+        require(bool(options.delimiter) and not ends, "delimiter", options.delimiter, "what stands between two numbers")
+        super().__init__(options, clock)
+        self._csv = options
+
+    def make_parser(self) -> CsvParser:
+        """Return a parser of the columns of the options."""
+        csv = self._csv
+        return CsvParser(csv.columns, csv.delimiter, csv.accel_unit, csv.gyro_unit)

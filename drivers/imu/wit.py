@@ -1,0 +1,103 @@
+"""WitMotion IMUs (WT901, BWT61, HWT905 ...): frames that begin with 0x55.
+
+A frame is 11 bytes: 0x55, type, eight data bytes, checksum (the low byte of the sum of the first ten). Data are four
+little-endian int16: type 0x51 acceleration x y z and temperature, 0x52 angular rate x y z and temperature; other
+types (time, angle, magnetic field, quaternion) are passed over. Source: WT901 datasheet v20-0702.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from drivers.driver import Clock, Modality
+from drivers.imu.rows import STANDARD_GRAVITY_MPS2, Row
+from drivers.imu.serial_line import SerialImu, SerialImuOptions
+from drivers.option_checks import require_positive
+
+HEADER, ACCEL, GYRO = 0x55, 0x51, 0x52
+TYPES = range(0x50, 0x60)
+FRAME_BYTES = 11
+
+
+class WitParser:
+    """Bytes in, rows out. An acceleration frame and the angular-rate frame that follows it make one row.
+
+    A corrupt frame costs itself only: one byte is skipped and the search for 0x55 goes on behind it. The checksum of
+    8 bits passes one corrupt frame in 256; every int16 is within the sensor's range, so no range check could help.
+    """
+
+    unit = "bytes that are no part of a WitMotion measurement"
+
+    def __init__(self, accel_range_mps2: float, gyro_range_rps: float) -> None:
+        """The ranges are what the int16 value 32768 stands for."""
+        self._accel_scale = accel_range_mps2 / 32768
+        self._gyro_scale = gyro_range_rps / 32768
+        self._buffer = b""
+        self._accel: tuple[float, float, float] | None = None
+        self.rejected = 0
+
+    def feed(self, data: bytes) -> list[Row]:
+        """Return the rows that these bytes complete."""
+        buffer = self._buffer + data
+        rows: list[Row] = []
+        at = 0
+        while (begin := buffer.find(HEADER, at)) >= 0 and begin + FRAME_BYTES <= len(buffer):
+            self.rejected += begin - at
+            frame = buffer[begin : begin + FRAME_BYTES]
+            if frame[1] not in TYPES or sum(frame[:10]) & 0xFF != frame[10]:
+                self.rejected += 1
+                at = begin + 1
+                continue
+            at = begin + FRAME_BYTES
+            row = self._take(frame)
+            if row is not None:
+                rows.append(row)
+        end = begin if begin >= 0 else len(buffer)
+        self.rejected += end - at
+        self._buffer = buffer[end:]
+        return rows
+
+    def _take(self, frame: bytes) -> Row | None:
+        """Remember an acceleration; with an angular rate, complete the row. One without the other is rejected."""
+        x, y, z, _temperature = struct.unpack_from("<4h", frame, 2)
+        if frame[1] == ACCEL:
+            if self._accel is not None:
+                self.rejected += FRAME_BYTES
+            self._accel = (x * self._accel_scale, y * self._accel_scale, z * self._accel_scale)
+        elif frame[1] == GYRO:
+            accel, self._accel = self._accel, None
+            if accel is not None:
+                return (*accel, x * self._gyro_scale, y * self._gyro_scale, z * self._gyro_scale)
+            self.rejected += FRAME_BYTES
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class WitImuOptions(SerialImuOptions):
+    """A WitMotion IMU. It leaves the factory at 9600 baud and 10 rows a second: set it to more with its own tool."""
+
+    baud: int = 9600
+    accel_range_g: float = 16.0
+    gyro_range_dps: float = 2000.0
+    """Degrees a second."""
+
+
+class WitImu(SerialImu):
+    """Yields imu samples from a WitMotion IMU on a serial line."""
+
+    Options: ClassVar[type[Any]] = WitImuOptions
+    modality: ClassVar[Modality] = "imu"
+
+    def __init__(self, options: WitImuOptions, clock: Clock) -> None:
+        require_positive("accel_range_g", options.accel_range_g)
+        require_positive("gyro_range_dps", options.gyro_range_dps)
+        super().__init__(options, clock)
+        self._ranges = options.accel_range_g * STANDARD_GRAVITY_MPS2, float(np.deg2rad(options.gyro_range_dps))
+
+    def make_parser(self) -> WitParser:
+        """Return a parser with the ranges of the options."""
+        return WitParser(*self._ranges)

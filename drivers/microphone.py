@@ -1,0 +1,177 @@
+"""Microphones and microphone arrays through PortAudio."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drivers.block_ring import BlockRing
+from drivers.driver import (
+    Clock,
+    DeviceBusy,
+    DeviceNotFound,
+    Disconnected,
+    Driver,
+    DriverError,
+    FormatMismatch,
+    MissingLibrary,
+    Modality,
+    ReadTimeout,
+    Sample,
+)
+from drivers.option_checks import latency_ns, require, require_positive
+from drivers.row_clock import RowClock
+
+RING_S = 2.0
+"""Audio held for a reader that is late; when it is full, blocks are dropped and counted."""
+
+GAP_BLOCKS = 2
+"""The measured time must run ahead of the counted samples by more than this to mean lost samples."""
+
+MAX_AGE_S = 2.0
+
+# PortAudio's error codes (portaudio.h, PaErrorCode)
+PA_INVALID_CHANNEL_COUNT, PA_INVALID_SAMPLE_RATE, PA_DEVICE_UNAVAILABLE = -9998, -9997, -9985
+
+
+@dataclass(frozen=True, slots=True)
+class MicrophoneOptions:
+    """A microphone with one or more channels."""
+
+    device: str | int | None = None
+    """Name or a part of it, or index, as `python -m sounddevice` lists them; left out: the system's default."""
+    channels: int = 1
+    rate_hz: int = 16_000
+    """Samples a second and channel."""
+    block_ms: float = 50.0
+    """Milliseconds of audio in one sample of the stream."""
+    latency_ms: float = 0.0
+    """Milliseconds from the sound to the time stamp, beyond what the device itself reports; subtracted."""
+
+
+class Microphone(Driver):
+    """Yields audio samples, float32 [n, channels], in blocks of `block_ms`.
+
+    Time is counted in samples and held to PortAudio's ADC time; samples that never came are counted in `lost`.
+    PortAudio lists devices once per process: after Disconnected or DeviceNotFound, a device that came back is found
+    by a new process only.
+    """
+
+    Options: ClassVar[type[Any]] = MicrophoneOptions
+    modality: ClassVar[Modality] = "audio"
+
+    def __init__(self, options: MicrophoneOptions, clock: Clock) -> None:
+        require(options.channels >= 1, "channels", options.channels, "1 or more")
+        require_positive("rate_hz", options.rate_hz)
+        require(1 <= options.block_ms <= 1000, "block_ms", options.block_ms, "1 to 1000")
+        self._options = options
+        self._clock = clock
+        self._latency_ns = latency_ns(options.latency_ms)
+        self._block_rows = max(1, round(options.rate_hz * options.block_ms / 1000))
+        self._name = "microphone" if options.device is None else f"microphone {options.device}"
+        self._stream: Any = None
+
+    def connect(self) -> None:
+        """Open and start the device; raises MissingLibrary, DeviceNotFound, DeviceBusy or FormatMismatch."""
+        self.close()
+        sounddevice = import_sounddevice()
+        options = self._options
+        devices = sounddevice.query_devices()
+        index = find_input(devices, options.device, sounddevice.default.device[0])
+        most = devices[index]["max_input_channels"]
+        if options.channels > most:
+            raise FormatMismatch(self._name, "channels", options.channels, most)
+        blocks = max(4, round(RING_S * 1000 / options.block_ms))
+        self._ring = BlockRing(blocks, self._block_rows, options.channels)
+        self._row_clock = RowClock(options.rate_hz, GAP_BLOCKS * self._block_rows)
+        stream = None
+        try:
+            stream = sounddevice.InputStream(
+                device=index,
+                channels=options.channels,
+                samplerate=options.rate_hz,
+                blocksize=self._block_rows,
+                dtype="float32",
+                callback=self._arrive,
+                finished_callback=self._ring.wake,
+            )
+            stream.start()
+        except sounddevice.PortAudioError as error:
+            if stream is not None:
+                stream.close(ignore_errors=True)
+            raise self._refused(error, devices[index]) from None
+        self._stream = stream
+
+    def read(self, timeout_s: float) -> Sample:
+        """Return the next block; raises ReadTimeout when none comes and Disconnected when the device is gone."""
+        if self._stream is None:
+            raise Disconnected(f"{self._name}: not connected")
+        try:
+            rows, measured_ns, dropped = self._ring.get(timeout_s)
+        except queue.Empty:
+            if self._stream.active:
+                raise ReadTimeout(f"{self._name}: no audio within {timeout_s:g} s") from None
+            rows, measured_ns, dropped = np.zeros((0, 1), np.float32), 0, 0
+        if len(rows) == 0:
+            raise Disconnected(f"{self._name}: the device or the sound server went away")
+        t_ns, lost = self._row_clock.stamp(len(rows), measured_ns, dropped)
+        return Sample(t_ns - self._latency_ns, rows, float(self._options.rate_hz), lost)
+
+    def close(self) -> None:
+        """Stop and release the device."""
+        if self._stream is not None:
+            self._stream.abort(ignore_errors=True)
+            self._stream.close(ignore_errors=True)
+            self._stream = None
+
+    def _arrive(self, rows: NDArray[np.float32], n: int, time: Any, _status: Any) -> None:
+        """PortAudio's callback, on its own thread. Its overflow flag is not set by every backend: samples tell."""
+        age_s = time.currentTime - time.inputBufferAdcTime
+        if not 0 < age_s < MAX_AGE_S:  # a backend without an ADC time: the block has just been completed
+            age_s = n / self._options.rate_hz
+        self._ring.put(rows, self._clock.now_ns() - round(age_s * 1e9))
+
+    def _refused(self, error: Exception, device: Mapping[str, Any]) -> DriverError:
+        """Say what PortAudio's error code means for this device."""
+        code = error.args[1] if len(error.args) > 1 else None
+        if code == PA_DEVICE_UNAVAILABLE:
+            return DeviceBusy(f"{self._name}: another program holds it, or it was unplugged; stop that program first")
+        if code == PA_INVALID_SAMPLE_RATE:
+            return FormatMismatch(self._name, "rate_hz", self._options.rate_hz, round(device["default_samplerate"]))
+        if code == PA_INVALID_CHANNEL_COUNT:
+            return FormatMismatch(self._name, "channels", self._options.channels, device["max_input_channels"])
+        return DriverError(f"{self._name}: {error.args[0] if error.args else error}")
+
+
+def find_input(devices: Sequence[Mapping[str, Any]], wanted: str | int | None, default: int) -> int:
+    """Return the index of the input device meant by `wanted`: an index, a name, or a part that only one name has."""
+    inputs = {i: str(device["name"]) for i, device in enumerate(devices) if device["max_input_channels"] > 0}
+    there = "; there are: " + ", ".join(f"{i} {name}" for i, name in inputs.items()) if inputs else "; there is none"
+    if wanted is None or isinstance(wanted, int):
+        index = default if wanted is None else wanted
+        if index not in inputs:
+            raise DeviceNotFound(f"microphone {'' if wanted is None else wanted}: no such input device{there}")
+        return index
+    found = [i for i, name in inputs.items() if name == wanted]
+    found = found or [i for i, name in inputs.items() if wanted.lower() in name.lower()]
+    if len(found) != 1:
+        raise DeviceNotFound(f"microphone {wanted}: {len(found)} input devices have this name{there}")
+    return found[0]
+
+
+def import_sounddevice() -> ModuleType:
+    """Return sounddevice; raises MissingLibrary when it, or PortAudio behind it, is not installed."""
+    try:
+        import sounddevice
+    except ImportError:
+        raise MissingLibrary("microphones need sounddevice; install it: pip install sounddevice") from None
+    except OSError:
+        raise MissingLibrary("microphones need PortAudio; install it: sudo apt install libportaudio2") from None
+    module: ModuleType = sounddevice
+    return module

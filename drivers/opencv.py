@@ -1,0 +1,46 @@
+"""OpenCV, imported late and kept quiet."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+
+from drivers.driver import MissingLibrary
+
+QUIET = {"OPENCV_LOG_LEVEL": "SILENT", "OPENCV_FFMPEG_LOGLEVEL": "-8"}  # AV_LOG_QUIET
+"""Read by OpenCV when it is imported, and when it first uses FFmpeg. What goes wrong is raised as a DriverError, so
+lines of its own on the terminal would only repeat it."""
+
+CAPTURE_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
+NETWORK_OPTIONS = "rtsp_transport;tcp|fflags;nobuffer|flags;low_delay"
+"""UDP loses packets of large frames; the default buffering adds up to seconds of delay."""
+
+
+def import_cv2() -> ModuleType:
+    """Return cv2, quiet unless the user's environment says otherwise."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    try:
+        import cv2
+    except ImportError as error:
+        raise MissingLibrary(f"OpenCV: {error}; install it: pip install opencv-python-headless") from None
+    module: ModuleType = cv2
+    return module
+
+
+@contextmanager
+def network_options() -> Iterator[None]:
+    """Open a network stream inside of this: FFmpeg's options can be given to OpenCV through the environment only.
+
+    They are taken back at once, because with them seeking in a file loses frames. What the user has set stands.
+    """
+    if CAPTURE_OPTIONS in os.environ:
+        yield
+        return
+    os.environ[CAPTURE_OPTIONS] = NETWORK_OPTIONS
+    try:
+        yield
+    finally:
+        del os.environ[CAPTURE_OPTIONS]

@@ -1,0 +1,210 @@
+"""WitMotion IMUs: the parser on clean, corrupt and random bytes, and the driver on a pseudo-terminal."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from real_sources import Motion, PtyImu, wit_frame, wit_frames
+
+from agent.clock import RunClock
+from drivers.driver import (
+    BadData,
+    BadOption,
+    DeviceBusy,
+    DeviceNotFound,
+    Disconnected,
+    DriverError,
+    FormatMismatch,
+    ReadTimeout,
+    Sample,
+)
+from drivers.imu.rows import axes_matrix
+from drivers.imu.wit import FRAME_BYTES, WitImu, WitImuOptions, WitParser
+
+G = 9.80665
+
+
+def parser() -> WitParser:
+    return WitParser(16 * G, math.radians(2000))
+
+
+def standing_still(_t_s: float) -> tuple[float, float, float, float, float, float]:
+    return (0.0, 0.0, G, 0.0, 0.0, 0.0)
+
+
+class TestParser:
+    def test_rows_in_si_units(self) -> None:
+        row = (1.0, -2.0, G, 0.5, -0.25, math.radians(90))
+        [got] = parser().feed(b"".join(wit_frames(row)))
+        assert np.allclose(got[:3], row[:3], atol=16 * G / 32768)
+        assert np.allclose(got[3:], row[3:], atol=math.radians(2000) / 32768)
+
+    def test_the_datasheets_scale(self) -> None:
+        frames = wit_frame(0x51, (2048, 0, -32768, 0)) + wit_frame(0x52, (16384, 0, 0, 0))
+        assert parser().feed(frames) == [pytest.approx((G, 0, -16 * G, math.radians(1000), 0, 0))]
+
+    def test_other_frames_between_are_passed_over(self) -> None:
+        accel, gyro = wit_frames(standing_still(0))
+        reader = parser()
+        assert len(reader.feed(accel + wit_frame(0x53, (1, 2, 3, 4)) + gyro + wit_frame(0x54, (5, 6, 7, 8)))) == 1
+        assert reader.rejected == 0
+
+    def test_a_rate_without_an_acceleration_is_no_row(self) -> None:
+        accel, gyro = wit_frames(standing_still(0))
+        reader = parser()
+        assert len(reader.feed(gyro + accel + accel + gyro)) == 1
+        assert reader.rejected == 2 * FRAME_BYTES
+
+    @given(cuts=st.lists(st.integers(0, 220), max_size=10))
+    def test_it_does_not_matter_how_the_bytes_arrive(self, cuts: list[int]) -> None:
+        stream = b"".join(b"".join(wit_frames((k, 0, G, 0, 0, k / 10))) for k in range(10))
+        edges = [0, *sorted(cuts), len(stream)]
+        reader = parser()
+        rows = [row for a, b in itertools.pairwise(edges) for row in reader.feed(stream[a:b])]
+        assert [round(row[0]) for row in rows] == list(range(10))
+        assert reader.rejected == 0
+
+    @given(chunks=st.lists(st.binary(max_size=200), max_size=20))
+    def test_any_bytes_are_taken_and_the_buffer_stays_small(self, chunks: list[bytes]) -> None:
+        reader = parser()
+        for chunk in chunks:
+            for row in reader.feed(chunk):
+                assert all(math.isfinite(v) for v in row)
+                assert max(abs(v) for v in row[:3]) <= 16 * G
+            assert len(reader._buffer) < FRAME_BYTES
+
+    @given(noise=st.binary(max_size=40).filter(lambda noise: b"\x55" not in noise))
+    def test_noise_costs_only_itself(self, noise: bytes) -> None:
+        pair = b"".join(wit_frames((1, 2, 3, 0.1, 0.2, 0.3)))
+        reader = parser()
+        assert len(reader.feed(pair + noise + pair)) == 2
+        assert reader.rejected == len(noise)
+
+    def test_corruption_costs_only_what_it_hit(self) -> None:
+        """1 frame in 20 with a flipped bit: every untouched pair is kept, and none is made up."""
+        rng = np.random.default_rng(5)
+        stream, intact = bytearray(), 0
+        for k in range(5000):
+            pair = bytearray(b"".join(wit_frames((0, 0, G, 0, 0, math.radians(k % 1000)))))
+            if rng.random() < 0.05:
+                pair[rng.integers(len(pair))] ^= 1 << int(rng.integers(8))
+            else:
+                intact += 1
+            stream += pair
+        reader = parser()
+        rows = reader.feed(bytes(stream))
+        turns = np.degrees([row[5] for row in rows]).round().astype(int)
+        assert len(rows) >= 0.999 * intact
+        assert len(rows) <= 5000 - 0.9 * (5000 - intact)
+        assert np.isin(np.diff(turns) % 1000, (1, 2, 3, 4)).all(), "in order, none twice"
+        assert reader.rejected >= (5000 - len(rows)) * FRAME_BYTES
+
+
+class TestAxes:
+    def test_a_device_mounted_sideways(self) -> None:
+        device = np.array([1.0, 2.0, 3.0], np.float32)
+        assert (axes_matrix("y -x z") @ device).tolist() == [2.0, -1.0, 3.0]
+        assert (axes_matrix("x -y -z") @ device).tolist() == [1.0, -2.0, -3.0]
+
+    @pytest.mark.parametrize("axes", ["", "x y", "x x z", "x y -z", "x y w", "xyz"])
+    def test_what_no_device_can_be(self, axes: str) -> None:
+        with pytest.raises(BadOption, match="axes"):
+            WitImu(WitImuOptions(axes=axes), RunClock.start())
+
+
+def rows_for(imu: WitImu, duration_s: float) -> list[Sample]:
+    """The blocks of this much time on the samples' own clock."""
+    blocks = [imu.read(5.0)]
+    while blocks[-1].end_ns - blocks[0].t_ns < duration_s * 1e9:
+        blocks.append(imu.read(5.0))
+    return blocks
+
+
+class TestDriver:
+    def test_rows_axes_and_times(self, tmp_path: Path) -> None:
+        clock = RunClock.start()
+        with PtyImu(tmp_path / "imu") as source, WitImu(WitImuOptions(str(source.link), axes="y -x z"), clock) as imu:
+            before_ns = clock.now_ns()
+            blocks = rows_for(imu, 1.5)
+            after_ns = clock.now_ns()
+        rows = np.concatenate([b.data for b in blocks])
+        assert rows.dtype == np.float32
+        assert np.allclose(rows[:, :3], [0, 0, G], atol=0.01)
+        assert rows[:, 5].max() == pytest.approx(1.0, abs=0.05)
+        assert rows[:, 5].min() == pytest.approx(-1.0, abs=0.05)
+        assert all(b.rate_hz == 100.0 for b in blocks)
+        times = [b.t_ns for b in blocks]
+        assert times == sorted(times)
+        assert before_ns - 1e9 < times[0] < times[-1] < after_ns + 1e8
+
+    def test_the_plug_is_pulled_and_put_back(self, tmp_path: Path) -> None:
+        source = PtyImu(tmp_path / "imu")
+        imu = WitImu(WitImuOptions(str(source.link)), RunClock.start())
+        with pytest.raises(DeviceNotFound, match="imu: no such device"):
+            imu.connect()
+        for _ in range(3):
+            with source, imu:
+                assert len(imu.read(5.0).data) > 0
+                source.stop()
+                with pytest.raises(Disconnected, match="went away"):
+                    rows_for(imu, 60.0)
+        imu.close()
+
+    def test_no_descriptor_is_left_behind(self, tmp_path: Path) -> None:
+        with PtyImu(tmp_path / "imu") as source:
+            imu = WitImu(WitImuOptions(str(source.link)), RunClock.start())
+            with imu:
+                opened = len(os.listdir("/proc/self/fd"))
+            for _ in range(20):
+                imu.connect()
+            assert len(os.listdir("/proc/self/fd")) == opened
+            imu.close()
+
+    def test_a_second_reader_is_refused(self, tmp_path: Path) -> None:
+        options = WitImuOptions(str(tmp_path / "imu"))
+        with (
+            PtyImu(tmp_path / "imu"),
+            WitImu(options, RunClock.start()),
+            pytest.raises(DeviceBusy, match="is using it"),
+        ):
+            WitImu(options, RunClock.start()).connect()
+
+    def test_garbage_is_reported_and_reading_goes_on(self, tmp_path: Path) -> None:
+        with PtyImu(tmp_path / "imu") as source, WitImu(WitImuOptions(str(source.link)), RunClock.start()) as imu:
+            imu.read(5.0)
+            source.inject(b"\x00\xff" * 50)
+            with pytest.raises(BadData, match=r"100 bytes that are no part of a WitMotion measurement.*check baud"):
+                rows_for(imu, 60.0)
+            assert len(imu.read(5.0).data) > 0
+
+    def test_silence_times_out(self) -> None:
+        master, slave = os.openpty()
+        with WitImu(WitImuOptions(os.ttyname(slave)), RunClock.start()) as imu:
+            with pytest.raises(ReadTimeout, match="no measurements"):
+                imu.read(0.1)
+            os.write(master, b"\x00" * 30)
+            with pytest.raises(BadData, match="30 bytes"):
+                imu.read(0.1)
+        os.close(master)
+        os.close(slave)
+
+    def test_another_rate_than_stated_is_told(self, tmp_path: Path) -> None:
+        motion: Motion = standing_still
+        with PtyImu(tmp_path / "imu", rate_hz=25.0, motion=motion) as source:
+            imu = WitImu(WitImuOptions(str(source.link), rate_hz=100.0), RunClock.start())
+            imu.connect()
+            with pytest.raises(FormatMismatch, match="rate_hz was asked as 100 but the device gives 2"):
+                rows_for(imu, 60.0)
+            imu.close()
+
+    def test_a_file_is_no_serial_port(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_bytes(b"x")
+        with pytest.raises(DriverError, match="cannot be opened as a serial port"):
+            WitImu(WitImuOptions(str(tmp_path / "file")), RunClock.start()).connect()

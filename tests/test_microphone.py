@@ -1,0 +1,250 @@
+"""Microphones: choosing one, the ring behind the callback, and a real 4-channel device of a sound server.
+
+The driver runs in a process of its own, as it does in the program: PortAudio reads its device list once, from the
+environment that the process was started with.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+from real_sources import NullSinkMicrophone, missing
+
+from agent.clock import ManualClock
+from drivers.block_ring import BlockRing
+from drivers.driver import BadOption, DeviceNotFound
+from drivers.microphone import Microphone, find_input
+
+DEVICES = [
+    {"name": "HDMI: 0 (hw:0,3)", "max_input_channels": 0},
+    {"name": "USB Array: Audio (hw:1,0)", "max_input_channels": 4},
+    {"name": "USB Camera: Audio (hw:2,0)", "max_input_channels": 1},
+    {"name": "array", "max_input_channels": 32},
+]
+
+
+class TestChoice:
+    @pytest.mark.parametrize(("wanted", "index"), [(None, 2), (1, 1), ("usb array", 1), ("hw:2", 2), ("array", 3)])
+    def test_by_index_name_or_part(self, wanted: str | int | None, index: int) -> None:
+        assert find_input(DEVICES, wanted, default=2) == index
+
+    @pytest.mark.parametrize("wanted", [0, 7, -1, "usb", "HDMI", "none"])
+    def test_what_is_not_there_is_told_with_what_is(self, wanted: str | int) -> None:
+        with pytest.raises(DeviceNotFound, match="there are: 1 USB Array: Audio") as caught:
+            find_input(DEVICES, wanted, default=1)
+        assert f"microphone {wanted}" in str(caught.value)
+
+    def test_no_input_at_all(self) -> None:
+        with pytest.raises(DeviceNotFound, match="there is none"):
+            find_input(DEVICES[:1], None, default=-1)
+
+    @pytest.mark.parametrize("bad", [{"channels": 0}, {"rate_hz": 0}, {"block_ms": 0.0}, {"latency_ms": float("inf")}])
+    def test_impossible_options(self, bad: dict[str, object]) -> None:
+        options = TypeAdapter(Microphone.Options).validate_python(bad)
+        with pytest.raises(BadOption, match=next(iter(bad))):
+            Microphone(options, ManualClock())
+
+
+class TestBlockRing:
+    def block(self, value: float) -> NDArray[np.float32]:
+        return np.full((3, 2), value, np.float32)
+
+    def test_blocks_in_order_and_copied(self) -> None:
+        ring = BlockRing(4, 3, 2)
+        written = self.block(1)
+        ring.put(written, 10)
+        written[:] = 9
+        ring.put(self.block(2), 20)
+        first, t_ns, dropped = ring.get(0.1)
+        ring.put(self.block(3), 30)
+        assert (first[0, 0], t_ns, dropped) == (1.0, 10, 0)
+        assert [ring.get(0.1)[1] for _ in range(2)] == [20, 30]
+        with pytest.raises(queue.Empty):
+            ring.get(0.01)
+
+    def test_a_full_ring_drops_the_new_and_counts_its_rows(self) -> None:
+        ring = BlockRing(4, 3, 2)
+        for k in range(7):
+            ring.put(self.block(k), k)
+        assert [ring.get(0.1)[1:] for _ in range(4)] == [(0, 0), (1, 0), (2, 0), (3, 0)]
+        ring.put(self.block(7), 7)
+        assert ring.get(0.1)[1:] == (7, 9)
+        ring.put(self.block(8), 8)
+        assert ring.get(0.1)[1:] == (8, 0)
+
+    def test_a_waiting_reader_is_woken(self) -> None:
+        ring = BlockRing(4, 3, 2)
+        ring.wake()
+        assert len(ring.get(5.0)[0]) == 0
+
+
+RECORD = """
+import json, os, sys
+import numpy as np
+from agent.clock import RunClock
+from drivers.driver import DriverError
+from drivers.microphone import Microphone, MicrophoneOptions
+
+options, blocks, path = json.loads(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+clock = RunClock.start()
+microphone = Microphone(MicrophoneOptions(**options), clock)
+rows, samples, error = [], [], None
+try:
+    microphone.connect()
+    while len(rows) < blocks:
+        sample = microphone.read(2.0)
+        rows.append(sample.data)
+        samples.append([sample.t_ns, len(sample.data), sample.lost, sample.rate_hz, clock.now_ns()])
+        print("block", flush=True)
+    microphone.close()
+    np.save(path, np.concatenate(rows))
+except DriverError as raised:
+    error = [type(raised).__name__, str(raised)]
+print(json.dumps({"samples": samples, "error": error}), flush=True)
+os._exit(0)  # closing a device whose server stalls would wait for the server
+"""
+
+
+class Recorder:
+    """A microphone driver reading in a process of its own."""
+
+    def __init__(self, source: NullSinkMicrophone, path: Path, blocks: int, **options: object) -> None:
+        given = {"device": source.device, "channels": 4, "rate_hz": 16_000, **options}
+        self._path = path
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", RECORD, json.dumps(given), str(blocks), str(path)],
+            env=source.environment,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def wait_for_blocks(self, n: int) -> None:
+        assert self._process.stdout is not None
+        for _ in range(n):
+            assert self._process.stdout.readline() == "block\n"
+
+    def result(self) -> dict[str, Any]:
+        """What was told at the end; the process must have ended by itself."""
+        out, _ = self._process.communicate(timeout=60)
+        assert self._process.returncode == 0
+        told: dict[str, Any] = json.loads(out.splitlines()[-1])
+        return told
+
+    def rows(self) -> NDArray[np.float32]:
+        recorded: NDArray[np.float32] = np.load(self._path)
+        return recorded
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+LAGS = (0, 3, 6, 9)
+
+
+def wave() -> NDArray[np.float32]:
+    """Noise that reaches channel k LAGS[k] samples late, at an amplitude of 0.1."""
+    noise = np.random.default_rng(8).normal(0, 0.1, 30 * 16_000).clip(-0.9, 0.9).astype(np.float32)
+    return np.stack([np.roll(noise, lag) for lag in LAGS], 1)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Iterator[NullSinkMicrophone]:
+    why = missing("pulseaudio", "portaudio")
+    if why is not None:
+        pytest.skip(why)
+    with NullSinkMicrophone(tmp_path, wave()) as microphone:
+        yield microphone
+
+
+def lag(a: NDArray[np.float32], b: NDArray[np.float32]) -> int:
+    """By how many samples b follows a, at most 40, by cross-correlation."""
+    middle = b[40:-40]
+    return int(np.argmax([np.dot(a[40 - d : len(a) - 40 - d], middle) for d in range(40)]))
+
+
+@pytest.mark.hardware
+def test_four_channels_with_their_delays_and_times(source: NullSinkMicrophone, tmp_path: Path) -> None:
+    with Recorder(source, tmp_path / "rows.npy", blocks=40) as recorder:
+        told = recorder.result()
+        rows = recorder.rows()
+    assert told["error"] is None
+    assert rows.dtype == np.float32
+    assert rows.shape == (40 * 800, 4)
+    sounding = rows[8000:]
+    assert np.sqrt((sounding**2).mean(0)) == pytest.approx([0.1] * 4, rel=0.2)
+    assert [lag(sounding[:, 0], sounding[:, k]) for k in range(4)] == list(LAGS)
+    samples = told["samples"]
+    assert all(rate_hz == 16_000 for _, _, _, rate_hz, _ in samples)
+    times = [t_ns for t_ns, *_ in samples]
+    assert times == sorted(times)
+    ages_s = [(now_ns - t_ns) / 1e9 for t_ns, _, _, _, now_ns in samples]
+    assert min(ages_s) > 0.0, "a block is read after it was captured"
+    assert np.median(ages_s) < 1.0
+
+
+@pytest.mark.hardware
+def test_a_killed_server_is_disconnected_and_a_new_process_finds_it_again(
+    source: NullSinkMicrophone, tmp_path: Path
+) -> None:
+    with Recorder(source, tmp_path / "rows.npy", blocks=10_000) as recorder:
+        recorder.wait_for_blocks(5)
+        source.stop()
+        kind, message = recorder.result()["error"]
+    assert kind == "Disconnected"
+    assert "went away" in message
+    with Recorder(source, tmp_path / "rows.npy", blocks=10) as recorder:
+        kind, message = recorder.result()["error"]
+    assert kind in ("DeviceNotFound", "DeviceBusy", "DriverError")
+    assert "\n" not in message
+    source.start()
+    with Recorder(source, tmp_path / "rows.npy", blocks=10) as recorder:
+        assert recorder.result()["error"] is None
+
+
+@pytest.mark.hardware
+def test_a_stalled_server_times_out(source: NullSinkMicrophone, tmp_path: Path) -> None:
+    with Recorder(source, tmp_path / "rows.npy", blocks=10_000) as recorder:
+        recorder.wait_for_blocks(5)
+        source.freeze()
+        kind, message = recorder.result()["error"]
+    assert kind == "ReadTimeout"
+    assert "no audio within 2 s" in message
+
+
+@pytest.mark.hardware
+def test_more_channels_than_there_are(source: NullSinkMicrophone, tmp_path: Path) -> None:
+    with Recorder(source, tmp_path / "rows.npy", blocks=1, channels=64) as recorder:
+        kind, message = recorder.result()["error"]
+    assert kind == "FormatMismatch"
+    assert "channels was asked as 64 but the device gives 32" in message
+
+
+@pytest.mark.parametrize(
+    ("fault", "package"),
+    [("OSError('no libportaudio')", "libportaudio2"), ("ImportError('x')", "pip install sounddevice")],
+)
+def test_a_missing_library_names_its_package(tmp_path: Path, fault: str, package: str) -> None:
+    """A sounddevice that fails as the real one does without PortAudio, or that is not there."""
+    (tmp_path / "sounddevice.py").write_text(f"raise {fault}")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", RECORD, "{}", "1", ""], env=environment, capture_output=True, text=True, check=True
+    )
+    kind, message = json.loads(done.stdout)["error"]
+    assert kind == "MissingLibrary"
+    assert package in message

@@ -1,0 +1,104 @@
+"""The time base of blocks: jitter, drift, late blocks, gaps."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from drivers.driver import FormatMismatch
+from drivers.row_clock import RateCheck, RowClock
+
+RATE_HZ = 16_000
+ROWS = 800
+BLOCK_NS = 50_000_000
+
+
+def test_jitter_is_smoothed() -> None:
+    """Arrivals that jitter by 5 ms give stamps within 2 ms of the truth once settled."""
+    rng = np.random.default_rng(3)
+    clock = RowClock(RATE_HZ, 2 * ROWS)
+    errors_ms = []
+    for k in range(2000):
+        t_ns, lost = clock.stamp(ROWS, k * BLOCK_NS + round(rng.normal(0, 5e6)))
+        errors_ms.append((t_ns - k * BLOCK_NS) / 1e6)
+        assert lost == 0
+    assert np.abs(errors_ms[100:]).max() < 2.5
+    assert np.std(errors_ms[500:]) < 1.0
+
+
+@pytest.mark.parametrize("ppm", [-20_000, -300, 300, 20_000])
+def test_drift_is_followed_without_gaps(ppm: float) -> None:
+    """A device whose crystal is off by up to 2 % stays on time."""
+    clock = RowClock(RATE_HZ, 2 * ROWS)
+    for k in range(2000):
+        true_ns = round(k * BLOCK_NS * (1 - ppm / 1e6))
+        t_ns, lost = clock.stamp(ROWS, true_ns)
+        assert lost == 0
+        assert abs(t_ns - true_ns) < BLOCK_NS
+    assert abs(t_ns - true_ns) < 0.2e6
+
+
+def test_lost_rows_are_counted_and_time_jumps() -> None:
+    clock = RowClock(RATE_HZ, 2 * ROWS)
+    came = [*range(100), *range(110, 200)]
+    stamps = [(k * BLOCK_NS, *clock.stamp(ROWS, k * BLOCK_NS)) for k in came]
+    assert sum(lost for _, _, lost in stamps) == pytest.approx(10 * ROWS, abs=2)
+    late = [t_ns - true_ns for true_ns, t_ns, _ in stamps]
+    assert max(map(abs, late[:100] + late[103:])) < 1e6
+
+
+def test_blocks_that_come_late_and_then_all_at_once_are_not_lost() -> None:
+    clock = RowClock(RATE_HZ, 2 * ROWS)
+    for k in range(100):
+        assert clock.stamp(ROWS, k * BLOCK_NS)[1] == 0
+    for k in (100, 101):
+        t_ns, lost = clock.stamp(ROWS, 110 * BLOCK_NS)
+        assert lost == 0
+        assert t_ns == pytest.approx(k * BLOCK_NS, abs=1e6)
+    for k in range(102, 150):
+        t_ns, lost = clock.stamp(ROWS, k * BLOCK_NS)
+        assert lost == 0
+        assert t_ns == pytest.approx(k * BLOCK_NS, abs=1e6)
+
+
+def test_rows_known_to_be_lost_are_not_counted_twice() -> None:
+    clock = RowClock(RATE_HZ, 2 * ROWS)
+    for k in range(100):
+        clock.stamp(ROWS, k * BLOCK_NS)
+    losts = [clock.stamp(ROWS, 110 * BLOCK_NS, lost=10 * ROWS)]
+    losts += [clock.stamp(ROWS, k * BLOCK_NS) for k in range(111, 130)]
+    assert [lost for _, lost in losts] == [10 * ROWS] + [0] * 19
+    assert losts[0][0] == pytest.approx(110 * BLOCK_NS, abs=1e6)
+
+
+def test_time_never_goes_back() -> None:
+    rng = np.random.default_rng(4)
+    clock = RowClock(100.0, 10)
+    stamps = [clock.stamp(int(rng.integers(1, 9)), int(rng.integers(0, 10**10)))[0] for _ in range(3000)]
+    assert stamps == sorted(stamps)
+
+
+@pytest.mark.parametrize(
+    ("real_hz", "fits"), [(100, True), (105, True), (80, True), (10, False), (50, False), (200, False)]
+)
+def test_the_stated_rate_is_compared_with_the_real_one(real_hz: int, fits: bool) -> None:
+    check = RateCheck("imu", 100.0)
+    arrivals = range(0, 5_000_000_000, 10**9 // real_hz)
+    if fits:
+        for now_ns in arrivals:
+            check.count(1, now_ns)
+        return
+
+    def count_all() -> None:
+        for now_ns in arrivals:
+            check.count(1, now_ns)
+
+    with pytest.raises(FormatMismatch, match=f"rate_hz was asked as 100 but the device gives {real_hz}"):
+        count_all()
+
+
+def test_a_break_on_the_line_is_no_wrong_rate() -> None:
+    check = RateCheck("imu", 100.0)
+    for second in range(0, 40, 2):
+        for k in range(100):
+            check.count(1, second * 10**9 + k * 10**7)
