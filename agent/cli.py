@@ -33,7 +33,7 @@ DEFAULT_ADDRESS = "127.0.0.1:50051"
 
 # By name, since importing them all would import torch before it is needed.
 _USER_FAULTS = {"ConfigError", "ClientError", "ListenError", "DriverError", "CheckpointError", "DatasetError"}
-_USER_FAULTS |= {"QueryError", "DemoError"}
+_USER_FAULTS |= {"QueryError", "DemoError", "LogError"}
 
 
 def main() -> None:
@@ -62,6 +62,35 @@ def run(
     loaded = _config(config)
     address = listen or loaded.server.listen
     asyncio.run(_serve(Pipeline.live(loaded), address, insecure=insecure or loaded.server.insecure))
+
+
+@app.command()
+def record(
+    out: Annotated[Path, typer.Option(help="The log to write; must not exist.")],
+    config: ConfigPath = None,
+    listen: Annotated[str | None, typer.Option(help="host:port instead of the config's.")] = None,
+) -> None:
+    """Run the agent and write everything that it sees and says into a log (MCAP)."""
+    from agent.log_format import RecordError
+    from agent.pipeline import Pipeline
+
+    loaded = _config(config)
+    pipeline = Pipeline.live(loaded, log_to=out)
+    asyncio.run(_serve(pipeline, listen or loaded.server.listen, insecure=loaded.server.insecure))
+    assert pipeline.recorder is not None
+    report = pipeline.recorder.report()
+    dropped = sum(sum(reasons.values()) for reasons in report.drops.values())
+    print(f"{out}: {sum(report.written.values())} messages written, {dropped} dropped")
+    if report.state == "failed":
+        raise RecordError(report.error)
+
+
+@app.command()
+def replay(log: Path, config: ConfigPath = None) -> None:
+    """Run the agent on a log, as fast as the model goes, and print what it says."""
+    from agent.replaying import replay as show
+
+    show(log, None if config is None else _config(config))
 
 
 @app.command()

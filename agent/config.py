@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError
 
 from agent.alerts import Query, QueryError
-from agent.source import SensorSpec
+from agent.clock import ManualClock
+from agent.source import SensorSpec, make_driver
 from agent.streams import Keep, Stream, Streams
-from drivers.driver import Modality, image_like
+from drivers.driver import BadOption, Modality, image_like
 from drivers.registry import DRIVERS, driver_class
 
 
@@ -63,7 +65,7 @@ class SensorSettings(_Strict):
     type: str
     hfov_deg: Annotated[float, Field(gt=0, lt=180)] | None = None
     """Horizontal field of view of a camera: lets a direction of arrival be compared with the picture."""
-    mic_positions_m: list[tuple[float, float, float]] | None = None
+    mic_positions_m: list[tuple[FiniteFloat, FiniteFloat, FiniteFloat]] | None = None
     """Where the microphones are, one x, y, z a channel; x forward, y left, z up."""
     max_lateness_s: Annotated[float, Field(ge=0, le=10)] = 0.2
     queue_depth: Annotated[int, Field(ge=2, le=4096)] | None = None
@@ -125,6 +127,8 @@ class Config:
     """A valid configuration."""
 
     name: str
+    tree: dict[str, Any]
+    """The plain values that it was made from, for the log."""
     sensors: dict[str, Sensor]
     model: ModelSettings = field(default_factory=ModelSettings)
     server: ServerSettings = field(default_factory=ServerSettings)
@@ -158,15 +162,18 @@ def synthetic(seed: int | None = None, **options: Any) -> Config:
 def load(path: Path) -> Config:
     """Read and validate a YAML file. Raises ConfigError."""
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}; give the path of a YAML file") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is not text: {error.reason} at byte {error.start}; give a YAML file") from None
     try:
         tree = yaml.safe_load(text)
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f":{where.line + 1}" if where else ""
-        raise ConfigError(f"{path}{line}: not YAML: {getattr(error, 'problem', error)}") from None
+        problem = getattr(error, "problem", None) or error
+        raise ConfigError(f"{path}{line}: not YAML: {' '.join(str(problem).split())}") from None
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: holds no keys; it needs at least `sensors:`")
     return parse(tree, str(path))
@@ -185,6 +192,7 @@ def parse(tree: dict[str, Any], name: str = "config") -> Config:
     sensors = {key: _sensor(name, key, value, settings.windows) for key, value in settings.sensors.items()}
     return Config(
         name=name,
+        tree=settings.model_dump(mode="json", exclude_unset=True),
         sensors=sensors,
         model=settings.model,
         server=settings.server,
@@ -221,6 +229,7 @@ def _sensor(name: str, key: str, tree: dict[str, Any], windows: WindowSettings) 
         options = TypeAdapter(options_class).validate_python(given)
     except ValidationError as error:
         raise ConfigError(f"{where}.{_one_line(error)}") from None
+    _check_options(where, settings.type, options)
     modality: Modality = getattr(options, "modality", None) or driver_class(settings.type).modality
     stream = _stream(key, modality, options, settings, windows)
     positions = None if settings.mic_positions_m is None else tuple(settings.mic_positions_m)
@@ -228,6 +237,21 @@ def _sensor(name: str, key: str, tree: dict[str, Any], windows: WindowSettings) 
     if positions is not None and channels is not None and len(positions) != channels:
         raise ConfigError(f"{where}.mic_positions_m: {len(positions)} positions for {channels} channels; give one each")
     return Sensor(SensorSpec(key, settings.type, options, stream), settings.hfov_deg, positions)
+
+
+_POSITIVE = ("rate_hz", "width", "height", "channels", "block_ms")
+
+
+def _check_options(where: str, type_name: str, options: Any) -> None:
+    """Refuse what could never work before anything is started: by the driver's own word, and for its queues."""
+    for key in _POSITIVE:
+        value = getattr(options, key, None)
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise ConfigError(f"{where}.{key}: is {value}; it must be positive")
+    try:
+        make_driver(type_name, options, ManualClock())
+    except BadOption as error:
+        raise ConfigError(f"{where}: {error}") from None
 
 
 # Rows of a block and pictures are bounded, so that a ring has a size before the device has been opened.

@@ -1,6 +1,7 @@
 """Wires the agent: the only file that constructs its parts and connects them.
 
     source -> windower -> worker (embedder -> perception) -> bus -> server
+       `----------------------------- recorder <-------------'
 
 Two threads beside asyncio's: intake takes samples and cuts windows, the worker runs the model and what follows from
 it. Nothing waits for what comes after it, except offline, where nothing may be lost.
@@ -19,6 +20,7 @@ from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -30,14 +32,18 @@ from agent.alerts import Query
 from agent.bus import Bus
 from agent.capture import Capture
 from agent.clock import RunClock
-from agent.config import Config
+from agent.config import Config, parse
 from agent.health import Health
 from agent.interface import Clip, Embeddings, StandingQuery
+from agent.log_format import RunFacts, logged_sensors
 from agent.offline import Offline
+from agent.recorder import Recorder
+from agent.replay import Replay, config_of
 from agent.server import Server
 from agent.source import Source
 from agent.streams import Streams
 from agent.windows import Tick, Windower
+from drivers.driver import Clock
 from drivers.remote import Remote
 from protos import perception_pb2 as pb
 
@@ -61,7 +67,17 @@ MODEL_LOADING = "model loading"
 class Pipeline:
     """One run of the agent, from its source to its bus. Implements `agent.interface.Agent` for the server."""
 
-    def __init__(self, config: Config, clock: RunClock, source: Source, *, lossless: bool = False) -> None:
+    def __init__(
+        self,
+        config: Config,
+        clock: Clock,
+        source: Source,
+        *,
+        lossless: bool = False,
+        log_to: Path | None = None,
+        offset_ns: int = 0,
+    ) -> None:
+        """`offset_ns` is UNIX time less the monotonic clock, for the log. Raises RecordError for an unusable path."""
         self.config = config
         self.clock = clock
         self.bus = Bus(uuid.uuid4().hex[:12], clock.now_ns)
@@ -79,18 +95,31 @@ class Pipeline:
         self._newest_ns = clock.start_ns
         self._next_health_ns = 0
         self._intake = threading.Thread(target=self._run_intake, name="intake", daemon=True)
+        self.recorder: Recorder | None = None
+        if log_to is not None:
+            sensors = logged_sensors(config.specs)
+            facts = RunFacts(self.bus.run_id, clock.start_ns, offset_ns, sensors, config.tree, versions())
+            self.recorder = Recorder(log_to, facts, lossless=lossless)
 
     @classmethod
-    def live(cls, config: Config) -> Pipeline:
+    def live(cls, config: Config, log_to: Path | None = None) -> Pipeline:
         """Real devices, real time: one process per sensor, ticks shed when the model falls behind."""
         clock = RunClock.start()
-        return cls(config, clock, Capture(config.specs, clock))
+        return cls(config, clock, Capture(config.specs, clock), log_to=log_to, offset_ns=clock.offset_ns)
 
     @classmethod
-    def offline(cls, config: Config) -> Pipeline:
+    def offline(cls, config: Config, log_to: Path | None = None) -> Pipeline:
         """Drivers of pace `fast`, read as quickly as the model goes; nothing is shed. `load_model` before `start`."""
         clock = RunClock.start()
-        return cls(config, clock, Offline(config.specs, clock), lossless=True)
+        source = Offline(config.specs, clock)
+        return cls(config, clock, source, lossless=True, log_to=log_to, offset_ns=clock.offset_ns)
+
+    @classmethod
+    def replaying(cls, path: Path, config: Config | None = None) -> Pipeline:
+        """A log, by its own configuration or another; as `offline`, on the log's clock. Raises ReplayError."""
+        config = config or parse(config_of(path), str(path))
+        source = Replay(path, sensors=config.streams)
+        return cls(config, source.clock, source, lossless=True)
 
     def start(self) -> None:
         """Begin to take samples. Ticks before the model is loaded are counted and shed."""
@@ -100,10 +129,17 @@ class Pipeline:
         """Load the weights and embed prompts and queries; takes seconds. Raises CheckpointError or QueryError."""
         self._model = _load_model(self)
         self._loading.set_result(self._model)
+        if self.recorder:
+            self.recorder.write_model(self._model.name)
 
-    def wait(self) -> None:
-        """Return when every sensor has ended and every tick is out; offline, where they do."""
-        self._intake.join()
+    @property
+    def runs(self) -> bool:
+        """Whether samples are still being taken, or their ticks are still on their way."""
+        return self._intake.is_alive()
+
+    def wait(self, timeout_s: float | None = None) -> None:
+        """Return when every sensor has ended and every tick is out, as they do offline, or after `timeout_s`."""
+        self._intake.join(timeout_s)
         if self.failure:
             raise self.failure
 
@@ -116,6 +152,8 @@ class Pipeline:
             self._model.worker.stop()
         if self._intake.is_alive():
             self._intake.join()
+        if self.recorder:
+            self.recorder.close()
 
     def _run_intake(self) -> None:
         # Capture processes live as long as the thread that starts them.
@@ -139,6 +177,8 @@ class Pipeline:
             self._newest_ns = max(self._newest_ns, sample.end_ns)
             now_ns = self._now_ns()
             self._health.observe(sensor, sample, now_ns)
+            if self.recorder:
+                self.recorder.write_sample(sensor, sample)
             # Offline the stamps themselves are the clock.
             self._windower.push(sensor, sample, None if self._lossless else now_ns)
         now_ns = self._now_ns()
@@ -167,13 +207,18 @@ class Pipeline:
                 self._windower.include(sensor)
         self._health.report(now_ns, reports, self._windower.drops())
         for state in self._health.changes():
-            self.bus.publish(events.health(state, now_ns))
+            self._publish(events.health(state, now_ns))
 
     def _on_embedded(self, embedded: Embedded) -> None:
         self._inference_ms.append(embedded.inference_ms)
         assert self._model is not None
         for event in self._model.perception.perceive(embedded):
-            self.bus.publish(event)
+            self._publish(event)
+
+    def _publish(self, event: pb.Event) -> None:
+        # What the bus refuses (a value that is not finite) is not logged either.
+        if self.bus.publish(event) and self.recorder:
+            self.recorder.write_event(event)
 
     # What the server asks, on the asyncio thread.
 
@@ -203,7 +248,7 @@ class Pipeline:
         """Watch for it no more. Raises KeyError."""
         model = await self._loaded()
         for event in await asyncio.wrap_future(model.worker.call(lambda: model.perception.remove(query_id))):
-            self.bus.publish(event)
+            self._publish(event)
 
     def list_queries(self) -> Sequence[StandingQuery]:
         """All queries, oldest first."""
@@ -227,7 +272,7 @@ class Pipeline:
             uptime_s=(self.clock.now_ns() - self.clock.start_ns) / 1e9,
             model=self._model.name if self._model else MODEL_LOADING,
             device=self._model.device if self._model else "",
-            versions={"python": platform.python_version(), "torch": version("torch"), "grpc": version("grpcio")},
+            versions=versions(),
             ticks_produced=self._early_ticks,
             inference_ms=median(self._inference_ms) if self._inference_ms else 0.0,
             hop_s=self.config.hop_ns / 1e9,
@@ -247,6 +292,11 @@ class Pipeline:
 
     async def _loaded(self) -> _Model:
         return await asyncio.shield(asyncio.wrap_future(self._loading))
+
+
+def versions() -> dict[str, str]:
+    """Which software a run depends on."""
+    return {"python": platform.python_version()} | {name: version(name) for name in ("sensebind", "torch", "grpcio")}
 
 
 @dataclass(frozen=True, slots=True)
