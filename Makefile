@@ -34,9 +34,12 @@ format: $(VENV)/installed
 protos: $(VENV)/installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m protos.generate
 
+# Shards out of the synthetic world, then the weights that ship. An interrupted run goes on: make train RESUME=--resume
 train: $(VENV)/installed
-	$(BIN)/sensebind simulate --out shards
-	$(BIN)/sensebind train --shards shards --out models/weights/imagebind_nano.safetensors
+	$(BIN)/sensebind simulate --out shards/train --windows 6600 --seed 10000
+	$(BIN)/sensebind simulate --out shards/val --windows 800 --seed 5000
+	$(BIN)/sensebind train --shards shards/train --validation shards/val --out runs/nano $(RESUME)
+	cp runs/nano/imagebind_nano.safetensors models/weights/
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache shards runs

@@ -212,6 +212,36 @@ def simulate(
 
 
 @app.command()
+def train(
+    shards: Annotated[Path, typer.Option(help="Folder of training shards.")] = Path("shards/train"),
+    out: Annotated[Path, typer.Option(help="Folder for weights, log and checkpoint.")] = Path("runs/nano"),
+    validation: Annotated[Path | None, typer.Option(help="Folder of shards to score on meanwhile.")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on from the checkpoint in OUT.")] = False,
+) -> None:
+    """Train imagebind_nano by image-paired contrast."""
+    from models.train import train as learn
+
+    def report(entry: dict[str, float | int | str]) -> None:
+        print("  ".join(f"{key} {value}" for key, value in entry.items()), flush=True)
+
+    print(learn(shards, out, validation=validation, resume=resume, report=report))
+
+
+@app.command()
+def evaluate(
+    shards: Annotated[Path, typer.Option(help="Folder of shards that training never saw.")] = Path("shards/val"),
+    weights: Annotated[str, typer.Option(help="imagebind_nano (shipped) or a safetensors file.")] = "imagebind_nano",
+) -> None:
+    """Score weights on shards: zero-shot, retrieval, and where heat maps point."""
+    from agent.weights import weights_path
+    from models import checkpoint
+    from models.evaluate.shards import evaluate as score
+
+    for name, value in score(checkpoint.load(weights_path(weights)), shards).items():
+        print(f"{name:40} {value:.3f}")
+
+
+@app.command()
 def doctor() -> None:
     """List the optional system packages that this machine lacks, and what goes without them."""
     from agent.doctor import optional_packages
