@@ -76,12 +76,10 @@ class Capture:
         """Whether every sensor has ended."""
         return all(report.state == "ended" for report in self._reports.values())
 
-    def remote(self, name: str) -> Remote | None:
-        """The driver of a remote sensor, to push samples into; None when there is no remote sensor of that name."""
-        sensor = self._sensors.get(name)
-        if isinstance(sensor, RemoteSensor) and isinstance(sensor.driver, Remote):
-            return sensor.driver
-        return None
+    @property
+    def remotes(self) -> dict[str, Remote]:
+        """The drivers of remote sensors, to push samples into."""
+        return {name: sensor.driver for name, sensor in self._sensors.items() if isinstance(sensor, RemoteSensor)}
 
     def stop(self) -> None:
         """End all processes, those that do not close their device in time by a kill; may be called again."""

@@ -132,7 +132,11 @@ def _read_on(driver: Driver, order: Order, ring: Ring, back_off: BackOff) -> Non
                 raise Disconnected(f"no sample for {silent_ns / 1e9:.1f} s ({error}); connecting again") from None
             continue
         ring.add(Word.LOST_BY_DRIVER, sample.lost)
-        ring.write(sample)
+        if not ring.write(sample):
+            raise BadOption(
+                f"{order.stream.sensor}: a sample of shape {list(sample.data.shape)} does not fit into the "
+                f"{order.stream.sample_bytes} bytes reserved; give the sensor its width and height, or smaller blocks"
+            )
         last_ns, limit_ns = order.clock.now_ns(), silence_ns
         back_off.reset()
 

@@ -8,8 +8,9 @@ from contextlib import suppress
 from threading import Lock, Thread
 
 from agent.clock import RunClock
-from agent.source import CaptureReport, CaptureState, SensorSpec, check_form, make_driver
+from agent.source import CaptureReport, CaptureState, SensorSpec, check_form
 from drivers.driver import BadData, DriverError, EndOfStream, ReadTimeout, Sample
+from drivers.remote import Remote
 
 READ_S = 0.2
 
@@ -20,7 +21,7 @@ class RemoteSensor:
     def __init__(self, spec: SensorSpec, clock: RunClock) -> None:
         """Make the driver; nothing is read until `watch` is called. Raises BadOption."""
         self.name = spec.name
-        self.driver = make_driver(spec.type, spec.options, clock)
+        self.driver = Remote(spec.options, clock)
         self._stream = spec.stream
         self._queue: deque[Sample] = deque()
         self._lock = Lock()

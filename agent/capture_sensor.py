@@ -12,9 +12,10 @@ import sys
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from agent.back_off import BackOff
-from agent.capture_process import LAUNCH, Order
+from agent.capture_process import FIRST_SAMPLE_S, LAUNCH, Order
 from agent.clock import RunClock
 from agent.ring import Ring, Word
 from agent.source import CaptureReport, CaptureState, SensorSpec, silence_s
@@ -34,7 +35,22 @@ STEADY_S = 5.0
 STOP_S = 1.0
 """How long a process may take to close its device before it is killed."""
 
+SUSPICION_S = 0.5
+"""How long a process without a heartbeat is watched before it is killed: on a busy machine it is slow, not hung."""
+
+BUSY_LIMIT_S = 30.0
+"""A process that computes for this long without a heartbeat is killed all the same."""
+
 _HOPELESS = ("BadOption", "MissingLibrary")
+
+
+@dataclass(frozen=True, slots=True)
+class _Suspicion:
+    """What was known of a process when its heartbeat was first missed."""
+
+    beat_ns: int
+    since_ns: int
+    busy_ns: int
 
 
 @dataclass
@@ -49,6 +65,7 @@ class _Running:
     unread: bytes = b""
     failure: tuple[str, str] = ("", "")
     """Kind and message of the last line it told."""
+    suspicion: _Suspicion | None = None
 
 
 class CapturedSensor:
@@ -107,8 +124,7 @@ class CapturedSensor:
         status = running.process.poll()
         if status is None:
             beat_ns = max(running.started_ns, running.ring.word(Word.HEARTBEAT_NS))
-            limit_ns = self._silence_ns if running.ring.word(Word.READING) else round(CONNECT_LIMIT_S * 1e9)
-            if now_ns - beat_ns <= limit_ns:
+            if now_ns - beat_ns <= self._limit_ns(running) or _at_work(running, beat_ns, now_ns):
                 return []
             doing = "reading" if running.ring.word(Word.READING) else "opening"
             return self._replace(
@@ -139,6 +155,12 @@ class CapturedSensor:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(STOP_S)
         self._state = "ended"
+
+    def _limit_ns(self, running: _Running) -> int:
+        """How long its process may go without a heartbeat."""
+        if not running.ring.word(Word.READING):
+            return round(CONNECT_LIMIT_S * 1e9)
+        return self._silence_ns if running.first_sample_ns else max(self._silence_ns, round(FIRST_SAMPLE_S * 1e9))
 
     def _start(self, now_ns: int) -> None:
         stream = self._spec.stream
@@ -217,6 +239,29 @@ class CapturedSensor:
         running.ring.close()
         os.close(running.pipe_fd)
         self._running = None
+
+
+def _at_work(running: _Running, beat_ns: int, now_ns: int) -> bool:
+    """Whether a process without a heartbeat computes, or waits for a core: that is slow, but not hung."""
+    busy_ns = _busy_ns(running.process.pid)
+    if running.suspicion is None or running.suspicion.beat_ns != beat_ns:
+        running.suspicion = _Suspicion(beat_ns, now_ns, busy_ns)
+    watched_ns = now_ns - running.suspicion.since_ns
+    if watched_ns < SUSPICION_S * 1e9:
+        return True
+    return busy_ns - running.suspicion.busy_ns > watched_ns / 2 and now_ns - beat_ns < BUSY_LIMIT_S * 1e9
+
+
+def _busy_ns(pid: int) -> int:
+    """How long the main thread of a process has been on a core or waited for one; 0 where the kernel does not tell.
+
+    Fields as in the kernel's Documentation/scheduler/sched-stats.rst.
+    """
+    try:
+        ran_ns, waited_ns, _ = Path(f"/proc/{pid}/schedstat").read_text().split()
+    except (OSError, ValueError):
+        return 0
+    return int(ran_ns) + int(waited_ns)
 
 
 def _drops_of(ring: Ring) -> Counter[str]:

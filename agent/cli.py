@@ -33,7 +33,7 @@ DEFAULT_ADDRESS = "127.0.0.1:50051"
 
 # By name, since importing them all would import torch before it is needed.
 _USER_FAULTS = {"ConfigError", "ClientError", "ListenError", "DriverError", "CheckpointError", "DatasetError"}
-_USER_FAULTS |= {"QueryError", "DemoError", "LogError"}
+_USER_FAULTS |= {"QueryError", "DemoError", "LogError", "DeviceError"}
 
 
 def main() -> None:
@@ -152,9 +152,6 @@ def query_add(
     """Be told when something is seen, heard or felt: sensebind query add "a dog barking"."""
     from agent.client import Client
 
-    if threshold is not None and threshold_off is None:
-        threshold_off = 0.6 * threshold
-
     async def add() -> None:
         async with Client(address) as client:
             query = await client.add_query(
@@ -264,7 +261,7 @@ def _show_progress() -> None:
 
 
 async def _serve(pipeline: Pipeline, address: str, *, insecure: bool) -> None:
-    from agent.pipeline import serving
+    from agent.serving import serving
 
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -272,8 +269,11 @@ async def _serve(pipeline: Pipeline, address: str, *, insecure: bool) -> None:
     async with serving(pipeline, address, insecure=insecure) as server:
         print(f"sensebind listens at {server.address}", flush=True)
         stopping = asyncio.create_task(stop.wait())
-        await asyncio.wait({stopping, server.loaded}, return_when=asyncio.FIRST_COMPLETED)
-        if server.loaded.done():
-            server.loaded.result()
-            print(f"sensebind runs {pipeline.status().model}", flush=True)
+        # When all recordings are over, queries and requests are still answered: only a fault ends what was not stopped.
+        for milestone in (server.loaded, server.ended):
+            await asyncio.wait({stopping, server.ended, milestone}, return_when=asyncio.FIRST_COMPLETED)
+            if server.ended.done():
+                server.ended.result()
+            if server.loaded.done() and milestone is server.loaded:
+                print(f"sensebind runs {server.loaded.result().name}", flush=True)
         await stopping

@@ -8,16 +8,19 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import re
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError
 
 from agent.alerts import Query, QueryError
 from agent.clock import ManualClock
+from agent.localization.doa import DirectionFinder, voiced_band_hz
 from agent.source import SensorSpec, make_driver
 from agent.streams import Keep, Stream, Streams
 from drivers.driver import BadOption, Modality, image_like
@@ -56,7 +59,7 @@ class WindowSettings(_Strict):
     vision_s: Annotated[float, Field(ge=0, le=10)] = 0.25
     """Distance of the two frames of a window."""
     audio_s: Annotated[float, Field(ge=0.5, le=10)] = 2.0
-    imu_s: Annotated[float, Field(ge=1, le=10)] = 5.0
+    imu_s: Annotated[float, Field(ge=5, le=10)] = 5.0
 
 
 class SensorSettings(_Strict):
@@ -89,7 +92,7 @@ class AlertSettings(_Strict):
 
     dense: bool = False
     """Score what is seen by the best of the whole picture and its patches: a small thing beside a large one counts."""
-    logit_scales: dict[Modality, float] = {}
+    logit_scales: dict[Modality, Annotated[float, Field(gt=0, le=1e4, allow_inf_nan=False)]] = {}
     """Overrides of the model's own factors on cosines, per modality."""
 
 
@@ -159,6 +162,21 @@ def synthetic(seed: int | None = None, **options: Any) -> Config:
         return parse(tree, str(path))
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML in which a key that is given twice is an error: one of the two would be lost silently."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A mapping of its keys. Raises ConstructorError."""
+        seen: set[str] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, str) and key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key!r} is given twice", key_node.start_mark)
+            if isinstance(key, str):
+                seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
 def load(path: Path) -> Config:
     """Read and validate a YAML file. Raises ConfigError."""
     try:
@@ -168,7 +186,7 @@ def load(path: Path) -> Config:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: is not text: {error.reason} at byte {error.start}; give a YAML file") from None
     try:
-        tree = yaml.safe_load(text)
+        tree = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f":{where.line + 1}" if where else ""
@@ -190,6 +208,11 @@ def parse(tree: dict[str, Any], name: str = "config") -> Config:
             f"{name}: sensors: none is configured; add one, for example `camera: {{type: camera, source: 0}}`"
         )
     sensors = {key: _sensor(name, key, value, settings.windows) for key, value in settings.sensors.items()}
+    queries = tuple(_query(name, index, query) for index, query in enumerate(settings.queries))
+    if repeated := [query.id for query in queries if [q.id for q in queries].count(query.id) > 1]:
+        raise ConfigError(f"{name}: queries: the id {repeated[0]!r} is given twice; ids name one query each")
+    if settings.background_prompts == []:
+        raise ConfigError(f"{name}: background_prompts: is empty; leave it out for the usual ones")
     return Config(
         name=name,
         tree=settings.model_dump(mode="json", exclude_unset=True),
@@ -197,7 +220,7 @@ def parse(tree: dict[str, Any], name: str = "config") -> Config:
         model=settings.model,
         server=settings.server,
         hop_ns=round(settings.windows.hop_s * 1e9),
-        queries=tuple(_query(name, index, query) for index, query in enumerate(settings.queries)),
+        queries=queries,
         background_prompts=None if settings.background_prompts is None else tuple(settings.background_prompts),
         alerts=settings.alerts,
         camera=_choose(name, "camera", settings.localization.camera, sensors, "vision"),
@@ -207,6 +230,8 @@ def parse(tree: dict[str, Any], name: str = "config") -> Config:
 
 def _sensor(name: str, key: str, tree: dict[str, Any], windows: WindowSettings) -> Sensor:
     where = f"{name}: sensors.{key}"
+    if not _SENSOR_NAME.fullmatch(key):
+        raise ConfigError(f"{name}: sensors: the name {key!r} is not 1 to 64 letters, digits, '_', '.' or '-'")
     if not isinstance(tree, dict) or "type" not in tree:
         raise ConfigError(f"{where}: has no `type:`; known: {', '.join(sorted(DRIVERS))}")
     own = {k: v for k, v in tree.items() if k in SensorSettings.model_fields}
@@ -232,10 +257,19 @@ def _sensor(name: str, key: str, tree: dict[str, Any], windows: WindowSettings) 
     _check_options(where, settings.type, options)
     modality: Modality = getattr(options, "modality", None) or driver_class(settings.type).modality
     stream = _stream(key, modality, options, settings, windows)
+    ring_bytes = (stream.queue_depth + 1) * stream.sample_bytes
+    if ring_bytes > _MOST_RING_BYTES:
+        size = f"{ring_bytes / 2**30:.0f} GiB"
+        raise ConfigError(f"{where}: its queue would take {size}; make queue_depth, the picture or the rate smaller")
     positions = None if settings.mic_positions_m is None else tuple(settings.mic_positions_m)
-    channels = getattr(options, "channels", None)
+    channels = getattr(options, "channels", None) or getattr(driver_class(settings.type), "channels", None)
     if positions is not None and channels is not None and len(positions) != channels:
         raise ConfigError(f"{where}.mic_positions_m: {len(positions)} positions for {channels} channels; give one each")
+    if positions is not None and len(positions) > 1:
+        try:
+            DirectionFinder(np.array(positions), stream.rate_hz, band_hz=voiced_band_hz(stream.rate_hz))
+        except ValueError as error:
+            raise ConfigError(f"{where}.mic_positions_m: {error}") from None
     return Sensor(SensorSpec(key, settings.type, options, stream), settings.hfov_deg, positions)
 
 
@@ -257,6 +291,8 @@ def _check_options(where: str, type_name: str, options: Any) -> None:
 # Rows of a block and pictures are bounded, so that a ring has a size before the device has been opened.
 _LARGEST_FRAME = 1920 * 1080
 _BLOCK_S = 0.5
+_SENSOR_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_MOST_RING_BYTES = 2**30
 _MOST_CHANNELS = 8
 _USUAL_RATE_HZ = {"vision": 30.0, "audio": 16_000.0, "depth": 30.0, "thermal": 9.0, "imu": 100.0}
 _IMAGE_BYTES = {"vision": 3, "depth": 4, "thermal": 4}
@@ -272,7 +308,8 @@ def _stream(key: str, modality: Modality, options: Any, settings: SensorSettings
     else:
         columns = (getattr(options, "channels", None) or _MOST_CHANNELS) if modality == "audio" else 6
         samples_hz = 1000.0 / getattr(options, "block_ms", 50.0)
-        sample_bytes, keep = max(256, round(rate_hz * _BLOCK_S)) * columns * 4, "all"
+        block_s = max(_BLOCK_S, 1.5 / samples_hz)
+        sample_bytes, keep = max(256, round(rate_hz * block_s)) * columns * 4, "all"
         depth = 64
     window_s = {"vision": windows.vision_s, "audio": windows.audio_s, "imu": windows.imu_s}.get(modality, 0.0)
     stream_keep: Keep = "latest" if keep == "latest" else "all"

@@ -12,7 +12,8 @@ from agent.assessment import Result, assess
 from agent.client import Client
 from agent.config import Config
 from agent.doctor import optional_packages
-from agent.pipeline import Pipeline, serving
+from agent.pipeline import Pipeline
+from agent.serving import serving
 from agent.view import LiveView
 from agent.watching import watch
 from drivers.synthetic.kinds import KINDS

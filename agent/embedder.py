@@ -35,6 +35,10 @@ _REQUEST_BATCH = 64
 _AUDIO_SLACK_S = 0.05
 
 
+class DeviceError(RuntimeError):
+    """The model cannot run where it was told to; the message is one line."""
+
+
 class NotFinite(ArithmeticError):
     """The model gave a vector with NaN or infinity for something that was asked of it."""
 
@@ -215,9 +219,11 @@ class Embedder:
 
 
 def resolve_device(device: Device) -> torch.device:
-    """`auto` is the GPU when there is one."""
+    """`auto` is the GPU when there is one. Raises DeviceError for a GPU that is not there."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise DeviceError("model.device: cuda was asked for, but there is no CUDA device; take auto or cpu")
     return torch.device(device)
 
 

@@ -57,6 +57,8 @@ class _StreamHealth:
         self.samples = 0
         self.gaps = 0
         self.newest_ns: int | None = None
+        self.arrived_ns = 0
+        """When the newest sample came, by the run's clock."""
         self.skew = SkewMeter()
         self._stream = stream
         self._rate_ns = round(max(RATE_SPAN_S, 10.0 * stream.period_s) * 1e9)
@@ -74,6 +76,7 @@ class _StreamHealth:
             self._gap_times.append(now_ns)
             self.skew.restart()
         self.samples += 1
+        self.arrived_ns = now_ns
         if sample.end_ns > now_ns + FAR_FUTURE_S * 1e9 or (newest_ns is not None and sample.end_ns <= newest_ns):
             return  # a wrong stamp, or out of order: it says nothing about age and rate
         self.newest_ns = sample.end_ns
@@ -188,9 +191,12 @@ def _judge(
         return "ended", report.error or "the recording is over"
     if report.state == "lost":
         return "lost", report.error
-    if not seen.samples:
-        return "starting", report.error or "no samples yet"
+    if seen.newest_ns is None:
+        wrong = "its time stamps are ahead of the clock" if seen.samples else "no samples yet"
+        return "starting", report.error or wrong
     if age_s > silence_s(stream):
+        if now_ns - seen.arrived_ns < silence_s(stream) * 1e9:
+            return "lost", f"samples come, but their time stamps are {age_s:.1f} s behind the clock"
         return "lost", f"no samples for {age_s:.1f} s"
     problems = seen.problems(now_ns)
     return ("degraded", "; ".join(problems)) if problems else ("ok", "")

@@ -13,6 +13,7 @@ from threading import Lock
 
 from agent.source import CaptureReport, CaptureState, SensorSpec, check_form, make_driver
 from drivers.driver import BadData, Clock, Driver, DriverError, EndOfStream, ReadTimeout, Sample
+from drivers.remote import Remote
 
 BATCH = 32
 """Samples that one `poll` returns at most."""
@@ -69,6 +70,11 @@ class Offline:
             name: CaptureReport(reading.state, reading.error, 0, dict(reading.drops))
             for name, reading in self._readings.items()
         }
+
+    @property
+    def remotes(self) -> dict[str, Remote]:
+        """None: nobody pushes into what was recorded."""
+        return {}
 
     @property
     def ended(self) -> bool:

@@ -5,7 +5,8 @@ Lives on the worker's thread: queries are added and removed between ticks, so no
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,8 +14,8 @@ from numpy.typing import NDArray
 
 from agent import events
 from agent.alerts import AlertBook, Query, QueryError
-from agent.interface import Clip, StandingQuery
-from agent.localization.doa import DirectionFinder
+from agent.interface import Clip, EmbedError, StandingQuery
+from agent.localization.doa import DirectionFinder, voiced_band_hz
 from agent.localization.source import SourceFinder
 from agent.prompts import BACKGROUND, QUIET, THINGS, embed_prompts, rivals
 from agent.scoring import Scorer, Vectors
@@ -35,21 +36,21 @@ class Perception:
         self._background = config.background_prompts or BACKGROUND
         self._background_vectors = embed_prompts(self._background, embedder.embed_texts)
         self._scorer = Scorer(self._background_vectors, logit_scales, dense=config.alerts.dense)
-        self._book = AlertBook()
+        # A missing window or two must not end an alert, however far apart windows are.
+        self._book = AlertBook(hold_s=max(1.0, 2 * config.hop_ns / 1e9))
         self._standing: dict[str, StandingQuery] = {}
         self._source_finder = self._find_sources(config, logit_scales["audio"])
 
     def add(self, query: Query) -> StandingQuery:
         """Embed a query and watch for it from the next tick on. Raises QueryError."""
-        self._book.add(query)
+        vector = embed_prompts([query.text], self._embedder.embed_texts)[0]
         try:
-            vector = embed_prompts([query.text], self._embedder.embed_texts)[0]
             held_against = rivals(query.text, vector, self._background, self._background_vectors)
         except ValueError as error:
-            self._book.remove(query.id)
             raise QueryError("text", str(error)) from None
-        self._scorer.add(query.id, vector, held_against)
         unknown = self._embedder.unknown_words(query.text)
+        self._book.add(query)
+        self._scorer.add(query.id, vector, held_against)
         warnings = (f"the model was never trained on: {', '.join(unknown)}",) if unknown else ()
         standing = self._standing[query.id] = StandingQuery(query, warnings)
         return standing
@@ -65,23 +66,34 @@ class Perception:
         """All queries, oldest first; safe to call from any thread."""
         return tuple(self._standing.values())
 
-    def embed(
-        self, texts: Sequence[str], images: Sequence[NDArray[np.uint8]], audio: Sequence[Clip]
-    ) -> tuple[Vectors, Vectors, Vectors]:
-        """Unit vectors float32 [n, D] of texts, of RGB images [H, W, 3] and of audio. Raises PreprocessError."""
-        embedder = self._embedder
-        return embedder.embed_texts(texts), embedder.embed_images(images), embedder.embed_audio(audio)
+    @property
+    def dimensions(self) -> int:
+        """D, the length of every vector."""
+        return self._embedder.dimensions
+
+    def embed_texts(self, texts: Sequence[str]) -> Vectors:
+        """Unit vectors float32 [n, D]."""
+        return self._embedder.embed_texts(texts)
+
+    def embed_images(self, images: Sequence[NDArray[np.uint8]]) -> Vectors:
+        """Unit vectors float32 [n, D] of RGB images [H, W, 3]. Raises EmbedError."""
+        with _as_embed_error():
+            return self._embedder.embed_images(images)
+
+    def embed_audio(self, audio: Sequence[Clip]) -> Vectors:
+        """Unit vectors float32 [n, D]. Raises EmbedError."""
+        with _as_embed_error():
+            return self._embedder.embed_audio(audio)
 
     def perceive(self, embedded: Embedded) -> list[pb.Event]:
         """Everything that is said about a tick, in the order in which it is published."""
-        said = []
+        source = self._source_finder.find(embedded) if self._source_finder else None
+        said = [] if source is None else [events.audio_source(source)]
         scores = None
         if self._standing:
             scores = self._scorer.score(*_by_modality(embedded))
-            said = [events.alert(transition) for transition in self._book.step(embedded.tick.t_ns, scores)]
-        source = self._source_finder.find(embedded) if self._source_finder else None
-        if source is not None:
-            said.append(events.audio_source(source))
+            # Last, since it remembers what it told: nothing after it may fail.
+            said += [events.alert(transition) for transition in self._book.step(embedded.tick.t_ns, scores)]
         return [events.embedding(embedded, scores), *said]
 
     def _find_sources(self, config: Config, audio_scale: float) -> SourceFinder | None:
@@ -91,7 +103,9 @@ class Perception:
         camera = config.sensors[config.camera] if config.camera else None
         finder = None
         if microphone.mic_positions_m is not None and len(microphone.mic_positions_m) > 1:
-            finder = DirectionFinder(np.array(microphone.mic_positions_m), microphone.spec.stream.rate_hz)
+            rate_hz = microphone.spec.stream.rate_hz
+            positions_m = np.array(microphone.mic_positions_m)
+            finder = DirectionFinder(positions_m, rate_hz, band_hz=voiced_band_hz(rate_hz))
         return SourceFinder(
             config.microphone,
             config.camera,
@@ -102,6 +116,15 @@ class Perception:
             audio_scale=audio_scale,
             stretch_s=config.hop_ns / 1e9,
         )
+
+
+@contextmanager
+def _as_embed_error() -> Iterator[None]:
+    """What cannot be embedded is the fault of who asked for it."""
+    try:
+        yield
+    except ValueError as error:
+        raise EmbedError(str(error)) from None
 
 
 def _by_modality(embedded: Embedded) -> tuple[dict[Modality, Vectors], Vectors | None]:

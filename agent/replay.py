@@ -24,6 +24,7 @@ from agent.clock import ManualClock
 from agent.log_format import FACTS_RECORD, SEQUENCE_MASK, ReplayError, RunFacts, sensor_of
 from agent.source import CaptureReport, CaptureState, check_form
 from drivers.driver import BadData, Sample
+from drivers.remote import Remote
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +96,11 @@ class Replay:
             name: CaptureReport(state, self._errors[name], 0, dict(self._drops[name]))
             for name, state in self._states.items()
         }
+
+    @property
+    def remotes(self) -> dict[str, Remote]:
+        """None: nobody pushes into what was recorded."""
+        return {}
 
     @property
     def ended(self) -> bool:

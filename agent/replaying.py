@@ -23,8 +23,9 @@ def replay(path: Path, config: Config | None = None) -> pb.Status:
     try:
         pipeline.load_model()
         pipeline.start()
-        while pipeline.runs:
-            pipeline.wait(timeout_s=0.2)
+        ended = False
+        while not ended:
+            ended = pipeline.wait(timeout_s=0.2)
             for data in iter(subscription.take, None):
                 printer.on_event(pb.Event.FromString(data))
         status = pipeline.status()

@@ -89,12 +89,12 @@ class Ring:
         """Count on a shared integer."""
         self._words[word] += count
 
-    def write(self, sample: Sample) -> None:
-        """Copy a sample into the ring; one that is larger than a slot is dropped and counted."""
+    def write(self, sample: Sample) -> bool:
+        """Copy a sample into the ring; False for one that is larger than a slot, which is dropped and counted."""
         data = sample.data
         if data.nbytes > self._sample_bytes or data.ndim > _DIMENSIONS:
             self.add(Word.TOO_LARGE, 1)
-            return
+            return False
         index = self._words[Word.RESERVED]
         offset = _HEADER + index % self._slots * self._stride
         at = offset // 8
@@ -107,6 +107,7 @@ class Ring:
         np.copyto(self._view(offset, data.shape), data)
         self._words[Word.RESERVED] = index + 1
         os.eventfd_write(self.event_fd, 1)
+        return True
 
     def read(self) -> Sample | None:
         """Return the next sample, or None when all were read."""

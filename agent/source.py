@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Literal, Protocol
@@ -12,6 +12,7 @@ import numpy as np
 from agent.streams import Stream
 from drivers.driver import BadData, Clock, Driver, Modality, Sample
 from drivers.registry import driver_class
+from drivers.remote import Remote
 
 CaptureState = Literal["starting", "running", "lost", "ended"]
 """`starting`: nothing came yet. `lost`: no samples; it is being tried again. `ended`: nothing will come any more."""
@@ -55,6 +56,11 @@ class Source(Protocol):
 
     def reports(self) -> dict[str, CaptureReport]:
         """How capture goes, per sensor."""
+        ...
+
+    @property
+    def remotes(self) -> Mapping[str, Remote]:
+        """The drivers of sensors of type `remote`, to push samples into."""
         ...
 
     @property

@@ -63,7 +63,7 @@ def source_line(source: pb.AudioSource) -> str:
     if source.state == pb.SOURCE_STATE_IN_VIEW:
         where.append(f"in view at x {source.peak_x:.0f}, y {source.peak_y:.0f}")
     else:
-        where.append("heard, but not in view")
+        where.append("heard, but not in view" if source.state == pb.SOURCE_STATE_NOT_IN_VIEW else "heard, no picture")
     return ", ".join(where)
 
 

@@ -119,7 +119,7 @@ class Windower:
         than a second ahead of it is dropped.
         """
         latest_ns = round((LONGEST_HOLE_S if now_ns is None else FAR_FUTURE_S) * 1e9)
-        latest_ns += self._newest_ns() if now_ns is None else now_ns
+        latest_ns += self.newest_ns if now_ns is None else now_ns
         lane = self._lanes[sensor]
         if sample.end_ns > latest_ns:
             lane.drops["far future"] += 1
@@ -137,7 +137,7 @@ class Windower:
 
     def finish(self) -> list[Tick]:
         """Return what is left at the end of a recording: the ticks up to the newest sample of any stream."""
-        end_ns = self._newest_ns()
+        end_ns = self.newest_ns
         ticks = []
         while self._index * self._hop_ns <= end_ns:
             windows = {name: lane.take(self._index) for name, lane in self._lanes.items()}
@@ -157,5 +157,7 @@ class Windower:
         """Samples that were dropped here, by sensor and reason."""
         return {name: dict(lane.drops) for name, lane in self._lanes.items()}
 
-    def _newest_ns(self) -> int:
+    @property
+    def newest_ns(self) -> int:
+        """The time up to which any stream is known, wrong stamps left out: the clock of a recording."""
         return max([self._start_ns, *(lane.newest_ns for lane in self._lanes.values())])

@@ -16,7 +16,8 @@ import time
 
 from agent.client import Client
 from agent.config import synthetic
-from agent.pipeline import Pipeline, serving
+from agent.pipeline import Pipeline
+from agent.serving import serving
 
 
 def main() -> None:

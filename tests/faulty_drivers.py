@@ -81,6 +81,10 @@ class FaultyCamera(Driver):
             raise ReadTimeout("camera: no frame")
         if fault == "hangs" and self._once():
             time.sleep(3600)
+        if fault == "computes" and self._once():
+            until_s = time.process_time() + 2.0
+            while time.process_time() < until_s:
+                pass
         if fault == "crashes" and self._once():
             os.kill(os.getpid(), signal.SIGSEGV)
         if fault == "raises" and self._once():

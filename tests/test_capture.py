@@ -106,6 +106,15 @@ def test_a_fault_costs_one_sensor_only_and_that_one_comes_back(
     assert rig.capture.reports()["good"].restarts == 0
 
 
+def test_a_driver_that_computes_for_long_is_slow_but_not_hung(rigs: Callable[..., Rig], tmp_path: Path) -> None:
+    slow = FaultyOptions(fault="computes", mark=tmp_path / "mark")
+    rig = rigs(spec("slow", slow))
+    rig.poll_until_received("slow", slow.after + 5)
+    report = rig.capture.reports()["slow"]
+    assert slow.mark.exists()
+    assert (report.restarts, report.error) == (0, "")
+
+
 @pytest.mark.parametrize("attack", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_process_that_is_killed_or_stopped_is_replaced(attack: signal.Signals, rigs: Callable[..., Rig]) -> None:
     rig = rigs(spec("camera", FaultyOptions(after=10**9)))

@@ -222,3 +222,8 @@ def _towards_front(normal: NDArray[np.float64], *, up: bool) -> NDArray[np.float
     """The normal or its opposite: the one that points up, or else ahead, or else left."""
     leading = normal[2] if up else normal[0] if abs(normal[0]) > 1e-6 else normal[1]
     return normal if leading > 0.0 else -normal
+
+
+def voiced_band_hz(rate_hz: float) -> tuple[float, float]:
+    """The band of most sounds, 300 to 5000 Hz, as far as a microphone of this rate hears it."""
+    return 300.0, min(5000.0, rate_hz / 2)

@@ -33,6 +33,7 @@ class SourceState(Enum):
     NOTHING_HEARD = "nothing heard"
     IN_VIEW = "in view"
     NOT_IN_VIEW = "heard, but not in view"
+    UNSEEN = "heard, no picture"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -155,7 +156,7 @@ class SourceFinder:
         if not self._hears(tick.t_ns, recent, vector, direction):
             source = AudioSource(SourceState.NOTHING_HEARD)
         elif patches is None or image is None:
-            source = AudioSource(SourceState.NOT_IN_VIEW, direction)
+            source = AudioSource(SourceState.UNSEEN, direction)
         else:
             height, width = image.shape[1:3]
             heat, extent = heat_map(patches, vector), _extent(height, width)
@@ -175,7 +176,8 @@ class SourceFinder:
         )
 
     def _hears(self, t_ns: int, recent: NDArray[np.float32], vector: Vectors, direction: Direction | None) -> bool:
-        level_dbfs = rms_dbfs(recent)
+        # Digital silence (a muted microphone, a gap) says nothing about the floor of what is really there.
+        level_dbfs = max(rms_dbfs(recent), self._thresholds.silent_dbfs)
         floor_dbfs = self._floor.update(t_ns, level_dbfs, rises=direction is None)
         quiet_share = None
         if self._prompts is not None:

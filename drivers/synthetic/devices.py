@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from drivers.driver import BadOption, Clock, Disconnected, Driver, EndOfStream, Modality, Pace, ReadTimeout, Sample
 from drivers.synthetic.scene import Scene, SceneOptions
+from drivers.synthetic.soundtrack import MIC_POSITIONS_M
 
 BLOCK_S = 0.05
 _BEHIND_NS = 1_000_000_000
@@ -201,6 +202,7 @@ class SyntheticMicrophone(_SyntheticDriver):
 
     Options: ClassVar[type[Any]] = MicrophoneOptions
     modality: ClassVar[Modality] = "audio"
+    channels: ClassVar[int] = len(MIC_POSITIONS_M)
 
     def _scene_options(self) -> SceneOptions:
         wanted: MicrophoneOptions = self.options
