@@ -269,7 +269,7 @@ def _sensor(name: str, key: str, tree: dict[str, Any], windows: WindowSettings) 
         try:
             DirectionFinder(np.array(positions), stream.rate_hz, band_hz=voiced_band_hz(stream.rate_hz))
         except ValueError as error:
-            raise ConfigError(f"{where}.mic_positions_m: {error}") from None
+            raise ConfigError(f"{where}: {error}") from None
     return Sensor(SensorSpec(key, settings.type, options, stream), settings.hfov_deg, positions)
 
 

@@ -37,6 +37,8 @@ def test_a_stream_follows_from_the_drivers_options() -> None:
     audio = parse({"sensors": {"m": {"type": "microphone", "channels": 4, "rate_hz": 16000}}}).streams["m"]
     assert (audio.rate_hz, audio.keep, audio.window_s) == (16000, "all", 2.0)
     assert audio.sample_bytes >= 16000 * 4 * 4 * 0.05
+    long = parse({"sensors": {"m": {"type": "microphone", "rate_hz": 16000, "block_ms": 1000}}}).streams["m"]
+    assert long.sample_bytes >= 16000 * 4
 
 
 def test_a_key_that_agent_and_driver_share_reaches_both() -> None:
@@ -58,6 +60,16 @@ def test_a_key_that_agent_and_driver_share_reaches_both() -> None:
         ({"windows": {"hop_s": 0}}, ["windows.hop_s", "0.05"]),
         ({"queries": [{"text": ""}]}, ["queries[0]", "text", "is empty"]),
         ({"queries": [{"text": "a dog", "threshold_on": 2}]}, ["queries[0]", "threshold_on"]),
+        ({"queries": [{"text": "a", "id": "x"}, {"text": "b", "id": "x"}]}, ["queries", "'x' is given twice"]),
+        ({"background_prompts": []}, ["background_prompts", "is empty"]),
+        ({"windows": {"imu_s": 2}}, ["windows.imu_s", "5"]),
+        ({"alerts": {"logit_scales": {"audio": 0}}}, ["alerts.logit_scales.audio", "greater than 0"]),
+        ({"sensors": {"a b": dict(CAMERA)}}, ["'a b'", "letters"]),
+        ({"sensors": {"c": {**CAMERA, "queue_depth": 4096, "width": 1920, "height": 1080}}}, ["sensors.c", "24 GiB"]),
+        (
+            {"sensors": {"m": {**MICROPHONE, "mic_positions_m": [[0, 0, 0]] * 4}}},
+            ["sensors.m: mic_positions_m", "stand in one place"],
+        ),
         ({"localization": {"camera": "front"}}, ["localization.camera", "'front'"]),
         (
             {"sensors": {"m": {"type": "microphone", "channels": 4, "mic_positions_m": [[0, 0, 0]]}}},
@@ -82,6 +94,10 @@ def test_a_file_that_is_missing_or_no_yaml_says_so(tmp_path: Path) -> None:
     broken.write_text("sensors:\n  a: [1,\n")
     with pytest.raises(ConfigError, match=r"broken\.yaml:\d+: not YAML"):
         load(broken)
+    twice = tmp_path / "twice.yaml"
+    twice.write_text("sensors:\n  a: {type: camera}\n  b: {type: camera}\n  a: {type: camera}\n")
+    with pytest.raises(ConfigError, match=r"twice\.yaml:4: not YAML: 'a' is given twice"):
+        load(twice)
     empty = tmp_path / "empty.yaml"
     empty.write_text("")
     with pytest.raises(ConfigError, match="holds no keys"):

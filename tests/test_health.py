@@ -80,6 +80,20 @@ def test_silence_is_lost_after_ten_periods_and_at_least_a_second() -> None:
     assert found.rate_hz == 0.0
 
 
+def test_stamps_far_from_the_clock_are_told_apart_from_silence() -> None:
+    behind = Rig("camera")
+    for _ in range(20):
+        behind.now_ns += S // 10
+        picture = behind.rng.integers(0, 255, (48, 64, 3)).astype(np.uint8)
+        behind.health.observe("camera", Sample(behind.now_ns - 5 * S, picture), behind.now_ns)
+    found = behind.report_of()
+    assert (found.state, found.reason) == ("lost", "samples come, but their time stamps are 5.0 s behind the clock")
+    ahead = Rig("camera")
+    ahead.health.observe("camera", Sample(ahead.now_ns + 60 * S, picture), ahead.now_ns)
+    found = ahead.report_of()
+    assert (found.state, found.reason) == ("starting", "its time stamps are ahead of the clock")
+
+
 def test_what_capture_knows_comes_first() -> None:
     rig = Rig("camera")
     rig.images(20)

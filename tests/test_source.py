@@ -260,7 +260,7 @@ def test_without_a_picture_what_is_heard_is_not_in_view_and_without_audio_there_
     for blind in (finder(camera=None), finder()):
         source = blind.find(embedded(sound_from(0.0), DOG))
         assert source is not None
-        assert source.state is SourceState.NOT_IN_VIEW
+        assert source.state is SourceState.UNSEEN
         assert source.camera == ""
         assert source.direction is not None
     assert finder().find(embedded(None, DOG, scene())) is None
@@ -278,6 +278,15 @@ def test_one_microphone_decides_by_the_picture() -> None:
     unseen = mono.find(embedded(sound_from(0.0)[:, :1], RAIN, scene((100, 60, 145, 150)), index=5))
     assert unseen is not None
     assert unseen.state is SourceState.NOT_IN_VIEW
+
+
+def test_a_muted_microphone_does_not_lower_the_floor() -> None:
+    mono = SourceFinder("array", "camera", hfov_deg=HFOV_DEG)
+    rng = np.random.default_rng(0)
+    noise = rng.normal(0, 10 ** (-55 / 20), (32000, 1)).astype(np.float32)
+    windows = [np.zeros_like(noise)] * 4 + [noise] * 8
+    found = [mono.find(embedded(window, SILENCE, scene(), index=i)) for i, window in enumerate(windows)]
+    assert [s.state for s in found if s] == [SourceState.NOTHING_HEARD] * 12
 
 
 def test_an_audio_source_is_a_value() -> None:

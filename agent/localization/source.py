@@ -176,8 +176,10 @@ class SourceFinder:
         )
 
     def _hears(self, t_ns: int, recent: NDArray[np.float32], vector: Vectors, direction: Direction | None) -> bool:
-        # Digital silence (a muted microphone, a gap) says nothing about the floor of what is really there.
-        level_dbfs = max(rms_dbfs(recent), self._thresholds.silent_dbfs)
+        level_dbfs = rms_dbfs(recent)
+        if level_dbfs < self._thresholds.silent_dbfs:
+            # A muted microphone or a gap: it says nothing about the floor of what is really there.
+            return False
         floor_dbfs = self._floor.update(t_ns, level_dbfs, rises=direction is None)
         quiet_share = None
         if self._prompts is not None:
