@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import MutableSequence, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,8 @@ Phase = Literal["begin", "update", "end"]
 MAX_TEXT = 1000
 """Characters. CLIP reads 77 tokens, about 60 words, and drops the rest."""
 MAX_SECONDS = 3600.0
+OFF_RATIO = 0.6
+"""`threshold_off` over `threshold_on` when only the latter is given."""
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}")
 _STATE = np.dtype(
@@ -61,7 +63,8 @@ class Query:
     modalities: tuple[Modality, ...] = ()
     """Which may carry it; empty: every one that is present."""
     threshold_on: float = 0.5
-    threshold_off: float = 0.3
+    threshold_off: float = cast("float", None)
+    """None when it is made, and only then: OFF_RATIO of `threshold_on`."""
     min_duration_s: float = 0.5
     """On for this long before the alert begins: two ticks of the default hop, so that one odd window is no alert."""
     cooldown_s: float = 2.0
@@ -82,6 +85,8 @@ class Query:
             raise QueryError("modalities", "names one twice")
         if not 0 < self.threshold_on <= 1:  # also false for nan
             raise QueryError("threshold_on", f"is {self.threshold_on}; it lies over 0 and at most at 1")
+        if self.threshold_off is None:
+            object.__setattr__(self, "threshold_off", OFF_RATIO * self.threshold_on)
         if not 0 < self.threshold_off <= self.threshold_on:
             raise QueryError(
                 "threshold_off",

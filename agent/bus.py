@@ -27,21 +27,29 @@ MAX_OTHERS = 64
 _RECENT = 64
 """How many of the newest events keep their serialised bytes for subscribers that are a little behind."""
 
+_STAMP_BYTES = 48
+"""What the run's id (32 letters), seq and time of publishing add to an event."""
+
 ALERTS_OVERFLOW = "alerts were not read"
 
 
 class Published:
-    """An event with its number, and its serialised forms, made when first asked for and shared."""
+    """An event, its number once it has one, and its serialised forms, made when first asked for and shared."""
 
     __slots__ = ("_event", "_kind", "_serialized", "is_alert", "seq", "size")
 
     def __init__(self, event: pb.Event) -> None:
         self._event = event
         self._kind = event.WhichOneof("event") or ""
-        self._serialized: dict[object, bytes] = {}
-        self.seq = event.seq
+        self._serialized: dict[object, bytes] | None = {}
+        self.seq = 0
         self.is_alert = self._kind == "alert"
-        self.size = event.ByteSize()
+        self.size = event.ByteSize() + _STAMP_BYTES
+
+    def stamp(self, run_id: str, seq: int, publish_ns: int) -> None:
+        """Give it its place in the run."""
+        self._event.run_id, self._event.seq, self._event.publish_ns = run_id, seq, publish_ns
+        self.seq = seq
 
     def admitted_by(self, event_filter: EventFilter) -> bool:
         """Whether a filter lets it through."""
@@ -49,15 +57,18 @@ class Published:
 
     def serialize(self, view: View) -> bytes:
         """Return the bytes that a view shows."""
+        serialized = self._serialized  # a publisher may forget the bytes meanwhile
         key = view.key(self._kind)
-        data = self._serialized.get(key)
+        data = serialized.get(key) if serialized is not None else None
         if data is None:
-            data = self._serialized[key] = view.apply(self._event).SerializeToString()
+            data = view.apply(self._event).SerializeToString()
+            if serialized is not None:
+                serialized[key] = data
         return data
 
     def forget_bytes(self) -> None:
-        """Free the serialised forms; they are made again when asked for."""
-        self._serialized.clear()
+        """Free the serialised forms, and keep no more: from here on each is made anew when asked for."""
+        self._serialized = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +120,10 @@ class Bus:
         if field := non_finite(event):
             self._refuse(field)
             return 0
+        published = Published(event)
         with self._lock:
             self._seq += 1
-            event.run_id, event.seq, event.publish_ns = self.run_id, self._seq, self._now_ns()
-            published = Published(event)
+            published.stamp(self.run_id, self._seq, self._now_ns())
             self._remember(published)
             for subscription in self._subscriptions:
                 subscription._offer(published)
@@ -164,8 +175,12 @@ class Bus:
         oldest_seq = self._history[0].seq if self._history else self._seq + 1
         if after_seq + 1 < oldest_seq:
             backlog.append(Lost(after_seq + 1, oldest_seq - 1, 0, "no longer held"))
-        held = (published for published in self._history if published.seq > after_seq)
-        backlog += [published for published in held if published.admitted_by(event_filter)]
+        for published in self._history:
+            if published.seq > after_seq:
+                if published.admitted_by(event_filter):
+                    backlog.append(published)
+            elif published.is_alert:
+                published.admitted_by(event_filter)  # so that it knows the alerts that the subscriber has seen begin
         return backlog
 
 

@@ -44,6 +44,7 @@ _SOURCE_STATES: dict[str, pb.SourceState.ValueType] = {
     "nothing heard": pb.SOURCE_STATE_NOTHING_HEARD,
     "in view": pb.SOURCE_STATE_IN_VIEW,
     "heard, but not in view": pb.SOURCE_STATE_NOT_IN_VIEW,
+    "heard, no picture": pb.SOURCE_STATE_UNSEEN,
 }
 
 

@@ -13,6 +13,8 @@ KINDS: dict[str, pb.EventKind.ValueType] = {
     "health": pb.EVENT_KIND_HEALTH,
     "gap": pb.EVENT_KIND_GAP,
 }
+_MAX_PERIOD_NS = 3.6e12
+"""An hour: the slowest rate that is kept, however near to 0 the one that is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +74,17 @@ class View:
 
 
 class EventFilter:
-    """Decides event by event, in order of seq; it remembers when it last let one through, for `max_rate_hz`."""
+    """Decides event by event, in order of seq.
+
+    It remembers when it last let one through, for `max_rate_hz`, and which alerts it let through and have not ended.
+    """
 
     def __init__(self, request: pb.SubscribeRequest) -> None:
         self._kinds = frozenset(request.kinds)
         self._query_ids = frozenset(request.query_ids)
-        self._period_ns = int(1e9 / request.max_rate_hz) if request.max_rate_hz > 0 else 0
+        self._period_ns = round(min(1e9 / request.max_rate_hz, _MAX_PERIOD_NS)) if request.max_rate_hz > 0 else 0
         self._last_ns: dict[object, int] = {}
+        self._alert_ids: set[int] = set()
         self.view = View(
             request.vectors,
             request.heat_maps,
@@ -103,10 +109,7 @@ class EventFilter:
                     return False
                 return self._in_rate((source.microphone, source.camera), event.capture_ns)
             case "alert":
-                alert = event.alert
-                if self._query_ids and alert.query_id not in self._query_ids:
-                    return False
-                return not self.view.modalities or not self.view.modalities.isdisjoint(alert.modalities)
+                return self._follows(event.alert)
             case "health":
                 health = event.health
                 return (not self.view.sensors or health.sensor in self.view.sensors) and (
@@ -114,6 +117,18 @@ class EventFilter:
                 )
             case _:
                 return True
+
+    def _follows(self, alert: pb.AlertTransition) -> bool:
+        """Whether an alert is wanted: once one of its transitions was, all that follow are, to its end."""
+        if self._query_ids and alert.query_id not in self._query_ids:
+            return False
+        known = alert.alert_id in self._alert_ids
+        wanted = known or not self.view.modalities or not self.view.modalities.isdisjoint(alert.modalities)
+        if alert.phase == pb.ALERT_PHASE_END:
+            self._alert_ids.discard(alert.alert_id)
+        elif wanted:
+            self._alert_ids.add(alert.alert_id)
+        return wanted
 
     def _in_rate(self, stream: object, capture_ns: int) -> bool:
         """Never closer than the period. All sensors of an embedding share its time, so it is one stream."""

@@ -19,6 +19,14 @@ Clip = tuple[NDArray[np.float32], float]
 """Audio rows [n, channels] with full scale -1..1, and their rate in Hz."""
 
 
+class EmbedError(ValueError):
+    """What was sent cannot be embedded. `field` names it as in EmbedRequest; the message is one line."""
+
+    def __init__(self, message: str, field: str = "request") -> None:
+        super().__init__(message)
+        self.field = field
+
+
 @dataclass(frozen=True, slots=True)
 class StandingQuery:
     """A query that is being watched for, and what its user should know of it."""
@@ -72,12 +80,16 @@ class Agent(Protocol):
         """The run's clock."""
         ...
 
+    async def ready(self) -> None:
+        """Wait until the model is loaded."""
+        ...
+
     async def add_query(self, query: Query) -> StandingQuery:
-        """Embed a query's text and watch for it. Raises QueryError."""
+        """Embed a query's text and watch for it. Raises QueryError; WorkerError when it cannot be queued."""
         ...
 
     async def remove_query(self, query_id: str) -> None:
-        """Watch for it no more. Raises KeyError when it is unknown."""
+        """Watch for it no more. Raises KeyError when it is unknown; WorkerError when it cannot be queued."""
         ...
 
     def list_queries(self) -> Sequence[StandingQuery]:
@@ -87,7 +99,10 @@ class Agent(Protocol):
     async def embed(
         self, texts: Sequence[str], images: Sequence[NDArray[np.uint8]], audio: Sequence[Clip]
     ) -> Embeddings:
-        """Embed texts, RGB images [H, W, 3] and audio, after live ticks."""
+        """Embed texts, RGB images [H, W, 3] and audio, after live ticks.
+
+        Raises EmbedError; WorkerError when it cannot be queued.
+        """
         ...
 
     def status(self) -> pb.Status:

@@ -52,7 +52,7 @@ def bad_request(*violations: Violation) -> Refusal:
 
 def too_many(what: str, limit: int, advice: str) -> Refusal:
     """A limit is reached: RESOURCE_EXHAUSTED."""
-    reason = f"TOO_MANY_{what.upper()}"
+    reason = f"TOO_MANY_{what.upper().replace(' ', '_')}"
     message = f"{limit} {what} are allowed and all are taken; {advice}"
     return Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, message, reason, metadata={"limit": str(limit)})
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import math
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,15 +16,17 @@ from agent.filters import KINDS
 from agent.interface import Clip
 from agent.refusal import Violation, bad_request
 from agent.streams import Streams
+from drivers import image_file
 from drivers.codec import MODALITY_NAMES, decode_audio, decode_colour
 from drivers.driver import MODALITIES, BadData
 from protos import perception_pb2 as pb
-from protos.sensors_pb2 import AudioBlock
+from protos.sensors_pb2 import AudioBlock, Image
 
 MAX_QUERY_IDS = 1000
 MAX_EMBED_ITEMS = 64
+MAX_EMBED_PIXELS = 64_000_000
+"""Of all pictures of a call together: 192 MB once decoded."""
 MAX_CLIP_S = 60.0
-_DEFAULT_OFF = next(field.default for field in dataclasses.fields(Query) if field.name == "threshold_off")
 
 
 def check_subscribe(request: pb.SubscribeRequest, streams: Streams, bus: Bus) -> Resume | None:
@@ -69,9 +71,6 @@ def query_of(request: pb.AddQueryRequest, taken: Collection[str]) -> Query:
         for name in ("threshold_on", "threshold_off", "min_duration_s", "cooldown_s")
         if request.HasField(name)
     }
-    if "threshold_on" in given and "threshold_off" not in given:
-        # The default lies below the default of threshold_on, not below every one.
-        given["threshold_off"] = min(_DEFAULT_OFF, given["threshold_on"])
     modalities = tuple(MODALITY_NAMES[modality] for modality in request.modalities)
     try:
         return Query(request.id or query_id(request.text, taken), request.text, modalities, **given)
@@ -104,12 +103,7 @@ def embed_inputs(request: pb.EmbedRequest) -> tuple[list[str], list[NDArray[np.u
             faults.append(
                 (f"texts[{i}]", f"has {len(text)} characters; 1 to {MAX_TEXT} that are not blank are allowed")
             )
-    images: list[NDArray[np.uint8]] = []
-    for i, image in enumerate(request.images):
-        try:
-            images.append(decode_colour(image))
-        except BadData as error:
-            faults.append((f"images[{i}]", str(error)))
+    images = _pictures(request.images, faults)
     clips: list[Clip] = []
     for i, block in enumerate(request.audio):
         try:
@@ -119,6 +113,36 @@ def embed_inputs(request: pb.EmbedRequest) -> tuple[list[str], list[NDArray[np.u
     if faults:
         raise bad_request(*faults)
     return list(request.texts), images, clips
+
+
+def _pictures(images: Sequence[Image], faults: list[Violation]) -> list[NDArray[np.uint8]]:
+    """Decode pictures one after the other; none when they are too large together."""
+    pixels = sum(map(_pixels, images))
+    if pixels > MAX_EMBED_PIXELS:
+        allowed = f"at most {MAX_EMBED_PIXELS / 1e6:.0f} are allowed in a call"
+        faults.append(("images", f"are {pixels / 1e6:.1f} megapixels together; {allowed}"))
+        return []
+    decoded: list[NDArray[np.uint8]] = []
+    for i, image in enumerate(images):
+        try:
+            decoded.append(decode_colour(image))
+        except BadData as error:
+            faults.append((f"images[{i}]", str(error)))
+    return decoded
+
+
+def _pixels(image: Image) -> int:
+    """By the file's own header. A picture without a sound one is a fault of its own once it is to be decoded."""
+    width, height = 0, 0
+    with contextlib.suppress(BadData):
+        match image.encoding:
+            case Image.ENCODING_JPEG:
+                width, height = image_file.jpeg_size(image.data)
+            case Image.ENCODING_PNG:
+                width, height = image_file.png_size(image.data)
+            case Image.ENCODING_RGB8:
+                width, height = image.width, image.height
+    return width * height
 
 
 def _clip(block: AudioBlock) -> Clip:

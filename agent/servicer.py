@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import NoReturn, TypeAlias, TypeVar
 
 import grpc
@@ -17,11 +18,12 @@ from google.protobuf.message import DecodeError, Message
 from agent import events
 from agent.alerts import QueryError
 from agent.ingest import Intake
-from agent.interface import Agent
+from agent.interface import Agent, EmbedError
 from agent.refusal import Refusal, bad_request, too_many
 from agent.requests import embed_inputs, query_of
-from agent.subscribers import Subscribers
+from agent.subscribers import Subscribers, stopping
 from agent.vectors import vector_message
+from agent.worker import WorkerError
 from protos import perception_pb2 as pb
 
 log = logging.getLogger(__name__)
@@ -29,6 +31,10 @@ log = logging.getLogger(__name__)
 SERVICE = pb.DESCRIPTOR.services_by_name["Perception"]
 _LARGE_SAMPLE = 16 * 2**10
 """Bytes; larger samples may be pictures that take milliseconds to decode, for which the other calls do not wait."""
+LOADING_PATIENCE_S = 5.0
+"""A call waits this long for the model to be loaded: less than clients wait for an answer."""
+MAX_EMBED_CALLS = 8
+"""At a time; each holds its decoded pictures."""
 
 Request = TypeVar("Request", bound=Message)
 Result = TypeVar("Result")
@@ -42,6 +48,9 @@ class Servicer:
         self._agent = agent
         self._subscribers = subscribers
         self._max_queries = max_queries
+        # Held from looking at the queries to having changed them.
+        self._queries_lock = asyncio.Lock()
+        self._embed_calls = asyncio.Semaphore(MAX_EMBED_CALLS)
 
     def rpc_handlers(self) -> grpc.GenericRpcHandler:
         """What a gRPC server takes."""
@@ -63,7 +72,27 @@ class Servicer:
 
         await _outcome(call(), context)
 
+    @asynccontextmanager
+    async def _model(self) -> AsyncIterator[None]:
+        """For what needs the model: waits until it is loaded, and tells why it takes no more."""
+        try:
+            async with asyncio.timeout(LOADING_PATIENCE_S):
+                await self._agent.ready()
+        except TimeoutError:
+            message = "the model is loading; try again"
+            raise Refusal(grpc.StatusCode.UNAVAILABLE, message, "MODEL_LOADING") from None
+        try:
+            yield
+        except WorkerError as error:
+            if self._subscribers.stopping:
+                raise stopping() from None
+            raise Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error), "MODEL_BUSY") from None
+
     async def _add_query(self, request: pb.AddQueryRequest) -> pb.Query:
+        async with self._model(), self._queries_lock:
+            return await self._add(request)
+
+    async def _add(self, request: pb.AddQueryRequest) -> pb.Query:
         taken = {standing.query.id for standing in self._agent.list_queries()}
         query = query_of(request, taken)
         if query.id in taken:
@@ -83,7 +112,8 @@ class Servicer:
 
     async def _remove_query(self, request: pb.RemoveQueryRequest) -> pb.RemoveQueryResponse:
         try:
-            await self._agent.remove_query(request.id)
+            async with self._model(), self._queries_lock:
+                await self._agent.remove_query(request.id)
         except KeyError:
             message = f"there is no query {request.id[:80]!r}; `sensebind query list` names those there are"
             raise Refusal(grpc.StatusCode.NOT_FOUND, message, "UNKNOWN_QUERY") from None
@@ -94,8 +124,14 @@ class Servicer:
         return pb.ListQueriesResponse(queries=queries)
 
     async def _embed(self, request: pb.EmbedRequest) -> pb.EmbedResponse:
-        inputs = await asyncio.to_thread(embed_inputs, request)
-        found = await self._agent.embed(*inputs)
+        if self._embed_calls.locked():
+            raise too_many("Embed calls", MAX_EMBED_CALLS, "send the next one when one is answered")
+        async with self._embed_calls, self._model():
+            inputs = await asyncio.to_thread(embed_inputs, request)
+            try:
+                found = await self._agent.embed(*inputs)
+            except EmbedError as error:
+                raise bad_request((error.field, str(error))) from None
         response = pb.EmbedResponse(model=found.model)
         for field, vectors in (("texts", found.texts), ("images", found.images), ("audio", found.audio)):
             getattr(response, field).extend(vector_message(vector, "float32") for vector in vectors)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import functools
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from agent.alerts import Query
 from agent.bus import Bus
-from agent.interface import Clip, Embeddings, StandingQuery
+from agent.interface import Clip, EmbedError, Embeddings, StandingQuery
 from agent.pipeline import Loaded, Pipeline
 from agent.server import Server
 from agent.streams import Streams
@@ -87,9 +88,9 @@ class ServedPipeline:
         model = await self._model()
         perception = model.perception
         return Embeddings(
-            await _in_parts(model, perception.embed_texts, texts),
-            await _in_parts(model, perception.embed_images, images),
-            await _in_parts(model, perception.embed_audio, audio),
+            await _in_parts(model, perception.embed_texts, "texts", texts),
+            await _in_parts(model, perception.embed_images, "images", images),
+            await _in_parts(model, perception.embed_audio, "audio", audio),
             model.name,
         )
 
@@ -98,17 +99,28 @@ class ServedPipeline:
         return self._pipeline.status()
 
     async def _model(self) -> Loaded:
-        return await asyncio.shield(asyncio.wrap_future(self._pipeline.loaded))
+        return await _settled(self._pipeline.loaded)
+
+
+async def _settled(future: concurrent.futures.Future[T]) -> T:
+    """Await what a thread will set; being cancelled meanwhile leaves it as it is."""
+    wrapped = asyncio.wrap_future(future)
+    # When nobody waits any more, what it ends with is told elsewhere.
+    wrapped.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return await asyncio.shield(wrapped)
 
 
 async def _in_parts(
-    model: Loaded, embed: Callable[[Sequence[T]], NDArray[np.float32]], items: Sequence[T]
+    model: Loaded, embed: Callable[[Sequence[T]], NDArray[np.float32]], field: str, items: Sequence[T]
 ) -> NDArray[np.float32]:
-    """Embed items in several jobs; float32 [n, D]."""
+    """Embed the items of a request's field in several jobs; float32 [n, D]. Raises EmbedError."""
     vectors = [np.zeros((0, model.perception.dimensions), np.float32)]
     for first in range(0, len(items), EMBED_AT_ONCE):
         part = items[first : first + EMBED_AT_ONCE]
-        vectors.append(await asyncio.wrap_future(model.worker.call(functools.partial(embed, part))))
+        try:
+            vectors.append(await asyncio.wrap_future(model.worker.call(functools.partial(embed, part))))
+        except EmbedError as error:
+            raise EmbedError(str(error), f"{field}[{first}:{first + len(part)}]") from None
     return np.concatenate(vectors)
 
 
@@ -151,8 +163,8 @@ def _load(pipeline: Pipeline) -> None:
 
 async def _tell_health(pipeline: Pipeline, server: Server) -> None:
     """SERVING from when the model is loaded until samples are no longer taken."""
-    await asyncio.shield(asyncio.wrap_future(pipeline.loaded))
+    await _settled(pipeline.loaded)
     await server.set_serving(True)
     with suppress(Exception):  # `Pipeline.ended` holds it
-        await asyncio.shield(asyncio.wrap_future(pipeline.ended))
+        await _settled(pipeline.ended)
     await server.set_serving(False)

@@ -69,6 +69,11 @@ class Subscribers:
     def __len__(self) -> int:
         return len(self._subscriptions)
 
+    @property
+    def stopping(self) -> bool:
+        """Whether the server stops, and answers no more."""
+        return self._stopping
+
     def stop(self) -> None:
         """End every call once what waits for it is written."""
         self._stopping = True
@@ -79,7 +84,7 @@ class Subscribers:
         """Write events until the client leaves. Raises Refusal with the reason when the server ends it."""
         resume = check_subscribe(request, self._streams, self._bus)
         if self._stopping:
-            raise _ended(AGENT_STOPS)
+            raise stopping()
         if len(self._subscriptions) >= self._limit:
             raise too_many("subscribers", self._limit, "end one, or try again later")
         some = asyncio.Event()
@@ -121,8 +126,13 @@ class Subscribers:
                 await some.wait()
 
 
+def stopping() -> Refusal:
+    """Why a call is refused at the end of a run."""
+    return Refusal(grpc.StatusCode.UNAVAILABLE, AGENT_STOPS, "AGENT_STOPS")
+
+
 def _ended(reason: str) -> Refusal:
     if reason == AGENT_STOPS:
-        return Refusal(grpc.StatusCode.UNAVAILABLE, reason, "AGENT_STOPS")
+        return stopping()
     message = f"subscription ended: {reason}; read faster, or ask for less"
     return Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, message, "SLOW_SUBSCRIBER")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
+import grpc
 from rich.console import Console
 from rich.live import Live
 
-from agent.client import Client
+from agent.client import Client, ClientError
 from agent.view import LiveView, clock_time, line_of, source_line
 from protos import perception_pb2 as pb
 
@@ -19,7 +21,10 @@ PLAIN_STATUS_PERIOD_S = 5.0
 async def watch(
     client: Client, console: Console, view: LiveView, on_event: Callable[[pb.Event], None] | None = None
 ) -> None:
-    """Show events until cancelled or the agent ends: a live screen in a terminal, plain lines elsewhere."""
+    """Show events until cancelled: a live screen in a terminal, plain lines elsewhere.
+
+    Raises ClientError when the agent cannot be reached at first; once it was, watching goes on when it is back.
+    """
     printer = Printer(console)
 
     def show(event: pb.Event) -> None:
@@ -44,9 +49,20 @@ async def _follow(client: Client, show: Callable[[pb.Event], None]) -> None:
 
 async def _refresh(client: Client, view: LiveView) -> None:
     while True:
-        queries = {query.id: query.text for query in await client.list_queries()}
-        view.on_status(await client.status(), queries)
+        with _while_away():
+            queries = {query.id: query.text for query in await client.list_queries()}
+            view.on_status(await client.status(), queries)
         await asyncio.sleep(STATUS_PERIOD_S)
+
+
+@contextlib.contextmanager
+def _while_away() -> Iterator[None]:
+    """Pass over an agent that is not there: the subscription reconnects, or says that there is none."""
+    try:
+        yield
+    except ClientError as error:
+        if error.code != grpc.StatusCode.UNAVAILABLE:
+            raise
 
 
 class Printer:
@@ -74,8 +90,11 @@ class Printer:
 async def _report(client: Client, printer: Printer) -> None:
     while True:
         await asyncio.sleep(PLAIN_STATUS_PERIOD_S)
-        status = await client.status()
-        rates = ", ".join(f"{s.sensor} {s.rate_hz:.0f} Hz" for s in status.streams)
-        shed = sum(status.ticks_shed.values())
-        delivered = f"ticks {status.ticks_delivered} delivered, {shed} shed"
-        printer.print(f"{rates}; {delivered}; {status.inference_ms:.0f} ms a tick")
+        with _while_away():
+            printer.print(_status_line(await client.status()))
+
+
+def _status_line(status: pb.Status) -> str:
+    rates = ", ".join(f"{s.sensor} {s.rate_hz:.0f} Hz" for s in status.streams)
+    shed = sum(status.ticks_shed.values())
+    return f"{rates}; ticks {status.ticks_delivered} delivered, {shed} shed; {status.inference_ms:.0f} ms a tick"

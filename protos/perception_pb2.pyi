@@ -59,6 +59,8 @@ class _SourceStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SourceSta
     """heat map, peak and box hold"""
     SOURCE_STATE_NOT_IN_VIEW: _SourceState.ValueType  # 3
     """heard, but not in view"""
+    SOURCE_STATE_UNSEEN: _SourceState.ValueType  # 4
+    """heard, but there is no picture to look at"""
 
 class SourceState(_SourceState, metaclass=_SourceStateEnumTypeWrapper): ...
 
@@ -68,6 +70,8 @@ SOURCE_STATE_IN_VIEW: SourceState.ValueType  # 2
 """heat map, peak and box hold"""
 SOURCE_STATE_NOT_IN_VIEW: SourceState.ValueType  # 3
 """heard, but not in view"""
+SOURCE_STATE_UNSEEN: SourceState.ValueType  # 4
+"""heard, but there is no picture to look at"""
 Global___SourceState: _TypeAlias = SourceState  # noqa: Y015
 
 class _AlertPhase:
@@ -105,7 +109,7 @@ class SubscribeRequest(_message.Message):
     RESUME_RUN_ID_FIELD_NUMBER: _builtins.int
     RESUME_AFTER_SEQ_FIELD_NUMBER: _builtins.int
     max_rate_hz: _builtins.float
-    """embeddings and audio sources, per sensor; 0: every one"""
+    """embeddings (each is of all sensors), and audio sources of each pair of sensors; 0: every one"""
     heat_maps: _builtins.bool
     """audio sources carry their heat map"""
     vectors: _builtins.bool
@@ -120,7 +124,7 @@ class SubscribeRequest(_message.Message):
 
     @_builtins.property
     def modalities(self) -> _containers.RepeatedScalarFieldContainer[_sensors_pb2.Modality.ValueType]:
-        """of embeddings, health and alerts; empty: all"""
+        """of embeddings, health and alerts; empty: all. An alert comes from when one of them carries it to its end"""
 
     @_builtins.property
     def sensors(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -526,6 +530,10 @@ Global___AudioSource: _TypeAlias = AudioSource  # noqa: Y015
 
 @_typing.final
 class AlertTransition(_message.Message):
+    """The first that a subscriber gets of an alert may be an UPDATE or an END: it came late, or asks for other modalities than
+    those that carried the alert before. From then on it gets all of that alert.
+    """
+
     DESCRIPTOR: _descriptor.Descriptor
 
     QUERY_ID_FIELD_NUMBER: _builtins.int
@@ -727,6 +735,7 @@ class Query(_message.Message):
     threshold_on: _builtins.float
     """0..1"""
     threshold_off: _builtins.float
+    """a modality goes off below this"""
     min_duration_s: _builtins.float
     """over threshold_on for this long before the alert begins"""
     cooldown_s: _builtins.float
@@ -774,6 +783,7 @@ class AddQueryRequest(_message.Message):
     """1..1000 characters"""
     threshold_on: _builtins.float
     threshold_off: _builtins.float
+    """absent: 0.6 * threshold_on"""
     min_duration_s: _builtins.float
     cooldown_s: _builtins.float
     id: _builtins.str
@@ -894,7 +904,7 @@ class EmbedRequest(_message.Message):
     def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
     def images(self) -> _containers.RepeatedCompositeFieldContainer[_sensors_pb2.Image]:
-        """RGB8, JPEG or PNG"""
+        """RGB8, JPEG or PNG; 64 megapixels together"""
 
     @_builtins.property
     def audio(self) -> _containers.RepeatedCompositeFieldContainer[_sensors_pb2.AudioBlock]:

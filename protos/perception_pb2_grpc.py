@@ -85,7 +85,8 @@ class PerceptionServicer:
         raise NotImplementedError('Method not implemented!')
 
     def AddQuery(self, request, context):
-        """Registers a query; the answer carries its id. INVALID_ARGUMENT with field violations for an unusable one.
+        """Registers a query; the answer carries its id. INVALID_ARGUMENT with field violations for an unusable one. Like
+        RemoveQuery and Embed it ends with UNAVAILABLE while the model is loading, and RESOURCE_EXHAUSTED while too many wait.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -104,7 +105,8 @@ class PerceptionServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Embed(self, request, context):
-        """Embeds what is sent: the model as a service, on the same worker, after live ticks.
+        """Embeds what is sent: the model as a service, on the same worker, after live ticks. INVALID_ARGUMENT for what the model
+        cannot take, or for too much in one call.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

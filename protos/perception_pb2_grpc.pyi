@@ -42,11 +42,15 @@ class PerceptionStub:
     alerts cannot be queued, or nothing is read for 10 s, the call ends with RESOURCE_EXHAUSTED.
     """
     AddQuery: _grpc.UnaryUnaryMultiCallable[_perception_pb2.AddQueryRequest, _perception_pb2.Query]
-    """Registers a query; the answer carries its id. INVALID_ARGUMENT with field violations for an unusable one."""
+    """Registers a query; the answer carries its id. INVALID_ARGUMENT with field violations for an unusable one. Like
+    RemoveQuery and Embed it ends with UNAVAILABLE while the model is loading, and RESOURCE_EXHAUSTED while too many wait.
+    """
     RemoveQuery: _grpc.UnaryUnaryMultiCallable[_perception_pb2.RemoveQueryRequest, _perception_pb2.RemoveQueryResponse]
     ListQueries: _grpc.UnaryUnaryMultiCallable[_perception_pb2.ListQueriesRequest, _perception_pb2.ListQueriesResponse]
     Embed: _grpc.UnaryUnaryMultiCallable[_perception_pb2.EmbedRequest, _perception_pb2.EmbedResponse]
-    """Embeds what is sent: the model as a service, on the same worker, after live ticks."""
+    """Embeds what is sent: the model as a service, on the same worker, after live ticks. INVALID_ARGUMENT for what the model
+    cannot take, or for too much in one call.
+    """
     GetStatus: _grpc.UnaryUnaryMultiCallable[_perception_pb2.GetStatusRequest, _perception_pb2.Status]
     Ingest: _grpc.StreamUnaryMultiCallable[_sensors_pb2.SensorSample, _perception_pb2.IngestResponse]
     """Pushes samples of sensors of type `remote`."""
@@ -60,11 +64,15 @@ class PerceptionAsyncStub(PerceptionStub):
     alerts cannot be queued, or nothing is read for 10 s, the call ends with RESOURCE_EXHAUSTED.
     """
     AddQuery: _aio.UnaryUnaryMultiCallable[_perception_pb2.AddQueryRequest, _perception_pb2.Query]  # type: ignore[assignment]
-    """Registers a query; the answer carries its id. INVALID_ARGUMENT with field violations for an unusable one."""
+    """Registers a query; the answer carries its id. INVALID_ARGUMENT with field violations for an unusable one. Like
+    RemoveQuery and Embed it ends with UNAVAILABLE while the model is loading, and RESOURCE_EXHAUSTED while too many wait.
+    """
     RemoveQuery: _aio.UnaryUnaryMultiCallable[_perception_pb2.RemoveQueryRequest, _perception_pb2.RemoveQueryResponse]  # type: ignore[assignment]
     ListQueries: _aio.UnaryUnaryMultiCallable[_perception_pb2.ListQueriesRequest, _perception_pb2.ListQueriesResponse]  # type: ignore[assignment]
     Embed: _aio.UnaryUnaryMultiCallable[_perception_pb2.EmbedRequest, _perception_pb2.EmbedResponse]  # type: ignore[assignment]
-    """Embeds what is sent: the model as a service, on the same worker, after live ticks."""
+    """Embeds what is sent: the model as a service, on the same worker, after live ticks. INVALID_ARGUMENT for what the model
+    cannot take, or for too much in one call.
+    """
     GetStatus: _aio.UnaryUnaryMultiCallable[_perception_pb2.GetStatusRequest, _perception_pb2.Status]  # type: ignore[assignment]
     Ingest: _aio.StreamUnaryMultiCallable[_sensors_pb2.SensorSample, _perception_pb2.IngestResponse]  # type: ignore[assignment]
     """Pushes samples of sensors of type `remote`."""
@@ -87,7 +95,9 @@ class PerceptionServicer(metaclass=_abc_1.ABCMeta):
         request: _perception_pb2.AddQueryRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_perception_pb2.Query, _abc.Awaitable[_perception_pb2.Query]]:
-        """Registers a query; the answer carries its id. INVALID_ARGUMENT with field violations for an unusable one."""
+        """Registers a query; the answer carries its id. INVALID_ARGUMENT with field violations for an unusable one. Like
+        RemoveQuery and Embed it ends with UNAVAILABLE while the model is loading, and RESOURCE_EXHAUSTED while too many wait.
+        """
 
     @_abc_1.abstractmethod
     def RemoveQuery(
@@ -109,7 +119,9 @@ class PerceptionServicer(metaclass=_abc_1.ABCMeta):
         request: _perception_pb2.EmbedRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_perception_pb2.EmbedResponse, _abc.Awaitable[_perception_pb2.EmbedResponse]]:
-        """Embeds what is sent: the model as a service, on the same worker, after live ticks."""
+        """Embeds what is sent: the model as a service, on the same worker, after live ticks. INVALID_ARGUMENT for what the model
+        cannot take, or for too much in one call.
+        """
 
     @_abc_1.abstractmethod
     def GetStatus(

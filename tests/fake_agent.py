@@ -45,12 +45,25 @@ class FakeAgent:
         self.remotes = {"far_ear": self.far_ear}
         self.standing: dict[str, StandingQuery] = {}
         self.fails = False
+        self.loaded = asyncio.Event()
+        self.loaded.set()
+        self.ready_calls = 0
+        self.adds = asyncio.Event()
+        self.adds.set()
+        self.embeds = asyncio.Event()
+        self.embeds.set()
+        self.embed_calls = 0
+        self.embed_error: Exception | None = None
 
     def now_ns(self) -> int:
         return self.clock.now_ns()
 
+    async def ready(self) -> None:
+        self.ready_calls += 1
+        await self.loaded.wait()
+
     async def add_query(self, query: Query) -> StandingQuery:
-        await asyncio.sleep(0)
+        await self.adds.wait()
         warnings = ("no such word: frobnicate",) if "frobnicate" in query.text else ()
         self.standing[query.id] = StandingQuery(query, warnings)
         return self.standing[query.id]
@@ -67,6 +80,10 @@ class FakeAgent:
         def vectors(numbers: list[float]) -> NDArray[np.float32]:
             return np.array([[number, 1.0] for number in numbers], np.float32).reshape(len(numbers), 2)
 
+        self.embed_calls += 1
+        await self.embeds.wait()
+        if self.embed_error:
+            raise self.embed_error
         return Embeddings(
             vectors([len(text) for text in texts]),
             vectors([float(image.mean()) for image in images]),

@@ -152,6 +152,14 @@ def test_a_book_has_room_for_so_many_queries_and_each_id_once() -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "threshold_off"),
+    [({}, 0.3), ({"threshold_on": 0.2}, 0.12), ({"threshold_off": 0.4}, 0.4), ({"threshold_off": None}, 0.3)],
+)
+def test_off_lies_below_on_unless_it_is_given(given: dict[str, object], threshold_off: float) -> None:
+    assert query(**given).threshold_off == pytest.approx(threshold_off)
+
+
+@pytest.mark.parametrize(
     ("field", "value"),
     [
         ("id", ""),

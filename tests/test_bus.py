@@ -7,11 +7,12 @@ from itertools import count
 import numpy as np
 import pytest
 
-from agent.bus import Bus, Resume, Subscription
+import agent.bus
+from agent.bus import Bus, Published, Resume, Subscription
 from agent.filters import EventFilter
 from agent.vectors import vector_message
 from protos import perception_pb2 as pb
-from protos.sensors_pb2 import MODALITY_VISION
+from protos.sensors_pb2 import MODALITY_AUDIO, MODALITY_VISION
 
 VECTOR = vector_message(np.full(16, 0.25, np.float32))
 
@@ -61,6 +62,31 @@ def test_a_message_is_serialised_once_for_equal_views() -> None:
     assert all(data is plain_bytes[0] for data in plain_bytes)
     assert full_bytes[0] is full_bytes[1]
     assert len(full_bytes[0] or b"") > len(plain_bytes[0] or b"") + 2 * len(VECTOR.data)
+
+
+def test_the_bytes_of_old_events_are_not_kept() -> None:
+    made = bus()
+    for tick in range(100):
+        made.publish(embedding(tick))
+    first, second = (subscribe(made, resume=Resume("run", 0)) for _ in range(2))
+    pairs = [(first.take(), second.take()) for _ in range(100)]
+    assert all(a == b for a, b in pairs)
+    assert pairs[0][0] is not pairs[0][1]
+    assert pairs[-1][0] is pairs[-1][1]
+
+
+def test_an_event_is_measured_before_the_bus_is_locked(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = bus()
+    locked: list[bool] = []
+
+    class Measured(Published):
+        def __init__(self, event: pb.Event) -> None:
+            locked.append(made._lock.locked())
+            super().__init__(event)
+
+    monkeypatch.setattr(agent.bus, "Published", Measured)
+    made.publish(embedding())
+    assert locked == [False]
 
 
 def test_wake_is_coalesced_until_something_is_taken() -> None:
@@ -127,6 +153,16 @@ def test_resume_gives_exactly_what_was_missed() -> None:
     assert taken(subscribe(made, resume=Resume("run", made.last_seq))) == []
 
 
+def test_resume_goes_on_with_the_alerts_that_were_seen_to_begin() -> None:
+    made = bus()
+    begin = {"phase": pb.ALERT_PHASE_BEGIN, "modalities": [MODALITY_VISION]}
+    update = {"phase": pb.ALERT_PHASE_UPDATE, "modalities": [MODALITY_AUDIO]}
+    for number, fields in ((1, begin), (1, update), (2, update)):
+        made.publish(pb.Event(alert=pb.AlertTransition(query_id="dog", alert_id=number, **fields)))  # type: ignore[arg-type]
+    request = pb.SubscribeRequest(modalities=[MODALITY_VISION])
+    assert [event.seq for event in taken(subscribe(made, request, resume=Resume("run", 1)))] == [2]
+
+
 def test_resume_tells_what_is_no_longer_held() -> None:
     made = bus(history_events=4)
     for tick in range(10):
@@ -146,7 +182,7 @@ def test_resume_in_another_run_starts_over() -> None:
 
 
 def test_history_is_bounded_in_bytes() -> None:
-    size = embedding(1).ByteSize() + 40
+    size = embedding(1).ByteSize() + 48
     made = bus(history_bytes=10 * size)
     for tick in range(100):
         made.publish(embedding(tick))

@@ -7,6 +7,7 @@ from agent.filters import EventFilter
 from agent.vectors import vector_message
 from protos import perception_pb2 as pb
 from protos.sensors_pb2 import MODALITY_AUDIO, MODALITY_IMU, MODALITY_VISION
+from protos.sensors_pb2 import Modality as ModalityValue
 
 VECTOR = vector_message(np.ones(4, np.float32) / 2)
 
@@ -64,6 +65,39 @@ def test_rate_follows_time_that_steps_back() -> None:
     event_filter = EventFilter(pb.SubscribeRequest(max_rate_hz=1.0))
     assert event_filter.admits(embedding(100.0))
     assert event_filter.admits(embedding(5.0))
+
+
+@pytest.mark.parametrize("rate_hz", [1e-300, 5e-324])
+def test_the_slowest_rate_is_one_an_hour(rate_hz: float) -> None:
+    event_filter = EventFilter(pb.SubscribeRequest(max_rate_hz=rate_hz))
+    assert [event_filter.admits(embedding(t)) for t in (0.0, 3599.0, 3600.0)] == [True, False, True]
+
+
+def alert(
+    phase: pb.AlertPhase.ValueType, *modalities: ModalityValue.ValueType, alert_id: int = 1, query_id: str = "dog"
+) -> pb.Event:
+    body = pb.AlertTransition(query_id=query_id, phase=phase, alert_id=alert_id, modalities=modalities)
+    return pb.Event(alert=body)
+
+
+BEGIN, UPDATE, END = pb.ALERT_PHASE_BEGIN, pb.ALERT_PHASE_UPDATE, pb.ALERT_PHASE_END
+
+
+def test_an_alert_that_was_let_through_is_followed_to_its_end() -> None:
+    event_filter = EventFilter(pb.SubscribeRequest(modalities=[MODALITY_VISION]))
+    assert event_filter.admits(alert(BEGIN, MODALITY_VISION))
+    assert event_filter.admits(alert(UPDATE, MODALITY_AUDIO))
+    assert not event_filter.admits(alert(UPDATE, MODALITY_AUDIO, alert_id=2))
+    assert event_filter.admits(alert(END, MODALITY_AUDIO, MODALITY_VISION))
+    assert not event_filter.admits(alert(UPDATE, MODALITY_AUDIO))
+
+
+def test_an_alert_comes_from_when_it_is_carried_as_asked() -> None:
+    event_filter = EventFilter(pb.SubscribeRequest(modalities=[MODALITY_VISION], query_ids=["dog"]))
+    assert not event_filter.admits(alert(BEGIN, MODALITY_AUDIO))
+    assert event_filter.admits(alert(UPDATE, MODALITY_AUDIO, MODALITY_VISION))
+    assert event_filter.admits(alert(UPDATE, MODALITY_AUDIO))
+    assert not event_filter.admits(alert(BEGIN, MODALITY_VISION, alert_id=2, query_id="cat"))
 
 
 def test_view_hides_what_was_not_asked_for() -> None:

@@ -42,7 +42,7 @@ def stub(channel: grpc.aio.Channel) -> PerceptionStub:
 async def test_queries_come_and_go(stub: PerceptionStub) -> None:
     first = await stub.AddQuery(pb.AddQueryRequest(text="A dog barking!", threshold_on=0.2))
     assert (first.id, first.text, list(first.warnings)) == ("a-dog-barking", "A dog barking!", [])
-    assert first.threshold_on == first.threshold_off == pytest.approx(0.2)
+    assert (first.threshold_on, first.threshold_off) == (pytest.approx(0.2), pytest.approx(0.12))
     second = await stub.AddQuery(pb.AddQueryRequest(text="a dog barking frobnicate", id="mine", modalities=[2]))
     assert (second.id, list(second.modalities), len(second.warnings)) == ("mine", [2], 1)
     listed = await stub.ListQueries(pb.ListQueriesRequest())
