@@ -71,7 +71,7 @@ def record(
     listen: Annotated[str | None, typer.Option(help="host:port instead of the config's.")] = None,
 ) -> None:
     """Run the agent and write everything that it sees and says into a log (MCAP)."""
-    from agent.log_format import RecordError
+    from agent.log.format import RecordError
     from agent.pipeline import Pipeline
 
     loaded = _config(config)
@@ -88,7 +88,7 @@ def record(
 @app.command()
 def replay(log: Path, config: ConfigPath = None) -> None:
     """Run the agent on a log, as fast as the model goes, and print what it says."""
-    from agent.replaying import replay as show
+    from agent.commands.replaying import replay as show
 
     show(log, None if config is None else _config(config))
 
@@ -100,7 +100,7 @@ def demo(
     picture: Annotated[Path | None, typer.Option(help="Write an SVG of the live view.")] = None,
 ) -> None:
     """Run the agent on a synthetic scene, show it live, and compare what it said with the truth."""
-    from agent.demo import show
+    from agent.commands.demo import show
 
     asyncio.run(show(_config(None, seed), seconds, picture))
 
@@ -111,8 +111,8 @@ def watch(address: Address = DEFAULT_ADDRESS) -> None:
     from rich.console import Console
 
     from agent.client import Client
-    from agent.view import LiveView
-    from agent.watching import watch as follow
+    from agent.commands.view import LiveView
+    from agent.commands.watching import watch as follow
 
     async def follow_agent() -> None:
         async with Client(address) as client:
@@ -127,7 +127,7 @@ def status(address: Address = DEFAULT_ADDRESS) -> None:
     from rich.console import Console
 
     from agent.client import Client
-    from agent.view import LiveView
+    from agent.commands.view import LiveView
 
     async def ask() -> None:
         async with Client(address) as client:
@@ -230,7 +230,7 @@ def evaluate(
     weights: Annotated[str, typer.Option(help="imagebind_nano (shipped) or a safetensors file.")] = "imagebind_nano",
 ) -> None:
     """Score weights on shards: zero-shot, retrieval, and where heat maps point."""
-    from agent.weights import weights_path
+    from agent.embedding.weights import weights_path
     from models import checkpoint
     from models.evaluate.shards import evaluate as score
 
@@ -241,7 +241,7 @@ def evaluate(
 @app.command()
 def doctor() -> None:
     """List the optional system packages that this machine lacks, and what goes without them."""
-    from agent.doctor import optional_packages
+    from agent.commands.doctor import optional_packages
 
     missing = [package for package in optional_packages() if not package.found]
     for package in missing:
@@ -261,7 +261,7 @@ def _show_progress() -> None:
 
 
 async def _serve(pipeline: Pipeline, address: str, *, insecure: bool) -> None:
-    from agent.serving import serving
+    from agent.server.serving import serving
 
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

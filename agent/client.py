@@ -20,9 +20,9 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from numpy.typing import NDArray
 
-from agent.address import ListenError, split_address
-from agent.filters import KINDS
-from agent.vectors import heat_map_of, vector_of
+from agent.events.filters import KINDS
+from agent.events.vectors import heat_map_of, vector_of
+from agent.server.address import ListenError, split_address
 from drivers.codec import MODALITY_VALUES, encode_audio, encode_colour, encode_sample
 from drivers.driver import Modality, Sample
 from protos import perception_pb2 as pb

@@ -18,10 +18,10 @@ import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError
 
-from agent.alerts import Query, QueryError
+from agent.alerts.book import Query, QueryError
+from agent.capture.source import SensorSpec, make_driver
 from agent.clock import ManualClock
 from agent.localization.doa import DirectionFinder, voiced_band_hz
-from agent.source import SensorSpec, make_driver
 from agent.streams import Keep, Stream, Streams
 from drivers.driver import BadOption, Modality, image_like
 from drivers.registry import DRIVERS, driver_class

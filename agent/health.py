@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Literal
 
+from agent.capture.source import CaptureReport, silence_s
 from agent.skew import SkewMeter
-from agent.source import CaptureReport, silence_s
 from agent.streams import Stream, Streams
-from agent.windows import FAR_FUTURE_S
+from agent.windows.windower import FAR_FUTURE_S
 from drivers.driver import Modality, Sample
 
 Condition = Literal["starting", "ok", "degraded", "lost", "ended"]

@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from agent import events
-from agent.alerts import AlertBook, Query, QueryError
-from agent.interface import Clip, EmbedError, StandingQuery
+from agent.alerts.book import AlertBook, Query, QueryError
+from agent.alerts.prompts import BACKGROUND, QUIET, THINGS, embed_prompts, rivals
+from agent.alerts.scoring import Scorer, Vectors
+from agent.events import messages as events
 from agent.localization.doa import DirectionFinder, voiced_band_hz
 from agent.localization.source import SourceFinder
-from agent.prompts import BACKGROUND, QUIET, THINGS, embed_prompts, rivals
-from agent.scoring import Scorer, Vectors
+from agent.server.interface import Clip, EmbedError, StandingQuery
 from drivers.driver import Modality
 from protos import perception_pb2 as pb
 
 if TYPE_CHECKING:
     from agent.config import Config
-    from agent.embedder import Embedded, Embedder
+    from agent.embedding.embedder import Embedded, Embedder
 
 
 class Perception:

@@ -22,27 +22,27 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from agent import events
-from agent.bus import Bus
-from agent.capture import Capture
+from agent.capture.live import Capture
+from agent.capture.offline import Offline
+from agent.capture.source import Source
 from agent.clock import RunClock
 from agent.config import Config, parse
+from agent.events import messages as events
+from agent.events.bus import Bus
 from agent.health import Health
-from agent.log_format import LogError, RunFacts, logged_sensors
-from agent.offline import Offline
-from agent.recorder import Recorder
-from agent.replay import Replay, config_of
-from agent.source import Source
+from agent.log.format import LogError, RunFacts, logged_sensors
+from agent.log.recorder import Recorder
+from agent.log.replay import Replay, config_of
 from agent.streams import Streams
-from agent.windows import Tick, Windower
+from agent.windows.windower import Tick, Windower
 from drivers.driver import Clock, DriverError
 from drivers.remote import Remote
 from protos import perception_pb2 as pb
 
 if TYPE_CHECKING:
-    from agent.embedder import Embedded
+    from agent.embedding.embedder import Embedded
+    from agent.embedding.worker import Worker
     from agent.perception import Perception
-    from agent.worker import Worker
 
 log = logging.getLogger(__name__)
 
@@ -271,10 +271,10 @@ class Pipeline:
 
     def _load(self) -> Loaded:
         # torch takes seconds to import: capture and the server start meanwhile.
-        from agent.embedder import Embedder
+        from agent.embedding.embedder import Embedder
+        from agent.embedding.weights import load_weights
+        from agent.embedding.worker import Worker
         from agent.perception import Perception
-        from agent.weights import load_weights
-        from agent.worker import Worker
 
         settings = self.config.model
         modalities = {stream.modality for stream in self.streams.values()}

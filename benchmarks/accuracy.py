@@ -14,11 +14,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from agent.alerts import Query
-from agent.assessment import Result, assess
+from agent.alerts.book import Query
+from agent.commands.assessment import Result, assess
+from agent.commands.demo import scene_of
 from agent.config import Config, synthetic
-from agent.demo import scene_of
-from agent.filters import EventFilter
+from agent.events.filters import EventFilter
 from agent.pipeline import Pipeline
 from drivers.synthetic.kinds import KINDS, SOUNDING
 from drivers.synthetic.scene import Scene

@@ -17,7 +17,7 @@ import time
 from agent.client import Client
 from agent.config import synthetic
 from agent.pipeline import Pipeline
-from agent.serving import serving
+from agent.server.serving import serving
 
 
 def main() -> None:

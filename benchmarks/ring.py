@@ -18,7 +18,7 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.ring import Ring
+from agent.capture.ring import Ring
 
 DEPTH = 8
 PACE_S = 0.002
@@ -28,7 +28,7 @@ SHARES = (10, 50, 99)
 WRITER = """
 import sys, time
 import numpy as np
-from agent.ring import Ring
+from agent.capture.ring import Ring
 from drivers.driver import Sample
 memory_fd, event_fd, depth, frames, height, width = map(int, sys.argv[1:7])
 image = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)

@@ -15,8 +15,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.alerts import AlertBook, Query
-from agent.scoring import Scorer
+from agent.alerts.book import AlertBook, Query
+from agent.alerts.scoring import Scorer
 from drivers.driver import MODALITIES, Modality
 
 BACKGROUND = 43

@@ -13,13 +13,13 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from numpy.typing import NDArray
 
-from agent.alerts import Query
-from agent.bus import Bus
+from agent.alerts.book import Query
 from agent.clock import RunClock
-from agent.interface import Clip, Embeddings, StandingQuery
-from agent.server import Limits, Server
+from agent.events.bus import Bus
+from agent.events.vectors import vector_message
+from agent.server.interface import Clip, Embeddings, StandingQuery
+from agent.server.server import Limits, Server
 from agent.streams import Stream
-from agent.vectors import vector_message
 from drivers.driver import Modality
 from drivers.remote import Remote, RemoteOptions
 from protos import perception_pb2 as pb
@@ -34,7 +34,7 @@ def stream(sensor: str, modality: Modality) -> Stream:
 
 
 class FakeAgent:
-    """Satisfies `agent.interface.Agent`."""
+    """Satisfies `agent.server.interface.Agent`."""
 
     def __init__(self, run_id: str = "run") -> None:
         self.clock = RunClock.start()

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from agent.log_format import LoggedSensor, RunFacts
-from agent.recorder import Recorder
-from agent.replay import Replay
+from agent.log.format import LoggedSensor, RunFacts
+from agent.log.recorder import Recorder
+from agent.log.replay import Replay
 from drivers.driver import Sample
 from protos import perception_pb2 as pb
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.alerts import AlertBook, Query, QueryError, Transition
-from agent.scoring import Scores
+from agent.alerts.book import AlertBook, Query, QueryError, Transition
+from agent.alerts.scoring import Scores
 from drivers.driver import MODALITIES, Modality
 
 HOP_NS = 500_000_000

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from agent.assessment import Truth, assess, certainly_in_view
+from agent.commands.assessment import Truth, assess, certainly_in_view
 from drivers.synthetic.kinds import SOUNDING
 from drivers.synthetic.scene import Scene, SceneOptions
 from drivers.synthetic.truth import ThingTruth

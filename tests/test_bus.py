@@ -7,10 +7,10 @@ from itertools import count
 import numpy as np
 import pytest
 
-import agent.bus
-from agent.bus import Bus, Published, Resume, Subscription
-from agent.filters import EventFilter
-from agent.vectors import vector_message
+import agent.events.bus
+from agent.events.bus import Bus, Published, Resume, Subscription
+from agent.events.filters import EventFilter
+from agent.events.vectors import vector_message
 from protos import perception_pb2 as pb
 from protos.sensors_pb2 import MODALITY_AUDIO, MODALITY_VISION
 
@@ -84,7 +84,7 @@ def test_an_event_is_measured_before_the_bus_is_locked(monkeypatch: pytest.Monke
             locked.append(made._lock.locked())
             super().__init__(event)
 
-    monkeypatch.setattr(agent.bus, "Published", Measured)
+    monkeypatch.setattr(agent.events.bus, "Published", Measured)
     made.publish(embedding())
     assert locked == [False]
 

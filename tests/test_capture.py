@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from faulty_drivers import FaultyOptions
 
-from agent import capture_sensor
-from agent.capture import Capture
-from agent.capture_sensor import CapturedSensor
+from agent.capture import sensor as capture_sensor
+from agent.capture.live import Capture
+from agent.capture.sensor import CapturedSensor
+from agent.capture.source import SensorSpec
 from agent.clock import RunClock
-from agent.source import SensorSpec
 from agent.streams import Stream
 from drivers.driver import Sample
 from drivers.registry import driver_class
@@ -237,9 +237,9 @@ def test_stop_lets_drivers_close_kills_the_hung_and_leaves_nothing(tmp_path: Pat
 PARENT = """
 import sys, time
 from faulty_drivers import FaultyOptions
-from agent.capture import Capture
+from agent.capture.live import Capture
 from agent.clock import RunClock
-from agent.source import SensorSpec
+from agent.capture.source import SensorSpec
 from agent.streams import Stream
 stream = Stream("camera", "vision", 50, 50, 1000, 0.1, "all", 64, 0.1)
 spec = SensorSpec("camera", "faulty_drivers:FaultyCamera", FaultyOptions(after=10**9), stream)

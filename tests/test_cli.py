@@ -197,7 +197,7 @@ def test_a_signal_ends_an_agent_that_still_loads_its_model(by: Signals, tmp_path
 def test_an_agent_that_can_take_no_samples_any_more_ends(tmp_path: Path, nano_weights: Path) -> None:
     path = config(tmp_path, nano_weights, thermal=THERMAL)
     program = """
-from agent.capture import Capture
+from agent.capture.live import Capture
 from agent.cli import main
 
 def poll(self, timeout_s):

@@ -13,7 +13,7 @@ import pytest
 from fake_agent import D, FakeAgent, serving, until
 
 from agent.client import Client, ClientError, heat_map_of, vector_of
-from agent.vectors import heat_map_message, vector_message
+from agent.events.vectors import heat_map_message, vector_message
 from drivers.codec import encode_sample
 from drivers.driver import Modality, Sample
 from protos import perception_pb2 as pb

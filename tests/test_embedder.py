@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 
 from agent.clock import ManualClock
-from agent.embedder import Embedder, NotFinite, fuse, resolve_device
-from agent.window import Tick, Window
+from agent.embedding.embedder import Embedder, NotFinite, fuse, resolve_device
+from agent.windows.window import Tick, Window
 from drivers.driver import MODALITIES, Modality
 from models import preprocess
 from models.imagebind import LOGIT_SCALES, ImageBind, Sizes

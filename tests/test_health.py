@@ -3,8 +3,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from agent.capture.source import CaptureReport
 from agent.health import Health, StreamState
-from agent.source import CaptureReport
 from agent.streams import Stream
 from drivers.driver import Sample
 

@@ -5,9 +5,9 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
+from agent.capture.offline import Offline
+from agent.capture.source import SensorSpec
 from agent.clock import ManualClock
-from agent.offline import Offline
-from agent.source import SensorSpec
 from agent.streams import Stream
 from drivers.driver import (
     BadData,

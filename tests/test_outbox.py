@@ -6,7 +6,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.outbox import Lost, Outbox
+from agent.events.outbox import Lost, Outbox
 
 
 @dataclass(frozen=True)

@@ -14,16 +14,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from agent.bus import Subscription
+from agent.capture.offline import Offline
 from agent.client import vector_of
 from agent.clock import RunClock
 from agent.config import Config, parse
-from agent.embedder import Embedded, Embedder
-from agent.filters import EventFilter
-from agent.offline import Offline
+from agent.embedding.embedder import Embedded, Embedder
+from agent.events.bus import Subscription
+from agent.events.filters import EventFilter
+from agent.events.vectors import heat_map_of
 from agent.pipeline import Pipeline
-from agent.vectors import heat_map_of
-from agent.window import Tick
+from agent.windows.window import Tick
 from drivers.driver import Sample
 from protos import perception_pb2 as pb
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from agent.prompts import BACKGROUND, TEMPLATES, Vectors, embed_prompts, rivals
+from agent.alerts.prompts import BACKGROUND, TEMPLATES, Vectors, embed_prompts, rivals
 
 
 class WordVectors:

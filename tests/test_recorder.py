@@ -16,11 +16,11 @@ from mcap.reader import make_reader
 from mcap_protobuf.decoder import DecoderFactory
 from recorded_run import SENSORS, START_NS, event, facts, one_of_each, record, replayed, samples
 
-from agent import log_messages
-from agent.log_format import LoggedSensor, RecordError, RunFacts, logged_sensors
-from agent.recorder import Recorder
-from agent.replay import Replay
-from agent.source import SensorSpec
+from agent.capture.source import SensorSpec
+from agent.log import messages as log_messages
+from agent.log.format import LoggedSensor, RecordError, RunFacts, logged_sensors
+from agent.log.recorder import Recorder
+from agent.log.replay import Replay
 from agent.streams import Stream
 from drivers.driver import Sample
 

@@ -12,11 +12,11 @@ import recorded_run
 from mcap.writer import Writer
 from recorded_run import CONFIG, SENSORS, START_NS, facts, one_of_each, record, replayed, samples
 
-from agent.log_format import FACTS_RECORD, ReplayError
-from agent.recorder import CHUNK_BYTES
-from agent.replay import Replay, config_of, facts_of
+from agent.log.format import FACTS_RECORD, ReplayError
+from agent.log.recorder import CHUNK_BYTES
+from agent.log.replay import Replay, config_of, facts_of
 from agent.streams import Stream, Streams
-from agent.windows import Tick, Windower
+from agent.windows.windower import Tick, Windower
 from drivers.driver import Sample
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.ring import Ring, Word
+from agent.capture.ring import Ring, Word
 from drivers.driver import Sample
 
 
@@ -106,7 +106,7 @@ def test_every_sample_written_is_read_or_counted(bursts: list[int]) -> None:
 WRITER = """
 import sys
 import numpy as np
-from agent.ring import Ring
+from agent.capture.ring import Ring
 from drivers.driver import Sample
 ring = Ring(int(sys.argv[1]), int(sys.argv[2]), 3, 30000, "vision")
 for number in range(int(sys.argv[3])):

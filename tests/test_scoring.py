@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from agent.scoring import Scorer, Vectors, share
+from agent.alerts.scoring import Scorer, Vectors, share
 from drivers.driver import MODALITIES, Modality
 
 SCALES: dict[Modality, float] = {"vision": 100.0, "audio": 20.0, "depth": 5.0, "thermal": 10.0, "imu": 5.0}

@@ -12,8 +12,8 @@ from fake_agent import FakeAgent, reason, serving, until, violations
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from agent.server import Limits, ListenError, Server
-from agent.servicer import SERVICE
+from agent.server.server import Limits, ListenError, Server
+from agent.server.servicer import SERVICE
 from drivers.codec import encode_sample
 from drivers.driver import Sample
 from protos import perception_pb2 as pb

@@ -10,13 +10,13 @@ import grpc
 import pytest
 from fake_agent import FakeAgent, reason, serving, until, violations
 
-import agent.requests
-import agent.servicer
-from agent.interface import EmbedError
-from agent.server import Limits
-from agent.servicer import MAX_EMBED_CALLS
-from agent.subscribers import Subscribers
-from agent.worker import WorkerError
+import agent.server.requests
+import agent.server.servicer
+from agent.embedding.worker import WorkerError
+from agent.server.interface import EmbedError
+from agent.server.server import Limits
+from agent.server.servicer import MAX_EMBED_CALLS
+from agent.server.subscribers import Subscribers
 from protos import perception_pb2 as pb
 from protos.perception_pb2_grpc import PerceptionStub
 from protos.sensors_pb2 import Image
@@ -115,7 +115,7 @@ async def test_calls_wait_for_the_model_but_not_for_long(
     agent_.loaded.set()
     assert (await waiting).model == "fake"
     agent_.loaded.clear()
-    monkeypatch.setattr(agent.servicer, "LOADING_PATIENCE_S", 0.05)
+    monkeypatch.setattr(agent.server.servicer, "LOADING_PATIENCE_S", 0.05)
     calls = (
         stub.AddQuery(pb.AddQueryRequest(text="a dog"), timeout=5),
         stub.RemoveQuery(pb.RemoveQueryRequest(id="a-dog"), timeout=5),
@@ -154,7 +154,7 @@ async def test_pictures_that_are_too_large_together_are_not_decoded(
     stub: PerceptionStub, images: list[Image], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoded: Counter[str] = Counter()
-    monkeypatch.setattr(agent.requests, "decode_colour", lambda _: decoded.update(["picture"]))
+    monkeypatch.setattr(agent.server.requests, "decode_colour", lambda _: decoded.update(["picture"]))
     refused = await refusal(stub.Embed(pb.EmbedRequest(images=images)))
     assert refused.code() == grpc.StatusCode.INVALID_ARGUMENT
     assert "megapixels together; at most 64 are allowed in a call" in violations(refused)["images"]

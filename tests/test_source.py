@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from agent.embedder import Embedded
+from agent.embedding.embedder import Embedded
 from agent.localization.doa import SPEED_OF_SOUND_MPS, Direction, DirectionFinder
 from agent.localization.heatmap import Box, Map
 from agent.localization.source import (
@@ -22,7 +22,7 @@ from agent.localization.source import (
     locate,
     rms_dbfs,
 )
-from agent.window import Tick, Window
+from agent.windows.window import Tick, Window
 
 WIDTH, HEIGHT, HFOV_DEG = 320, 240, 75.0
 EXTENT = Box(40.0, 0.0, 280.0, 240.0)

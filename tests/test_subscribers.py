@@ -8,10 +8,10 @@ import grpc
 import pytest
 from fake_agent import FakeAgent, reason, serving, until, violations
 
-from agent.filters import EventFilter
-from agent.server import Limits, Server
-from agent.servicer import SERVICE, Servicer
-from agent.subscribers import Subscribers, Waker
+from agent.events.filters import EventFilter
+from agent.server.server import Limits, Server
+from agent.server.servicer import SERVICE, Servicer
+from agent.server.subscribers import Subscribers, Waker
 from protos import perception_pb2 as pb
 from protos.perception_pb2_grpc import PerceptionStub
 from protos.sensors_pb2 import MODALITY_TEXT

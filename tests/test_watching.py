@@ -10,10 +10,10 @@ import pytest
 from fake_agent import FakeAgent, serving, until
 from rich.console import Console
 
-import agent.watching
+import agent.commands.watching
 from agent.client import Client, ClientError
-from agent.view import LiveView
-from agent.watching import watch
+from agent.commands.view import LiveView
+from agent.commands.watching import watch
 from protos import perception_pb2 as pb
 
 
@@ -35,8 +35,8 @@ class CountingView(LiveView):
 
 @pytest.mark.parametrize("terminal", [True, False])
 async def test_watching_outlives_the_agent(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agent.watching, "STATUS_PERIOD_S", 0.02)
-    monkeypatch.setattr(agent.watching, "PLAIN_STATUS_PERIOD_S", 0.02)
+    monkeypatch.setattr(agent.commands.watching, "STATUS_PERIOD_S", 0.02)
+    monkeypatch.setattr(agent.commands.watching, "PLAIN_STATUS_PERIOD_S", 0.02)
     failures: list[ClientError] = []
     answer = Client._answer
 

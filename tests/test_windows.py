@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from agent.streams import Stream, Streams
-from agent.windows import Tick, Window, Windower
+from agent.windows.windower import Tick, Window, Windower
 from drivers.driver import Modality, Sample
 
 MS = 1_000_000

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.clock import ManualClock
-from agent.embedder import Embedded
-from agent.window import Tick
-from agent.worker import MAX_JOBS, Accounting, Worker, WorkerError
+from agent.embedding.embedder import Embedded
+from agent.embedding.worker import MAX_JOBS, Accounting, Worker, WorkerError
+from agent.windows.window import Tick
 
 DEADLINE_S = 10.0
 
@@ -277,7 +277,7 @@ def test_a_batch_larger_than_what_may_wait_is_refused() -> None:
 def test_the_accounting_is_exact_at_every_moment(
     fails_on: set[int], lossless: bool, max_pending: int, batch: int
 ) -> None:
-    logging.getLogger("agent.worker").setLevel(logging.CRITICAL)
+    logging.getLogger("agent.embedding.worker").setLevel(logging.CRITICAL)
     delivered = Delivered()
     worker = Worker(
         Model(fails_on=sorted(fails_on)), delivered, max_pending=max_pending, lossless=lossless, batch=batch

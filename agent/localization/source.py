@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.alerts.scoring import Vectors, share
 from agent.localization.doa import Direction, DirectionFinder
 from agent.localization.heatmap import Box, Map, Peak, find_box, find_peak, heat_map, to_pixels
-from agent.scoring import Vectors, share
 
 if TYPE_CHECKING:
-    from agent.embedder import Embedded
-    from agent.window import Window
+    from agent.embedding.embedder import Embedded
+    from agent.windows.window import Window
 
 
 MIN_STRETCH_S = 0.25

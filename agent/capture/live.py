@@ -1,0 +1,128 @@
+"""Live capture: every driver in a process of its own, all waited for in one place.
+
+A driver may block for ever, crash, or leak; its process is then killed and replaced while the others go on. Sensors
+of type `remote` are filled by this process's own server and are read here.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+from collections.abc import Sequence
+from threading import Lock
+
+from agent.capture.remote import RemoteSensor
+from agent.capture.sensor import STOP_S, CapturedSensor
+from agent.capture.source import CaptureReport, SensorSpec
+from agent.clock import RunClock
+from drivers.driver import Sample
+from drivers.remote import Remote
+
+WATCH_S = 0.05
+"""How often the processes are looked after."""
+
+
+class Capture:
+    """A Source of live samples.
+
+    The kernel kills capture processes when the thread that started them ends, so call `start` and `poll` in threads
+    that live as long as the capture.
+    """
+
+    def __init__(self, specs: Sequence[SensorSpec], clock: RunClock) -> None:
+        """Nothing is opened before `start`. Raises BadOption for a remote sensor's options."""
+        self._clock = clock
+        self._sensors: dict[str, CapturedSensor | RemoteSensor] = {
+            spec.name: RemoteSensor(spec, clock) if spec.type == "remote" else CapturedSensor(spec, clock)
+            for spec in specs
+        }
+        self._note_reports()
+        self._selector = selectors.DefaultSelector()
+        self._watched: dict[str, tuple[int, ...]] = {}
+        self._next_watch_ns = 0
+        self._lock = Lock()
+        self._stopping = False
+        self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._selector.register(self._wake_fd, selectors.EVENT_READ)
+
+    def start(self) -> None:
+        """Start every process; returns before any device is open."""
+        with self._lock:
+            if not self._stopping:
+                self._watch()
+
+    def poll(self, timeout_s: float) -> list[tuple[str, Sample]]:
+        """Return (sensor, sample) in order of arrival, waiting for the first up to `timeout_s`; [] when none came."""
+        deadline_ns = self._clock.now_ns() + round(timeout_s * 1e9)
+        with self._lock:
+            while not self._stopping:
+                now_ns = self._clock.now_ns()
+                samples = self._watch() if now_ns >= self._next_watch_ns else []
+                # Once more after the deadline: a poll with no time to wait takes what is there.
+                wait_ns = 0 if samples else min(deadline_ns, self._next_watch_ns) - now_ns
+                for key, _ in self._selector.select(max(0, wait_ns) / 1e9):
+                    samples += self._drain(key.data)
+                if samples or now_ns >= deadline_ns:
+                    self._note_reports()
+                    return samples
+        return []
+
+    def reports(self) -> dict[str, CaptureReport]:
+        """How capture went up to the last `poll`, per sensor; may be called from any thread."""
+        return self._reports
+
+    @property
+    def ended(self) -> bool:
+        """Whether every sensor has ended."""
+        return all(report.state == "ended" for report in self._reports.values())
+
+    @property
+    def remotes(self) -> dict[str, Remote]:
+        """The drivers of remote sensors, to push samples into."""
+        return {name: sensor.driver for name, sensor in self._sensors.items() if isinstance(sensor, RemoteSensor)}
+
+    def stop(self) -> None:
+        """End all processes, those that do not close their device in time by a kill; may be called again."""
+        if self._stopping:
+            return
+        self._stopping = True
+        os.eventfd_write(self._wake_fd, 1)
+        with self._lock:
+            for sensor in self._sensors.values():
+                sensor.begin_stop()
+            deadline_ns = self._clock.now_ns() + round(STOP_S * 1e9)
+            for sensor in self._sensors.values():
+                sensor.stop(deadline_ns)
+            self._note_reports()
+            self._selector.close()
+            os.close(self._wake_fd)
+
+    def _note_reports(self) -> None:
+        self._reports = {name: sensor.report() for name, sensor in self._sensors.items()}
+
+    def _watch(self) -> list[tuple[str, Sample]]:
+        """Look after every sensor and register what it waits on now."""
+        self._next_watch_ns = self._clock.now_ns() + round(WATCH_S * 1e9)
+        samples = []
+        for name, sensor in self._sensors.items():
+            before = sensor.fds
+            samples += [(name, sample) for sample in sensor.watch()]
+            if sensor.fds != before or name not in self._watched:
+                self._register(sensor)
+        return samples
+
+    def _drain(self, sensor: CapturedSensor | RemoteSensor | None) -> list[tuple[str, Sample]]:
+        """Take what a sensor has; `None` stands for the wake-up of `stop`."""
+        if sensor is None:
+            return []
+        samples = [(sensor.name, sample) for sample in sensor.drain()]
+        if not samples:  # its process told of a failure, or is dead
+            self._next_watch_ns = 0
+        return samples
+
+    def _register(self, sensor: CapturedSensor | RemoteSensor) -> None:
+        for fd in self._watched.get(sensor.name, ()):
+            self._selector.unregister(fd)
+        self._watched[sensor.name] = sensor.fds
+        for fd in sensor.fds:
+            self._selector.register(fd, selectors.EVENT_READ, sensor)

@@ -1,0 +1,158 @@
+"""What runs in a capture process: one driver, read into the ring for as long as it lives.
+
+The process is a fresh interpreter (never a fork: locks and threads of the parent must not be copied) that imports
+only its driver. It takes its `Order` as a pickle from an anonymous file that its parent wrote; nothing is unpickled
+in the other direction: samples cross as numbers in the ring, and failures as lines of JSON in a pipe.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import pickle
+import signal
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from types import FrameType, TracebackType
+from typing import Any
+
+from agent.capture.back_off import BackOff
+from agent.capture.ring import Ring, Word
+from agent.capture.source import check_form, make_driver, silence_s
+from agent.clock import RunClock
+from agent.streams import Stream
+from drivers.driver import (
+    BadData,
+    BadOption,
+    Disconnected,
+    Driver,
+    DriverError,
+    EndOfStream,
+    MissingLibrary,
+    ReadTimeout,
+)
+
+LAUNCH = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from agent.capture.process import main; main()"
+"""Started with `python -c`, so that the parent's main module, with all it imports, is not imported again."""
+
+FIRST_SAMPLE_S = 5.0
+"""How long a device may take from `connect` to its first sample before it is connected again."""
+
+LONGEST_MESSAGE = 800
+"""Characters; a pipe takes lines of up to 4096 bytes in one piece."""
+
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a capture process is to do."""
+
+    driver: str
+    """As `SensorSpec.type`."""
+    options: Any
+    stream: Stream
+    clock: RunClock
+    ring_fds: tuple[int, int]
+
+
+class Teller:
+    """Tells the parent why it goes wrong; never waits."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def tell(self, kind: str, message: str) -> None:
+        """Send one line; it is left out when the parent has not read the pipe for thousands of lines."""
+        text = " ".join(message.split())[:LONGEST_MESSAGE]
+        line = json.dumps({"kind": kind, "message": text}, ensure_ascii=False) + "\n"
+        with suppress(BlockingIOError, BrokenPipeError):
+            os.write(self._fd, line.encode(errors="replace"))
+
+    def tell_crash(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        """As `sys.excepthook`: a fault of the driver's code, told with the line where it happened."""
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        where = f" ({trace.tb_frame.f_code.co_filename}:{trace.tb_lineno})" if trace else ""
+        self.tell("Crash", f"{kind.__name__}: {error}{where}")
+
+
+def main() -> None:
+    """Entry point: argv is sys.path (JSON), the parent's process id, and the pipe's file descriptor."""
+    _die_with(parent=int(sys.argv[2]))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _stop)
+    teller = Teller(int(sys.argv[3]))
+    sys.excepthook = teller.tell_crash
+    order: Order = pickle.load(sys.stdin.buffer)
+    stream = order.stream
+    ring = Ring(*order.ring_fds, stream.queue_depth, stream.sample_bytes, stream.modality)
+    with suppress(SystemExit):
+        capture(order, ring, teller)
+    os._exit(0)  # a library's threads must not hold up, or crash, the end
+
+
+def capture(order: Order, ring: Ring, teller: Teller) -> None:
+    """Connect and read, again and again; returns when only a new process, or nothing, can help."""
+    back_off = BackOff()
+    while True:
+        _beat(ring, order.clock, reading=False)
+        try:
+            with make_driver(order.driver, order.options, order.clock) as driver:
+                _read_on(driver, order, ring, back_off)
+        except (BadOption, MissingLibrary, EndOfStream) as last:
+            teller.tell(type(last).__name__, str(last))
+            return
+        except DriverError as error:
+            teller.tell(type(error).__name__, str(error))
+        if order.stream.modality == "audio":
+            return  # PortAudio lists the devices once in the life of a process
+        _beat(ring, order.clock, reading=False)
+        time.sleep(back_off.next_s())
+
+
+def _read_on(driver: Driver, order: Order, ring: Ring, back_off: BackOff) -> None:
+    """Move samples into the ring until the driver fails; raises its error."""
+    silence_ns = round(silence_s(order.stream) * 1e9)
+    read_s = silence_ns / 4e9
+    limit_ns = max(silence_ns, round(FIRST_SAMPLE_S * 1e9))
+    last_ns = order.clock.now_ns()
+    while True:
+        _beat(ring, order.clock, reading=True)
+        try:
+            sample = driver.read(read_s)
+            check_form(sample, order.stream.modality)
+        except (ReadTimeout, BadData) as error:
+            ring.add(Word.BAD_DATA, isinstance(error, BadData))
+            silent_ns = order.clock.now_ns() - last_ns
+            if silent_ns > limit_ns:
+                raise Disconnected(f"no sample for {silent_ns / 1e9:.1f} s ({error}); connecting again") from None
+            continue
+        ring.add(Word.LOST_BY_DRIVER, sample.lost)
+        if not ring.write(sample):
+            raise BadOption(
+                f"{order.stream.sensor}: a sample of shape {list(sample.data.shape)} does not fit into the "
+                f"{order.stream.sample_bytes} bytes reserved; give the sensor its width and height, or smaller blocks"
+            )
+        last_ns, limit_ns = order.clock.now_ns(), silence_ns
+        back_off.reset()
+
+
+def _beat(ring: Ring, clock: RunClock, *, reading: bool) -> None:
+    ring.set_word(Word.READING, int(reading))
+    ring.set_word(Word.HEARTBEAT_NS, clock.now_ns())
+
+
+def _die_with(parent: int) -> None:
+    """Have the kernel kill this process when its parent ends, in whatever way."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _stop(_signal: int, _frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(0)

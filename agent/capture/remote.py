@@ -1,0 +1,109 @@
+"""A sensor whose samples another program pushes: read in this process, where the server receives them."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, deque
+from contextlib import suppress
+from threading import Lock, Thread
+
+from agent.capture.source import CaptureReport, CaptureState, SensorSpec, check_form
+from agent.clock import RunClock
+from drivers.driver import BadData, DriverError, EndOfStream, ReadTimeout, Sample
+from drivers.remote import Remote
+
+READ_S = 0.2
+
+
+class RemoteSensor:
+    """Reads a driver in a thread into a queue of the stream's depth; when it is full the oldest is dropped."""
+
+    def __init__(self, spec: SensorSpec, clock: RunClock) -> None:
+        """Make the driver; nothing is read until `watch` is called. Raises BadOption."""
+        self.name = spec.name
+        self.driver = Remote(spec.options, clock)
+        self._stream = spec.stream
+        self._queue: deque[Sample] = deque()
+        self._lock = Lock()
+        self._drops: Counter[str] = Counter()
+        self._state: CaptureState = "starting"
+        self._error = ""
+        self._event_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._stopping = False
+        self._thread: Thread | None = None
+
+    @property
+    def fds(self) -> tuple[int, ...]:
+        """What becomes readable when there is something to `drain`."""
+        return (self._event_fd,) if self._event_fd >= 0 else ()
+
+    def report(self) -> CaptureReport:
+        """How it goes."""
+        with self._lock:
+            return CaptureReport(self._state, self._error, 0, dict(self._drops))
+
+    def drain(self) -> list[Sample]:
+        """Take what arrived; of a keep-latest stream the newest sample only."""
+        with suppress(BlockingIOError):
+            os.eventfd_read(self._event_fd)
+        with self._lock:
+            samples = list(self._queue)
+            self._queue.clear()
+            if self._stream.keep == "latest" and len(samples) > 1:
+                self._drops["superseded"] += len(samples) - 1
+                del samples[:-1]
+        return samples
+
+    def watch(self) -> list[Sample]:
+        """Start the thread once; a thread needs no replacement."""
+        if self._thread is None and not self._stopping:
+            self._thread = Thread(target=self._run, name=f"samples of {self.name}", daemon=True)
+            self._thread.start()
+        return []
+
+    def begin_stop(self) -> None:
+        """Ask the thread to end."""
+        self._stopping = True
+
+    def stop(self, _deadline_ns: int) -> None:
+        """Wait for the thread and release the wake-up."""
+        if self._thread is not None:
+            self._thread.join()
+        self.driver.close()
+        self._state = "ended"
+        if self._event_fd >= 0:
+            os.close(self._event_fd)
+            self._event_fd = -1
+
+    def _run(self) -> None:
+        end: CaptureState = "ended"
+        try:
+            self.driver.connect()
+            while not self._stopping:
+                self._read_one()
+        except EndOfStream:
+            pass
+        except DriverError as error:
+            self._error, end = str(error), "lost"
+        self._state = end
+
+    def _read_one(self) -> None:
+        try:
+            sample = self.driver.read(READ_S)
+            check_form(sample, self._stream.modality)
+        except ReadTimeout:
+            return
+        except BadData as error:
+            with self._lock:
+                self._error = str(error)
+                self._drops["bad data"] += 1
+            return
+        with self._lock:
+            self._state = "running"
+            if sample.lost:
+                self._drops["lost by driver"] += sample.lost
+            if len(self._queue) == self._stream.queue_depth:
+                self._queue.popleft()
+                self._drops["ring full"] += 1
+            self._queue.append(sample)
+        os.eventfd_write(self._event_fd, 1)

@@ -1,0 +1,262 @@
+"""The thread that runs the model: ticks first, other work between them, every tick accounted for.
+
+    produced == delivered + sum(shed.values()) + in_flight       at every moment
+
+Live, at most `max_pending` ticks wait: when one more comes the OLDEST is shed ("behind"). Lossless, `submit` waits
+instead. Jobs (texts of queries, requests) run when no tick waits, and one a second even when ticks do.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from agent.clock import RunClock
+from drivers.driver import Clock
+
+if TYPE_CHECKING:
+    from agent.embedding.embedder import Embedded
+    from agent.windows.window import Tick
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+MAX_JOBS = 256
+"""Jobs that may wait; one more is refused."""
+JOB_PATIENCE_NS = 1_000_000_000
+"""A job that has waited this long goes before ticks, when none has run for as long."""
+
+BEHIND = "behind"
+MODEL_ERROR = "model error"
+DELIVERY_ERROR = "delivery error"
+STOPPED = "stopped"
+
+
+class WorkerError(RuntimeError):
+    """A job was refused; the message says why."""
+
+
+class Embeds(Protocol):
+    """What the worker needs of an embedder."""
+
+    def embed(self, ticks: Sequence[Tick]) -> list[Embedded]:
+        """One result a tick, in order."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Accounting:
+    """What became of the ticks. `produced == delivered + sum(shed.values()) + in_flight`."""
+
+    produced: int
+    delivered: int
+    shed: dict[str, int]
+    """By reason."""
+    in_flight: int
+    """Waiting, or being embedded or delivered."""
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    function: Callable[[], Any]
+    future: Future[Any]
+    asked_ns: int
+
+
+class Worker:
+    """Runs from its construction until `stop`.
+
+    `on_embedded` is called on the worker's thread, tick by tick in order, and so are jobs: what only they touch needs
+    no lock. Up to `batch` ticks share a forward pass. Lossless, a pass waits for exactly `batch` ticks (fewer only
+    while draining), because rounding depends on the size of a batch and a replay must give the same vectors each time.
+    """
+
+    def __init__(
+        self,
+        embedder: Embeds,
+        on_embedded: Callable[[Embedded], None],
+        *,
+        max_pending: int,
+        lossless: bool,
+        batch: int = 1,
+        clock: Clock | None = None,
+    ) -> None:
+        if not 1 <= batch <= max_pending:
+            raise ValueError(f"batch is {batch}; it lies between 1 and max_pending, {max_pending}")
+        self._embedder = embedder
+        self._on_embedded = on_embedded
+        self._max_pending = max_pending
+        self._lossless = lossless
+        self._batch = batch
+        self._clock = clock or RunClock.start()
+        self._changed = threading.Condition()
+        # All that follows is guarded by _changed.
+        self._pending: deque[Tick] = deque()
+        self._jobs: deque[_Job] = deque()
+        self._produced = self._delivered = self._running = 0
+        self._shed: Counter[str] = Counter()
+        self._draining = 0
+        self._stopping = False
+        self._last_job_ns = self._clock.now_ns()
+        self._logged: set[str] = set()  # touched by the thread only
+        self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
+        self._thread.start()
+
+    def submit(self, tick: Tick) -> None:
+        """Hand over a tick. Lossless: waits while `max_pending` ticks wait. After `stop` it is shed."""
+        with self._changed:
+            self._produced += 1
+            if self._lossless:
+                # Counted as running while it waits to be queued, so that the sum holds meanwhile.
+                self._running += 1
+                self._changed.wait_for(lambda: self._stopping or len(self._pending) < self._max_pending)
+                self._running -= 1
+            if self._stopping:
+                self._shed[STOPPED] += 1
+                return
+            self._pending.append(tick)
+            if len(self._pending) > self._max_pending:
+                self._pending.popleft()
+                self._shed[BEHIND] += 1
+            self._changed.notify_all()
+
+    def call(self, function: Callable[[], T]) -> Future[T]:
+        """Run a function on the worker's thread when no tick waits. Raises WorkerError when it cannot be queued.
+
+        Do not wait for the future on the worker's own thread.
+        """
+        future: Future[T] = Future()
+        with self._changed:
+            if self._stopping:
+                raise WorkerError("the agent is stopping; ask again when it runs")
+            if len(self._jobs) >= MAX_JOBS:
+                raise WorkerError(f"{MAX_JOBS} requests wait for the model already; ask again later")
+            self._jobs.append(_Job(function, future, self._clock.now_ns()))
+            self._changed.notify_all()
+        return future
+
+    def accounting(self) -> Accounting:
+        """The counts, all of one moment."""
+        with self._changed:
+            in_flight = len(self._pending) + self._running
+            return Accounting(self._produced, self._delivered, dict(+self._shed), in_flight)
+
+    def drain(self, timeout_s: float) -> bool:
+        """Wait until every tick so far has been delivered or shed; False when that takes longer than `timeout_s`."""
+        with self._changed:
+            self._draining += 1
+            self._changed.notify_all()
+            try:
+                return self._changed.wait_for(lambda: not self._pending and not self._running, timeout_s)
+            finally:
+                self._draining -= 1
+
+    def stop(self, timeout_s: float = 10.0) -> None:
+        """Shed what waits, cancel jobs, finish what runs and end the thread; may be called again."""
+        with self._changed:
+            self._stopping = True
+            self._shed[STOPPED] += len(self._pending)
+            self._pending.clear()
+            jobs, self._jobs = self._jobs, deque()
+            self._changed.notify_all()
+        for job in jobs:
+            job.future.cancel()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout_s)
+            if self._thread.is_alive():
+                log.error("the model has not come back within %.0f s; leaving it behind", timeout_s)
+
+    def _run(self) -> None:
+        while (work := self._next()) is not None:
+            if isinstance(work, _Job):
+                self._do(work)
+            else:
+                self._deliver(work)
+
+    def _next(self) -> _Job | list[Tick] | None:
+        """Wait for work: a job, or the ticks of a batch; None at the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopping or self._jobs or self._ticks_ready())
+            if self._stopping:
+                return None
+            if self._jobs and (not self._ticks_ready() or self._job_is_due()):
+                return self._jobs.popleft()
+            ticks = [self._pending.popleft() for _ in range(min(self._batch, len(self._pending)))]
+            self._running += len(ticks)
+            self._changed.notify_all()
+            return ticks
+
+    def _ticks_ready(self) -> bool:
+        enough = self._batch if self._lossless and not self._draining else 1
+        return len(self._pending) >= enough
+
+    def _job_is_due(self) -> bool:
+        return self._clock.now_ns() - max(self._jobs[0].asked_ns, self._last_job_ns) >= JOB_PATIENCE_NS
+
+    def _do(self, job: _Job) -> None:
+        if job.future.set_running_or_notify_cancel():
+            try:
+                result = job.function()
+            except BaseException as error:  # noqa: BLE001 (whoever waits for the future gets it)
+                job.future.set_exception(error)
+            else:
+                job.future.set_result(result)
+        with self._changed:
+            self._last_job_ns = self._clock.now_ns()
+
+    def _deliver(self, ticks: Sequence[Tick]) -> None:
+        """Embed and deliver; a batch that fails is halved, and a tick that fails alone is shed."""
+        results = self._embed(ticks)
+        if results is None and len(ticks) > 1:
+            # The error is gone by now, and with it the memory that its traceback held.
+            middle = len(ticks) // 2
+            self._deliver(ticks[:middle])
+            self._deliver(ticks[middle:])
+        elif results is None:
+            self._count(MODEL_ERROR)
+        else:
+            for embedded in results:
+                self._hand_over(embedded)
+
+    def _embed(self, ticks: Sequence[Tick]) -> list[Embedded] | None:
+        try:
+            results = self._embedder.embed(ticks)
+            if len(results) != len(ticks):
+                raise RuntimeError(f"the embedder gave {len(results)} results for {len(ticks)} ticks")
+        except Exception as error:  # noqa: BLE001 (whatever the model raises, the next tick may work)
+            if len(ticks) == 1:
+                self._log_once("the model failed on tick %d, which is shed: %s", ticks[0].index, error)
+            return None
+        return results
+
+    def _hand_over(self, embedded: Embedded) -> None:
+        try:
+            self._on_embedded(embedded)
+        except Exception as error:  # noqa: BLE001 (one tick's fault must not end the thread)
+            self._log_once("tick %d could not be delivered and is shed: %s", embedded.tick.index, error)
+            self._count(DELIVERY_ERROR)
+        else:
+            self._count(None)
+
+    def _count(self, shed: str | None) -> None:
+        """One running tick is done: delivered, or shed for a reason."""
+        with self._changed:
+            self._running -= 1
+            if shed is None:
+                self._delivered += 1
+            else:
+                self._shed[shed] += 1
+            self._changed.notify_all()
+
+    def _log_once(self, message: str, index: int, error: Exception) -> None:
+        """The first error of each kind, with its traceback; later ones are only counted."""
+        kind = f"{message}{type(error).__name__}"
+        if kind not in self._logged:
+            self._logged.add(kind)
+            log.error(message, index, error, exc_info=error)

@@ -1,0 +1,247 @@
+"""Events from whoever publishes to whoever subscribes. Publishing is possible on any thread and never waits.
+
+Every event gets the next `seq` of the run. It is serialised when the first subscriber takes it, once for each View, and
+kept in a history of bounded size from which a subscriber that was away is resumed.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from agent.events.filters import EventFilter, View
+from agent.events.messages import non_finite
+from agent.events.outbox import Lost, Outbox
+from protos import perception_pb2 as pb
+
+log = logging.getLogger(__name__)
+
+HISTORY_EVENTS = 4096
+HISTORY_BYTES = 32 * 2**20
+MAX_ALERTS = 256
+MAX_OTHERS = 64
+"""16 s of embeddings and audio sources at the default hop; older ones are stale."""
+_RECENT = 64
+"""How many of the newest events keep their serialised bytes for subscribers that are a little behind."""
+
+_STAMP_BYTES = 48
+"""What the run's id (32 letters), seq and time of publishing add to an event."""
+
+ALERTS_OVERFLOW = "alerts were not read"
+
+
+class Published:
+    """An event, its number once it has one, and its serialised forms, made when first asked for and shared."""
+
+    __slots__ = ("_event", "_kind", "_serialized", "is_alert", "seq", "size")
+
+    def __init__(self, event: pb.Event) -> None:
+        self._event = event
+        self._kind = event.WhichOneof("event") or ""
+        self._serialized: dict[object, bytes] | None = {}
+        self.seq = 0
+        self.is_alert = self._kind == "alert"
+        self.size = event.ByteSize() + _STAMP_BYTES
+
+    def stamp(self, run_id: str, seq: int, publish_ns: int) -> None:
+        """Give it its place in the run."""
+        self._event.run_id, self._event.seq, self._event.publish_ns = run_id, seq, publish_ns
+        self.seq = seq
+
+    def admitted_by(self, event_filter: EventFilter) -> bool:
+        """Whether a filter lets it through."""
+        return event_filter.admits(self._event)
+
+    def serialize(self, view: View) -> bytes:
+        """Return the bytes that a view shows."""
+        serialized = self._serialized  # a publisher may forget the bytes meanwhile
+        key = view.key(self._kind)
+        data = serialized.get(key) if serialized is not None else None
+        if data is None:
+            data = view.apply(self._event).SerializeToString()
+            if serialized is not None:
+                serialized[key] = data
+        return data
+
+    def forget_bytes(self) -> None:
+        """Free the serialised forms, and keep no more: from here on each is made anew when asked for."""
+        self._serialized = None
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """From where a subscriber wants to go on."""
+
+    run_id: str
+    after_seq: int
+
+
+class Bus:
+    """One per run. `now_ns` is the run's clock."""
+
+    def __init__(
+        self,
+        run_id: str,
+        now_ns: Callable[[], int],
+        *,
+        history_events: int = HISTORY_EVENTS,
+        history_bytes: int = HISTORY_BYTES,
+    ) -> None:
+        self.run_id = run_id
+        self.refused: Counter[str] = Counter()
+        """Events that held a value that is not finite and were not published, by field."""
+        self._now_ns = now_ns
+        self._history_events, self._history_bytes = history_events, history_bytes
+        self._lock = threading.Lock()
+        self._seq = 0
+        self._history: deque[Published] = deque()
+        self._held_bytes = 0
+        self._recent: deque[Published] = deque()
+        self._subscriptions: list[Subscription] = []
+
+    @property
+    def last_seq(self) -> int:
+        """The number of the newest event; 0 before the first."""
+        return self._seq
+
+    @property
+    def subscribers(self) -> int:
+        """How many are subscribed."""
+        return len(self._subscriptions)
+
+    def publish(self, event: pb.Event) -> int:
+        """Number an event and hand it to all that want it; it belongs to the bus from here on.
+
+        Returns its seq, or 0 when it is refused because a value in it is not finite (counted in `refused`).
+        """
+        if field := non_finite(event):
+            self._refuse(field)
+            return 0
+        published = Published(event)
+        with self._lock:
+            self._seq += 1
+            published.stamp(self.run_id, self._seq, self._now_ns())
+            self._remember(published)
+            for subscription in self._subscriptions:
+                subscription._offer(published)
+            return self._seq
+
+    def subscribe(
+        self,
+        event_filter: EventFilter,
+        wake: Callable[[], None],
+        *,
+        resume: Resume | None = None,
+        max_alerts: int = MAX_ALERTS,
+        max_others: int = MAX_OTHERS,
+    ) -> Subscription:
+        """Begin a subscription, with what came after `resume` first.
+
+        `wake` is called on the publisher's thread, and must not wait, when something is there to take; then no more
+        until something is taken.
+        """
+        with self._lock:
+            backlog = self._backlog(event_filter, resume) if resume else []
+            outbox = Outbox(max_alerts, max_others, backlog)
+            subscription = Subscription(self, event_filter, wake, outbox)
+            self._subscriptions.append(subscription)
+            return subscription
+
+    def _refuse(self, field: str) -> None:
+        with self._lock:
+            self.refused[field] += 1
+            first = self.refused[field] == 1
+        if first:
+            log.warning("an event was not published: %s is not finite; more of them are counted, not logged", field)
+
+    def _remember(self, published: Published) -> None:
+        self._history.append(published)
+        self._held_bytes += published.size
+        while len(self._history) > self._history_events or self._held_bytes > self._history_bytes:
+            self._held_bytes -= self._history.popleft().size
+        self._recent.append(published)
+        if len(self._recent) > _RECENT:
+            self._recent.popleft().forget_bytes()
+
+    def _backlog(self, event_filter: EventFilter, resume: Resume) -> list[Published | Lost]:
+        backlog: list[Published | Lost] = []
+        after_seq = resume.after_seq
+        if resume.run_id != self.run_id:
+            backlog.append(Lost(0, 0, 0, "another run"))
+            after_seq = 0
+        oldest_seq = self._history[0].seq if self._history else self._seq + 1
+        if after_seq + 1 < oldest_seq:
+            backlog.append(Lost(after_seq + 1, oldest_seq - 1, 0, "no longer held"))
+        for published in self._history:
+            if published.seq > after_seq:
+                if published.admitted_by(event_filter):
+                    backlog.append(published)
+            elif published.is_alert:
+                published.admitted_by(event_filter)  # so that it knows the alerts that the subscriber has seen begin
+        return backlog
+
+
+class Subscription:
+    """One subscriber's end of the bus. `take` and `close` are for one thread."""
+
+    def __init__(
+        self, bus: Bus, event_filter: EventFilter, wake: Callable[[], None], outbox: Outbox[Published]
+    ) -> None:
+        self._bus = bus
+        self._filter = event_filter
+        self._wake = wake
+        self._outbox = outbox
+        self._woken = False
+        self.ended = ""
+        """Why no more will come; empty while it goes on."""
+
+    @property
+    def dropped(self) -> int:
+        """Events that this subscriber was too slow for."""
+        return self._outbox.dropped
+
+    def take(self) -> bytes | None:
+        """Return the next event, serialised; None when nothing waits."""
+        with self._bus._lock:
+            self._woken = False
+            item = self._outbox.take()
+        if isinstance(item, Lost):
+            return self._gap(item).SerializeToString()
+        return item.serialize(self._filter.view) if item else None
+
+    def end(self, reason: str) -> None:
+        """Let no more come, for a reason; what waits can still be taken."""
+        with self._bus._lock:
+            self._end(reason)
+
+    def close(self) -> None:
+        """Leave the bus; any number of times."""
+        with self._bus._lock:
+            if self in self._bus._subscriptions:
+                self._bus._subscriptions.remove(self)
+            self._outbox.clear()
+
+    def _offer(self, published: Published) -> None:
+        if self.ended or not published.admitted_by(self._filter):
+            return
+        self._outbox.put(published)
+        if self._outbox.overflowed:
+            self._end(ALERTS_OVERFLOW)
+        self._signal()
+
+    def _end(self, reason: str) -> None:
+        self.ended = self.ended or reason
+        self._signal()
+
+    def _signal(self) -> None:
+        if not self._woken:
+            self._woken = True
+            self._wake()
+
+    def _gap(self, lost: Lost) -> pb.Event:
+        now_ns = self._bus._now_ns()
+        gap = pb.Gap(first_seq=lost.first_seq, last_seq=lost.last_seq, events=lost.events, reason=lost.reason)
+        return pb.Event(run_id=self._bus.run_id, seq=lost.last_seq, capture_ns=now_ns, publish_ns=now_ns, gap=gap)

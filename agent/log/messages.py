@@ -1,0 +1,107 @@
+"""Samples as the messages of a log, and back. Pure.
+
+Pictures and audio are in Foxglove's schemas, so that viewers show them: vision as JPEG, depth and thermal as 16-bit
+PNG, audio as 16-bit PCM. IMU rows are in ours, lossless. So is what those schemas cannot hold (a value beyond 16 bits
+or not finite, audio beyond full scale or at a broken rate): on the topic `/sensors_raw/<name>`, as float32.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from foxglove_schemas_protobuf.CompressedImage_pb2 import CompressedImage
+from foxglove_schemas_protobuf.RawAudio_pb2 import RawAudio
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.timestamp_pb2 import Timestamp
+from numpy.typing import NDArray
+
+from agent.log.format import RAW_TOPIC, SENSORS_TOPIC, LoggedSensor
+from drivers import codec
+from drivers.driver import BadData, Sample
+from protos.sensors_pb2 import AudioBlock, Image, SensorSample
+
+IMAGE_SCHEMA: str = CompressedImage.DESCRIPTOR.full_name
+AUDIO_SCHEMA: str = RawAudio.DESCRIPTOR.full_name
+SAMPLE_SCHEMA: str = SensorSample.DESCRIPTOR.full_name
+
+_PCM_S16 = "pcm-s16"
+_FULL_SCALE = 32768
+
+
+def encode(name: str, sensor: LoggedSensor, sample: Sample) -> tuple[str, Message]:
+    """Return the topic and the message of a sample. Raises BadData for a time before 1970."""
+    if sample.t_ns < 0:
+        raise BadData(f"a sample of {sample.t_ns} ns came; a log begins in 1970")
+    if sensor.modality == "imu":
+        return SENSORS_TOPIC + name, codec.encode_sample(name, "imu", sample)
+    try:
+        return SENSORS_TOPIC + name, _encode_foxglove(name, sensor, sample)
+    except BadData:
+        return RAW_TOPIC + name, codec.encode_sample(name, sensor.modality, sample)
+
+
+def decode(schema: str, sensor: LoggedSensor, t_ns: int, data: bytes) -> Sample:
+    """Return the sample that a message of a sensor carries, with nothing `lost`. Raises BadData."""
+    try:
+        if schema == SAMPLE_SCHEMA:
+            _, sample = codec.decode_sample(SensorSample.FromString(data))
+            return Sample(t_ns, sample.data, sample.rate_hz)
+        if schema == AUDIO_SCHEMA:
+            rows, rate_hz = _decode_audio(RawAudio.FromString(data))
+            return Sample(t_ns, rows, rate_hz)
+        if schema == IMAGE_SCHEMA:
+            return Sample(t_ns, _decode_picture(CompressedImage.FromString(data), sensor))
+    except DecodeError as error:
+        raise BadData(f"not a message of {schema}: {error}") from None
+    raise BadData(f"a message of {schema}; wanted {IMAGE_SCHEMA}, {AUDIO_SCHEMA} or {SAMPLE_SCHEMA}")
+
+
+def _encode_foxglove(name: str, sensor: LoggedSensor, sample: Sample) -> Message:
+    """Raises BadData when the schema cannot hold the values."""
+    stamp = Timestamp()
+    stamp.FromNanoseconds(sample.t_ns)
+    if sensor.modality == "audio":
+        return _encode_audio(stamp, sample)
+    if sensor.modality == "vision":
+        body, form = codec.encode_colour(sample.data, "jpeg").data, "jpeg"
+    else:
+        body, form = codec.encode_plane(sample.data, "png", sensor.scale, sensor.offset).data, "png"
+    return CompressedImage(timestamp=stamp, frame_id=name, data=body, format=form)
+
+
+def _encode_audio(stamp: Timestamp, sample: Sample) -> RawAudio:
+    if not sample.rate_hz.is_integer() or not np.all(np.abs(sample.data) <= 1):
+        raise BadData("not 16-bit audio at a whole rate")
+    counts = np.clip(np.rint(sample.data * np.float32(_FULL_SCALE)), -_FULL_SCALE, _FULL_SCALE - 1)
+    return RawAudio(
+        timestamp=stamp,
+        data=counts.astype("<i2").tobytes(),
+        format=_PCM_S16,
+        sample_rate=int(sample.rate_hz),
+        number_of_channels=sample.data.shape[1],
+    )
+
+
+def _decode_audio(message: RawAudio) -> tuple[NDArray[np.float32], float]:
+    if message.format != _PCM_S16:
+        raise BadData(f"audio in format {message.format!r}; only {_PCM_S16!r} is known")
+    return codec.decode_audio(
+        AudioBlock(
+            encoding=AudioBlock.ENCODING_PCM_S16,
+            rate_hz=message.sample_rate,
+            channels=message.number_of_channels,
+            data=message.data,
+        )
+    )
+
+
+def _decode_picture(message: CompressedImage, sensor: LoggedSensor) -> NDArray[Any]:
+    match sensor.modality, message.format:
+        case "vision", "jpeg":
+            return codec.decode_colour(Image(encoding=Image.ENCODING_JPEG, data=message.data))
+        case "depth" | "thermal", "png":
+            png = Image(encoding=Image.ENCODING_PNG, data=message.data, scale=sensor.scale, offset=sensor.offset)
+            return codec.decode_plane(png)
+        case _:
+            raise BadData(f"{sensor.modality} in format {message.format!r}; vision is jpeg, depth and thermal are png")

@@ -1,0 +1,163 @@
+"""Requests checked, and turned into plain values. Pure: a message in; a value out, or a Refusal naming every fault."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import re
+from collections.abc import Collection, Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.alerts.book import MAX_TEXT, Query, QueryError
+from agent.events.bus import Bus, Resume
+from agent.events.filters import KINDS
+from agent.server.interface import Clip
+from agent.server.refusal import Violation, bad_request
+from agent.streams import Streams
+from drivers import image_file
+from drivers.codec import MODALITY_NAMES, decode_audio, decode_colour
+from drivers.driver import MODALITIES, BadData
+from protos import perception_pb2 as pb
+from protos.sensors_pb2 import AudioBlock, Image
+
+MAX_QUERY_IDS = 1000
+MAX_EMBED_ITEMS = 64
+MAX_EMBED_PIXELS = 64_000_000
+"""Of all pictures of a call together: 192 MB once decoded."""
+MAX_CLIP_S = 60.0
+
+
+def check_subscribe(request: pb.SubscribeRequest, streams: Streams, bus: Bus) -> Resume | None:
+    """Check a filter, and return from where the subscriber wants to go on."""
+    faults: list[Violation] = []
+    if unknown := sorted(set(request.kinds) - set(KINDS.values())):
+        faults.append(("kinds", f"{unknown[0]} is no kind of event; the kinds are {', '.join(KINDS)}"))
+    faults += _modality_faults(request.modalities)
+    if missing := sorted(set(request.sensors) - set(streams)):
+        faults.append(("sensors", f"{_short(missing[0])} is no sensor; the sensors are {', '.join(sorted(streams))}"))
+    if len(request.query_ids) > MAX_QUERY_IDS:
+        faults.append(("query_ids", f"are {len(request.query_ids)}; at most {MAX_QUERY_IDS} are allowed"))
+    if not (math.isfinite(request.max_rate_hz) and request.max_rate_hz >= 0):
+        faults.append(("max_rate_hz", f"is {request.max_rate_hz}; it is 0 (every event) or more"))
+    resume = _resume(request, bus, faults)
+    if faults:
+        raise bad_request(*faults)
+    return resume
+
+
+def _resume(request: pb.SubscribeRequest, bus: Bus, faults: list[Violation]) -> Resume | None:
+    if not request.HasField("resume_after_seq"):
+        if request.resume_run_id:
+            faults.append(("resume_after_seq", "is missing beside resume_run_id; give the seq of the last event read"))
+        return None
+    if not request.resume_run_id:
+        faults.append(("resume_run_id", "is missing beside resume_after_seq; give the run_id of the last event read"))
+    if request.resume_run_id == bus.run_id and request.resume_after_seq > bus.last_seq:
+        faults.append(
+            ("resume_after_seq", f"is {request.resume_after_seq}, but the newest event of this run is {bus.last_seq}")
+        )
+    return Resume(request.resume_run_id, request.resume_after_seq)
+
+
+def query_of(request: pb.AddQueryRequest, taken: Collection[str]) -> Query:
+    """Return the query that is asked for; what it leaves open has the defaults of Query."""
+    faults = _modality_faults(request.modalities)
+    if faults:
+        raise bad_request(*faults)
+    given = {
+        name: getattr(request, name)
+        for name in ("threshold_on", "threshold_off", "min_duration_s", "cooldown_s")
+        if request.HasField(name)
+    }
+    modalities = tuple(MODALITY_NAMES[modality] for modality in request.modalities)
+    try:
+        return Query(request.id or query_id(request.text, taken), request.text, modalities, **given)
+    except QueryError as error:
+        raise bad_request((error.field, str(error).removeprefix(f"{error.field}: "))) from None
+
+
+def query_id(text: str, taken: Collection[str]) -> str:
+    """Make an id that a person can type, from the words of a query: `a-dog-barking`, then `a-dog-barking-2`."""
+    words = re.findall(r"[a-z0-9]+", text[:MAX_TEXT].lower())
+    stem = "-".join(words)[:40].strip("-") or "query"
+    number = 1
+    made = stem
+    while made in taken:
+        number += 1
+        made = f"{stem}-{number}"
+    return made
+
+
+def embed_inputs(request: pb.EmbedRequest) -> tuple[list[str], list[NDArray[np.uint8]], list[Clip]]:
+    """Return what is to be embedded, decoded. Slow for large pictures: call it off the asyncio thread."""
+    count = len(request.texts) + len(request.images) + len(request.audio)
+    if not 1 <= count <= MAX_EMBED_ITEMS:
+        raise bad_request(
+            ("texts", f"texts, images and audio are {count} together; 1 to {MAX_EMBED_ITEMS} are allowed in a call")
+        )
+    faults: list[Violation] = []
+    for i, text in enumerate(request.texts):
+        if not text.strip() or len(text) > MAX_TEXT:
+            faults.append(
+                (f"texts[{i}]", f"has {len(text)} characters; 1 to {MAX_TEXT} that are not blank are allowed")
+            )
+    images = _pictures(request.images, faults)
+    clips: list[Clip] = []
+    for i, block in enumerate(request.audio):
+        try:
+            clips.append(_clip(block))
+        except BadData as error:
+            faults.append((f"audio[{i}]", str(error)))
+    if faults:
+        raise bad_request(*faults)
+    return list(request.texts), images, clips
+
+
+def _pictures(images: Sequence[Image], faults: list[Violation]) -> list[NDArray[np.uint8]]:
+    """Decode pictures one after the other; none when they are too large together."""
+    pixels = sum(map(_pixels, images))
+    if pixels > MAX_EMBED_PIXELS:
+        allowed = f"at most {MAX_EMBED_PIXELS / 1e6:.0f} are allowed in a call"
+        faults.append(("images", f"are {pixels / 1e6:.1f} megapixels together; {allowed}"))
+        return []
+    decoded: list[NDArray[np.uint8]] = []
+    for i, image in enumerate(images):
+        try:
+            decoded.append(decode_colour(image))
+        except BadData as error:
+            faults.append((f"images[{i}]", str(error)))
+    return decoded
+
+
+def _pixels(image: Image) -> int:
+    """By the file's own header. A picture without a sound one is a fault of its own once it is to be decoded."""
+    width, height = 0, 0
+    with contextlib.suppress(BadData):
+        match image.encoding:
+            case Image.ENCODING_JPEG:
+                width, height = image_file.jpeg_size(image.data)
+            case Image.ENCODING_PNG:
+                width, height = image_file.png_size(image.data)
+            case Image.ENCODING_RGB8:
+                width, height = image.width, image.height
+    return width * height
+
+
+def _clip(block: AudioBlock) -> Clip:
+    rows, rate_hz = decode_audio(block)
+    if not np.isfinite(rows).all():
+        raise BadData("audio holds values that are not finite")
+    if len(rows) > MAX_CLIP_S * rate_hz:
+        raise BadData(f"audio of {len(rows) / rate_hz:.1f} s is longer than {MAX_CLIP_S:.0f} s; send it in parts")
+    return rows, rate_hz
+
+
+def _modality_faults(modalities: Iterable[int]) -> list[Violation]:
+    unknown = [modality for modality in modalities if modality not in MODALITY_NAMES]
+    return [("modalities", f"{m} is no modality of a sensor; they are {', '.join(MODALITIES)}") for m in unknown[:1]]
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 80 else text[:77] + "...")

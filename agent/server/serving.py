@@ -1,0 +1,170 @@
+"""A pipeline behind the server: what clients ask of it, on the asyncio thread."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import functools
+import threading
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.alerts.book import Query
+from agent.events.bus import Bus
+from agent.pipeline import Loaded, Pipeline
+from agent.server.interface import Clip, Embeddings, EmbedError, StandingQuery
+from agent.server.server import Server
+from agent.streams import Streams
+from drivers.remote import Remote
+from protos import perception_pb2 as pb
+
+T = TypeVar("T")
+
+EMBED_AT_ONCE = 4
+"""Texts, images or clips of a request in one job, so that a large request lets live ticks pass."""
+
+
+class ServedPipeline:
+    """Implements `agent.server.interface.Agent`: queries and requests become jobs of the pipeline's worker."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+
+    @property
+    def bus(self) -> Bus:
+        """Where its events are."""
+        return self._pipeline.bus
+
+    @property
+    def streams(self) -> Streams:
+        """Its sensors."""
+        return self._pipeline.streams
+
+    @property
+    def remotes(self) -> Mapping[str, Remote]:
+        """Its sensors of type `remote`, by name."""
+        return self._pipeline.remotes
+
+    def now_ns(self) -> int:
+        """The run's clock."""
+        return self._pipeline.clock.now_ns()
+
+    async def ready(self) -> None:
+        """Wait until the model is loaded."""
+        await self._model()
+
+    async def add_query(self, query: Query) -> StandingQuery:
+        """Watch for a query from the next tick on. Raises QueryError."""
+        model = await self._model()
+        return await asyncio.wrap_future(model.worker.call(lambda: model.perception.add(query)))
+
+    async def remove_query(self, query_id: str) -> None:
+        """Watch for it no more. Raises KeyError."""
+        model = await self._model()
+
+        def remove() -> None:
+            # Published here, so that the end of an alert is told even if the client has gone meanwhile.
+            for event in model.perception.remove(query_id):
+                self._pipeline.publish(event)
+
+        await asyncio.wrap_future(model.worker.call(remove))
+
+    def list_queries(self) -> Sequence[StandingQuery]:
+        """All queries, oldest first."""
+        loaded = self._pipeline.loaded
+        if loaded.done() and not loaded.exception():
+            return loaded.result().perception.queries()
+        return [StandingQuery(query) for query in self._pipeline.config.queries]
+
+    async def embed(
+        self, texts: Sequence[str], images: Sequence[NDArray[np.uint8]], audio: Sequence[Clip]
+    ) -> Embeddings:
+        """Embed what is sent, after live ticks. Raises EmbedError."""
+        model = await self._model()
+        perception = model.perception
+        return Embeddings(
+            await _in_parts(model, perception.embed_texts, "texts", texts),
+            await _in_parts(model, perception.embed_images, "images", images),
+            await _in_parts(model, perception.embed_audio, "audio", audio),
+            model.name,
+        )
+
+    def status(self) -> pb.Status:
+        """How the run goes."""
+        return self._pipeline.status()
+
+    async def _model(self) -> Loaded:
+        return await _settled(self._pipeline.loaded)
+
+
+async def _settled(future: concurrent.futures.Future[T]) -> T:
+    """Await what a thread will set; being cancelled meanwhile leaves it as it is."""
+    wrapped = asyncio.wrap_future(future)
+    # When nobody waits any more, what it ends with is told elsewhere.
+    wrapped.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return await asyncio.shield(wrapped)
+
+
+async def _in_parts(
+    model: Loaded, embed: Callable[[Sequence[T]], NDArray[np.float32]], field: str, items: Sequence[T]
+) -> NDArray[np.float32]:
+    """Embed the items of a request's field in several jobs; float32 [n, D]. Raises EmbedError."""
+    vectors = [np.zeros((0, model.perception.dimensions), np.float32)]
+    for first in range(0, len(items), EMBED_AT_ONCE):
+        part = items[first : first + EMBED_AT_ONCE]
+        try:
+            vectors.append(await asyncio.wrap_future(model.worker.call(functools.partial(embed, part))))
+        except EmbedError as error:
+            raise EmbedError(str(error), f"{field}[{first}:{first + len(part)}]") from None
+    return np.concatenate(vectors)
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A pipeline that is being served."""
+
+    address: str
+    loaded: asyncio.Future[Loaded]
+    """Done when the model is; raises what kept it from being loaded."""
+    ended: asyncio.Future[None]
+    """Done when no samples are taken any more; raises what ended that."""
+
+
+@asynccontextmanager
+async def serving(pipeline: Pipeline, address: str, *, insecure: bool = False) -> AsyncIterator[Serving]:
+    """Run a pipeline and serve it; listens at once, while the model is still being loaded.
+
+    Raises ListenError and RecordError.
+    """
+    server = Server(ServedPipeline(pipeline))
+    listening = await server.start(address, insecure=insecure)
+    healthy = asyncio.create_task(_tell_health(pipeline, server))
+    try:
+        pipeline.start()
+        # A thread that nothing waits for: an agent that is told to stop does not load a model to the end first.
+        threading.Thread(target=_load, args=[pipeline], name="load", daemon=True).start()
+        yield Serving(listening, asyncio.wrap_future(pipeline.loaded), asyncio.wrap_future(pipeline.ended))
+    finally:
+        healthy.cancel()
+        await asyncio.gather(healthy, return_exceptions=True)
+        await server.stop()
+        await asyncio.to_thread(pipeline.stop)
+
+
+def _load(pipeline: Pipeline) -> None:
+    with suppress(Exception):  # `Pipeline.loaded` holds it
+        pipeline.load_model()
+
+
+async def _tell_health(pipeline: Pipeline, server: Server) -> None:
+    """SERVING from when the model is loaded until samples are no longer taken."""
+    await _settled(pipeline.loaded)
+    await server.set_serving(True)
+    with suppress(Exception):  # `Pipeline.ended` holds it
+        await _settled(pipeline.ended)
+    await server.set_serving(False)

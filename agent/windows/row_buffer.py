@@ -1,0 +1,179 @@
+"""The last seconds of a stream of rows (audio, IMU) as one evenly spaced timeline."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.capture.source import silence_s
+from agent.streams import Stream
+from agent.windows.validity import fault
+from agent.windows.window import Window
+from drivers.driver import Sample
+
+JITTER_FLOOR_S = 0.005
+"""Stamps may be off by this much, and by half a block, without meaning a gap."""
+JITTER_CEILING_S = 0.05
+JITTER_MARGIN = 6.0
+"""Times the mean deviation of the stamps."""
+FOLLOW = 1 / 16
+"""Share of a stamp's deviation by which the timeline follows it: clocks drift, stamps jitter."""
+JITTER_MEMORY = 1 / 32
+
+LARGEST_FILLED_SHARE = 0.2
+"""Of an audio window."""
+LONGEST_IMU_GAP_S = 0.1
+
+
+class RowBuffer:
+    """Places blocks by counting rows and lets the clock move the count only slowly, or by a real gap."""
+
+    def __init__(self, stream: Stream) -> None:
+        """Begin empty."""
+        self._stream = stream
+        self._silence_ns = round(silence_s(stream) * 1e9)
+        self._count = 0
+        self._end_ns = 0
+        self._jitter = 0.0
+        self._begin(1.0, 0)
+
+    @property
+    def settled_ns(self) -> int:
+        """Rows up to this time are here; half a row of slack, because times of rows are rounded."""
+        return self._end_ns + self._duration_ns(0.5) if self._count else 0
+
+    def add(self, sample: Sample) -> str:
+        """Place a block; returns "" or why it was dropped."""
+        rate_hz, columns = sample.rate_hz, sample.data.shape[1]
+        if (rate_hz, columns) != (self._rate_hz, self._rows.shape[1]):
+            self._begin(rate_hz, columns)
+        if not self._count:
+            self._end_ns = sample.t_ns
+        offset = round((sample.t_ns - self._end_ns) * rate_hz / 1e9)
+        tolerance = self._tolerance(len(sample.data))
+        if offset < -tolerance:
+            return self._insert(self._count + offset, sample.data, tolerance)
+        if sample.lost and abs(offset - sample.lost) <= tolerance:
+            gap = sample.lost  # the driver knows to the row
+        else:
+            gap = offset if offset > tolerance else 0
+        error_ns = sample.t_ns - self._end_ns - self._duration_ns(gap)
+        self._jitter += (abs(error_ns) * rate_hz / 1e9 - self._jitter) * JITTER_MEMORY
+        self._append_blank(min(gap, self._longest))
+        self._append(sample.data)
+        self._end_ns += self._duration_ns(gap + len(sample.data)) + round(error_ns * FOLLOW)
+        return ""
+
+    def forget(self, next_ns: int) -> None:
+        """Let go of the rows that no tick from `next_ns` on will use."""
+        keep = self._length + max(0, round((self._end_ns - next_ns) * self._rate_hz / 1e9)) + 1
+        excess = self._count - keep
+        if excess > self._length:  # moved rarely, in bulk
+            self._rows[:keep] = self._rows[excess : self._count]
+            self._real[:keep] = self._real[excess : self._count]
+            self._count = keep
+
+    def cut(self, t_ns: int) -> Window:
+        """The window of the tick at `t_ns`: the rows that end there."""
+        stop = self._count - round((self._end_ns - t_ns) * self._rate_hz / 1e9)
+        start = stop - self._length
+        first, last = max(0, start), min(self._count, stop)
+        if last <= 0:
+            return self._missing("no samples yet", 0)
+        newest_ns = min(t_ns, self._end_ns)
+        if t_ns - self._end_ns > self._silence_ns or first >= last:
+            return self._missing("stale", newest_ns)
+        real = np.zeros(self._length, np.bool_)
+        real[first - start : last - start] = self._real[first:last]
+        filled = 1.0 - float(real.mean())
+        if self._too_much(real, filled):
+            return self._missing("too short" if start < 0 else "gap", newest_ns)
+        data = np.zeros((self._length, self._rows.shape[1]), np.float32)
+        data[first - start : last - start] = self._rows[first:last]
+        if filled and self._stream.modality == "imu":
+            _interpolate(data, real)
+        reason = fault(data, self._stream.modality)
+        if reason:
+            return self._missing(reason, newest_ns)
+        return Window(self._stream.sensor, self._stream.modality, data, self._rate_hz, newest_ns, "", filled)
+
+    def _begin(self, rate_hz: float, columns: int) -> None:
+        """Forget everything; the rows to come have this rate and width."""
+        self._rate_hz = rate_hz
+        self._length = round(self._stream.window_s * rate_hz)
+        self._longest = self._length + round(self._stream.max_lateness_s * rate_hz)
+        self._rows: NDArray[np.float32] = np.zeros((0, columns), np.float32)
+        self._real = np.zeros(0, np.bool_)
+        self._count = 0
+        self._end_ns = 0
+        self._jitter = 0.0
+
+    def _append(self, data: NDArray[np.float32]) -> None:
+        stop = self._grow(len(data))
+        self._rows[self._count : stop] = data
+        self._real[self._count : stop] = True
+        self._count = stop
+
+    def _append_blank(self, rows: int) -> None:
+        stop = self._grow(rows)
+        self._rows[self._count : stop] = 0.0
+        self._real[self._count : stop] = False
+        self._count = stop
+
+    def _grow(self, rows: int) -> int:
+        """Make room for more rows; returns the count they lead to."""
+        needed = self._count + rows
+        if needed > len(self._rows):
+            more = max(needed + needed // 4, 3 * self._length) - len(self._rows)
+            self._rows = np.concatenate([self._rows, np.zeros((more, self._rows.shape[1]), np.float32)])
+            self._real = np.concatenate([self._real, np.zeros(more, np.bool_)])
+        return needed
+
+    def _insert(self, start: int, data: NDArray[np.float32], tolerance: float) -> str:
+        """Fill blanks with a block that comes out of order; where rows are already, they stay."""
+        near = np.arange(max(1, start - int(tolerance)), min(self._count, start + int(tolerance) + 1))
+        edges = near[~self._real[near] & self._real[near - 1]]
+        if edges.size:
+            start = int(edges[np.abs(edges - start).argmin()])
+        first, last = max(0, start), min(self._count, start + len(data))
+        blank = ~self._real[first:last]
+        beyond = data[self._count - start :] if start + len(data) > self._count else data[:0]
+        if not blank.any() and not len(beyond):
+            return "duplicate" if last > first else "late"
+        self._rows[first:last][blank] = data[first - start : last - start][blank]
+        self._real[first:last] = True
+        self._append(beyond)
+        self._end_ns += self._duration_ns(len(beyond))
+        return ""
+
+    def _tolerance(self, rows: int) -> float:
+        """By how many rows the stamp of a block may be off before it means a gap or an overlap."""
+        jitter = min(
+            max(JITTER_MARGIN * self._jitter, JITTER_FLOOR_S * self._rate_hz), JITTER_CEILING_S * self._rate_hz
+        )
+        return max((rows - 1) / 2, jitter)
+
+    def _too_much(self, real: NDArray[np.bool_], filled: float) -> bool:
+        """Whether too many rows are missing to make the rest up."""
+        if self._stream.modality == "imu":
+            return _longest_run(~real) > LONGEST_IMU_GAP_S * self._rate_hz
+        return filled > LARGEST_FILLED_SHARE
+
+    def _missing(self, reason: str, newest_ns: int) -> Window:
+        return Window(self._stream.sensor, self._stream.modality, None, self._rate_hz, newest_ns, reason)
+
+    def _duration_ns(self, rows: float) -> int:
+        return round(rows * 1e9 / self._rate_hz)
+
+
+def _longest_run(flags: NDArray[np.bool_]) -> int:
+    """The length of the longest run of True."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
+    return int((edges[1::2] - edges[::2]).max(initial=0))
+
+
+def _interpolate(data: NDArray[np.float32], real: NDArray[np.bool_]) -> None:
+    """Draw straight lines over the rows that are not real, in place; at the ends the nearest row is held."""
+    at, known = np.flatnonzero(~real), np.flatnonzero(real)
+    for column in range(data.shape[1]):
+        data[at, column] = np.interp(at, known, data[known, column])

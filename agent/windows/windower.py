@@ -1,0 +1,163 @@
+"""Cuts streams into windows that end at common ticks.
+
+A tick is emitted when every stream is settled at its time: a sample from then or later has come, or the stream's
+lateness has run out. A stream's window is cut at the moment that stream is settled by its own samples, so what it
+holds does not depend on when the other streams were read.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+
+from agent.streams import Stream, Streams
+from agent.windows.image_buffer import ImageBuffer
+from agent.windows.row_buffer import RowBuffer
+from agent.windows.window import Tick, Window
+from drivers.driver import Sample, image_like
+
+__all__ = ["Tick", "Window", "Windower"]
+
+FAR_FUTURE_S = 1.0
+"""A stamp that is further ahead of the clock is wrong."""
+
+LONGEST_HOLE_S = 60.0
+"""Without a clock to compare with, a stamp further ahead of all samples so far is wrong."""
+
+REMEMBERED = 256
+"""Stamps kept per stream to tell duplicates."""
+
+TICKS_AT_ONCE = 600
+"""Of one `advance`; after a longer hole the rest follows with the next call."""
+
+HELD = 600
+"""Windows of one stream that are kept for ticks that wait for other streams; older ones come out missing."""
+
+
+_NEVER_NS = -(1 << 62)
+
+
+class _Lane:
+    """One stream on its way from samples to windows."""
+
+    def __init__(self, stream: Stream, hop_ns: int, first_index: int) -> None:
+        self.lateness_ns = round(stream.max_lateness_s * 1e9)
+        self.excluded = ""
+        self.newest_ns = _NEVER_NS
+        self.drops: Counter[str] = Counter()
+        self._stream = stream
+        self._hop_ns = hop_ns
+        self._buffer = ImageBuffer(stream, hop_ns) if image_like(stream.modality) else RowBuffer(stream)
+        self._next_index = first_index
+        """Of the first tick whose window is not cut yet."""
+        self._windows: dict[int, Window] = {}
+        self._stamps: deque[int] = deque(maxlen=REMEMBERED)
+
+    def push(self, sample: Sample) -> None:
+        """Put a sample in its place and cut the windows that it settles."""
+        if sample.end_ns + self.lateness_ns <= self.newest_ns:
+            self.drops["late"] += 1
+            return
+        if sample.t_ns in self._stamps:
+            self.drops["duplicate"] += 1
+            return
+        self._stamps.append(sample.t_ns)
+        # In a hole, the ticks that would not have waited for this sample do not see it.
+        self._cut_until(sample.t_ns - self.lateness_ns)
+        reason = self._buffer.add(sample)
+        if reason:
+            self.drops[reason] += 1
+        self.newest_ns = max(self.newest_ns, sample.end_ns)
+        self._cut_until(self._buffer.settled_ns)
+        self._buffer.forget(self._next_index * self._hop_ns)
+
+    def ready(self, index: int, now_ns: int) -> bool:
+        """Whether the tick need not wait for this stream."""
+        t_ns = index * self._hop_ns
+        if self.excluded:
+            return now_ns >= t_ns
+        return index < self._next_index or now_ns >= t_ns + self.lateness_ns
+
+    def take(self, index: int) -> Window:
+        """The window of a tick, as good as it is by now."""
+        if index >= self._next_index:
+            self._cut_until(index * self._hop_ns)
+        window = self._windows.pop(index, None)
+        if window is None:
+            return Window(self._stream.sensor, self._stream.modality, None, 0.0, max(0, self.newest_ns), "gap")
+        if window.missing and self.excluded:
+            return Window(window.sensor, window.modality, None, 0.0, window.newest_ns, self.excluded)
+        return window
+
+    def _cut_until(self, t_ns: int) -> None:
+        last_index = t_ns // self._hop_ns
+        if last_index < self._next_index:
+            return
+        for index in range(max(self._next_index, last_index - HELD + 1), last_index + 1):
+            self._windows[index] = self._buffer.cut(index * self._hop_ns)
+            if len(self._windows) > HELD:
+                del self._windows[next(iter(self._windows))]
+        self._next_index = last_index + 1
+
+
+class Windower:
+    """Takes samples of all streams in any interleaving; gives ticks in order.
+
+    To be used by one thread, but for `drops`.
+    """
+
+    def __init__(self, streams: Streams, hop_ns: int, start_ns: int) -> None:
+        """The first tick is the first multiple of `hop_ns` after `start_ns`."""
+        self._hop_ns = hop_ns
+        self._start_ns = start_ns
+        self._index = start_ns // hop_ns + 1
+        self._lanes = {name: _Lane(stream, hop_ns, self._index) for name, stream in streams.items()}
+
+    def push(self, sensor: str, sample: Sample, now_ns: int | None = None) -> None:
+        """Take a sample.
+
+        Live, and in replay by the log's time, `now_ns` is the clock's time when the sample came: one stamped more
+        than a second ahead of it is dropped.
+        """
+        latest_ns = round((LONGEST_HOLE_S if now_ns is None else FAR_FUTURE_S) * 1e9)
+        latest_ns += self.newest_ns if now_ns is None else now_ns
+        lane = self._lanes[sensor]
+        if sample.end_ns > latest_ns:
+            lane.drops["far future"] += 1
+        else:
+            lane.push(sample)
+
+    def advance(self, now_ns: int) -> list[Tick]:
+        """Return the ticks that are settled by now, in order."""
+        ticks: list[Tick] = []
+        while len(ticks) < TICKS_AT_ONCE and all(lane.ready(self._index, now_ns) for lane in self._lanes.values()):
+            windows = {name: lane.take(self._index) for name, lane in self._lanes.items()}
+            ticks.append(Tick(self._index, self._index * self._hop_ns, windows, now_ns))
+            self._index += 1
+        return ticks
+
+    def finish(self) -> list[Tick]:
+        """Return what is left at the end of a recording: the ticks up to the newest sample of any stream."""
+        end_ns = self.newest_ns
+        ticks = []
+        while self._index * self._hop_ns <= end_ns:
+            windows = {name: lane.take(self._index) for name, lane in self._lanes.items()}
+            ticks.append(Tick(self._index, self._index * self._hop_ns, windows, end_ns))
+            self._index += 1
+        return ticks
+
+    def exclude(self, sensor: str, reason: str) -> None:
+        """Wait for a sensor no longer; its missing windows are missing for this reason ("lost", "ended")."""
+        self._lanes[sensor].excluded = reason
+
+    def include(self, sensor: str) -> None:
+        """Wait for a sensor again."""
+        self._lanes[sensor].excluded = ""
+
+    def drops(self) -> dict[str, dict[str, int]]:
+        """Samples that were dropped here, by sensor and reason."""
+        return {name: dict(lane.drops) for name, lane in self._lanes.items()}
+
+    @property
+    def newest_ns(self) -> int:
+        """The time up to which any stream is known, wrong stamps left out: the clock of a recording."""
+        return max([self._start_ns, *(lane.newest_ns for lane in self._lanes.values())])
