@@ -12,108 +12,32 @@ import re
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from agent.alerts.book import Query, QueryError
 from agent.capture.source import SensorSpec, make_driver
 from agent.clock import ManualClock
 from agent.localization.doa import DirectionFinder, voiced_band_hz
-from agent.streams import Keep, Stream, Streams
-from drivers.driver import BadOption, Modality, image_like
+from agent.settings import (
+    AlertSettings,
+    ModelSettings,
+    QuerySettings,
+    SensorSettings,
+    ServerSettings,
+    Settings,
+    WindowSettings,
+)
+from agent.streams import Streams, stream_of
+from drivers.driver import BadOption, Modality
 from drivers.registry import DRIVERS, driver_class
 
 
 class ConfigError(Exception):
     """The configuration cannot be used; the message is one line."""
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class ModelSettings(_Strict):
-    """Which weights, on what."""
-
-    weights: str = "imagebind_nano"
-    """`imagebind_nano` (shipped) or the path of a safetensors file."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-
-
-class ServerSettings(_Strict):
-    """Where subscribers connect."""
-
-    listen: str = "127.0.0.1:50051"
-    insecure: bool = False
-    """Allow an address other than loopback, without TLS."""
-
-
-class WindowSettings(_Strict):
-    """How far back a window reaches, in seconds; audio and IMU are what ImageBind was trained on."""
-
-    hop_s: Annotated[float, Field(ge=0.05, le=60)] = 0.5
-    vision_s: Annotated[float, Field(ge=0, le=10)] = 0.25
-    """Distance of the two frames of a window."""
-    audio_s: Annotated[float, Field(ge=0.5, le=10)] = 2.0
-    imu_s: Annotated[float, Field(ge=5, le=10)] = 5.0
-
-
-class SensorSettings(_Strict):
-    """What the agent, rather than the driver, wants to know of a sensor."""
-
-    type: str
-    hfov_deg: Annotated[float, Field(gt=0, lt=180)] | None = None
-    """Horizontal field of view of a camera: lets a direction of arrival be compared with the picture."""
-    mic_positions_m: list[tuple[FiniteFloat, FiniteFloat, FiniteFloat]] | None = None
-    """Where the microphones are, one x, y, z a channel; x forward, y left, z up."""
-    max_lateness_s: Annotated[float, Field(ge=0, le=10)] = 0.2
-    queue_depth: Annotated[int, Field(ge=2, le=4096)] | None = None
-    logged: bool = True
-
-
-class QuerySettings(_Strict):
-    """A query that stands from the start."""
-
-    text: str
-    id: str | None = None
-    modalities: list[Modality] = []
-    threshold_on: float | None = None
-    threshold_off: float | None = None
-    min_duration_s: float | None = None
-    cooldown_s: float | None = None
-
-
-class AlertSettings(_Strict):
-    """How queries are scored."""
-
-    dense: bool = False
-    """Score what is seen by the best of the whole picture and its patches: a small thing beside a large one counts."""
-    logit_scales: dict[Modality, Annotated[float, Field(gt=0, le=1e4, allow_inf_nan=False)]] = {}
-    """Overrides of the model's own factors on cosines, per modality."""
-
-
-class LocalizationSettings(_Strict):
-    """Which sensors find the audio source; by default the only camera and the only microphone."""
-
-    camera: str | None = None
-    microphone: str | None = None
-
-
-class Settings(_Strict):
-    """The whole file."""
-
-    model: ModelSettings = ModelSettings()
-    server: ServerSettings = ServerSettings()
-    windows: WindowSettings = WindowSettings()
-    sensors: dict[str, dict[str, Any]]
-    queries: list[QuerySettings] = []
-    background_prompts: list[str] | None = None
-    alerts: AlertSettings = AlertSettings()
-    localization: LocalizationSettings = LocalizationSettings()
 
 
 @dataclass(frozen=True)
@@ -256,7 +180,15 @@ def _sensor(name: str, key: str, tree: dict[str, Any], windows: WindowSettings) 
         raise ConfigError(f"{where}.{_one_line(error)}") from None
     _check_options(where, settings.type, options)
     modality: Modality = getattr(options, "modality", None) or driver_class(settings.type).modality
-    stream = _stream(key, modality, options, settings, windows)
+    stream = stream_of(
+        key,
+        modality,
+        options,
+        window_s={"vision": windows.vision_s, "audio": windows.audio_s, "imu": windows.imu_s}.get(modality, 0.0),
+        max_lateness_s=settings.max_lateness_s,
+        queue_depth=settings.queue_depth,
+        logged=settings.logged,
+    )
     ring_bytes = (stream.queue_depth + 1) * stream.sample_bytes
     if ring_bytes > _MOST_RING_BYTES:
         size = f"{ring_bytes / 2**30:.0f} GiB"
@@ -288,43 +220,8 @@ def _check_options(where: str, type_name: str, options: Any) -> None:
         raise ConfigError(f"{where}: {error}") from None
 
 
-# Rows of a block and pictures are bounded, so that a ring has a size before the device has been opened.
-_LARGEST_FRAME = 1920 * 1080
-_BLOCK_S = 0.5
 _SENSOR_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _MOST_RING_BYTES = 2**30
-_MOST_CHANNELS = 8
-_USUAL_RATE_HZ = {"vision": 30.0, "audio": 16_000.0, "depth": 30.0, "thermal": 9.0, "imu": 100.0}
-_IMAGE_BYTES = {"vision": 3, "depth": 4, "thermal": 4}
-
-
-def _stream(key: str, modality: Modality, options: Any, settings: SensorSettings, windows: WindowSettings) -> Stream:
-    """The row of the streams table that follows from a driver's options."""
-    rate_hz = float(getattr(options, "rate_hz", None) or _USUAL_RATE_HZ[modality])
-    if image_like(modality):
-        pixels = (getattr(options, "width", None) or 0) * (getattr(options, "height", None) or 0) or _LARGEST_FRAME
-        samples_hz, sample_bytes, keep = rate_hz, pixels * _IMAGE_BYTES[modality], "latest"
-        depth = 4
-    else:
-        columns = (getattr(options, "channels", None) or _MOST_CHANNELS) if modality == "audio" else 6
-        samples_hz = 1000.0 / getattr(options, "block_ms", 50.0)
-        block_s = max(_BLOCK_S, 1.5 / samples_hz)
-        sample_bytes, keep = max(256, round(rate_hz * block_s)) * columns * 4, "all"
-        depth = 64
-    window_s = {"vision": windows.vision_s, "audio": windows.audio_s, "imu": windows.imu_s}.get(modality, 0.0)
-    stream_keep: Keep = "latest" if keep == "latest" else "all"
-    return Stream(
-        key,
-        modality,
-        rate_hz,
-        min(samples_hz, rate_hz),
-        sample_bytes,
-        window_s,
-        stream_keep,
-        settings.queue_depth or depth,
-        settings.max_lateness_s,
-        settings.logged,
-    )
 
 
 def _query(name: str, index: int, settings: QuerySettings) -> Query:

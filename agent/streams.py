@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from drivers.driver import Modality
+from drivers.driver import Modality, image_like
 
 Keep = Literal["latest", "all"]
 """What a consumer that fell behind gets: the newest sample only (images), or every sample (blocks of rows)."""
@@ -39,3 +39,42 @@ class Stream:
 
 
 Streams = dict[str, Stream]
+
+# What the options leave open is bounded, so that a ring has a size before its device is open.
+_LARGEST_PICTURE = 1920 * 1080
+_MOST_CHANNELS = 8
+_USUAL_RATE_HZ = {"vision": 30.0, "audio": 16_000.0, "depth": 30.0, "thermal": 9.0, "imu": 100.0}
+_PIXEL_BYTES = {"vision": 3, "depth": 4, "thermal": 4}
+_BLOCK_MS = 50.0
+"""Of a driver that has no option for it."""
+_LEAST_BLOCK_S = 0.5
+"""Room for what gathers while a busy machine does not read."""
+
+
+def stream_of(
+    sensor: str,
+    modality: Modality,
+    options: Any,
+    *,
+    window_s: float,
+    max_lateness_s: float,
+    queue_depth: int | None = None,
+    logged: bool = True,
+) -> Stream:
+    """The row that follows from a driver's `rate_hz`, `width`, `height`, `channels` and `block_ms`, where it has them."""
+    rate_hz = float(getattr(options, "rate_hz", None) or _USUAL_RATE_HZ[modality])
+    if image_like(modality):
+        width, height = getattr(options, "width", None), getattr(options, "height", None)
+        pixels = width * height if width and height else _LARGEST_PICTURE
+        bytes_each = pixels * _PIXEL_BYTES[modality]
+        return Stream(
+            sensor, modality, rate_hz, rate_hz, bytes_each, window_s, "latest", queue_depth or 4, max_lateness_s, logged
+        )
+    columns = (getattr(options, "channels", None) or _MOST_CHANNELS) if modality == "audio" else 6
+    block_s = getattr(options, "block_ms", _BLOCK_MS) / 1e3
+    rows = max(256, round(rate_hz * max(_LEAST_BLOCK_S, 1.5 * block_s)))
+    samples_hz = min(1 / block_s, rate_hz)
+    bytes_each = rows * columns * 4
+    return Stream(
+        sensor, modality, rate_hz, samples_hz, bytes_each, window_s, "all", queue_depth or 64, max_lateness_s, logged
+    )

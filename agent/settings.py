@@ -1,0 +1,94 @@
+"""The shape of the configuration file: every key, its type, its default and what it is for. `agent.config` reads it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+
+from drivers.driver import Modality
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class ModelSettings(_Strict):
+    """Which weights, on what."""
+
+    weights: str = "imagebind_nano"
+    """`imagebind_nano` (shipped) or the path of a safetensors file."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+
+
+class ServerSettings(_Strict):
+    """Where subscribers connect."""
+
+    listen: str = "127.0.0.1:50051"
+    insecure: bool = False
+    """Allow an address other than loopback, without TLS."""
+
+
+class WindowSettings(_Strict):
+    """How far back a window reaches, in seconds; audio and IMU are what ImageBind was trained on."""
+
+    hop_s: Annotated[float, Field(ge=0.05, le=60)] = 0.5
+    vision_s: Annotated[float, Field(ge=0, le=10)] = 0.25
+    """Distance of the two frames of a window."""
+    audio_s: Annotated[float, Field(ge=0.5, le=10)] = 2.0
+    imu_s: Annotated[float, Field(ge=5, le=10)] = 5.0
+
+
+class SensorSettings(_Strict):
+    """What the agent, rather than the driver, wants to know of a sensor."""
+
+    type: str
+    hfov_deg: Annotated[float, Field(gt=0, lt=180)] | None = None
+    """Horizontal field of view of a camera: lets a direction of arrival be compared with the picture."""
+    mic_positions_m: list[tuple[FiniteFloat, FiniteFloat, FiniteFloat]] | None = None
+    """Where the microphones are, one x, y, z a channel; x forward, y left, z up."""
+    max_lateness_s: Annotated[float, Field(ge=0, le=10)] = 0.2
+    queue_depth: Annotated[int, Field(ge=2, le=4096)] | None = None
+    logged: bool = True
+
+
+class QuerySettings(_Strict):
+    """A query that stands from the start."""
+
+    text: str
+    id: str | None = None
+    modalities: list[Modality] = []
+    threshold_on: float | None = None
+    threshold_off: float | None = None
+    min_duration_s: float | None = None
+    cooldown_s: float | None = None
+
+
+class AlertSettings(_Strict):
+    """How queries are scored."""
+
+    dense: bool = False
+    """Score what is seen by the best of the whole picture and its patches: a small thing beside a large one counts."""
+    logit_scales: dict[Modality, Annotated[float, Field(gt=0, le=1e4, allow_inf_nan=False)]] = {}
+    """Overrides of the model's own factors on cosines, per modality."""
+
+
+class LocalizationSettings(_Strict):
+    """Which sensors find the audio source; by default the only camera and the only microphone."""
+
+    camera: str | None = None
+    microphone: str | None = None
+
+
+class Settings(_Strict):
+    """The whole file."""
+
+    model: ModelSettings = ModelSettings()
+    server: ServerSettings = ServerSettings()
+    windows: WindowSettings = WindowSettings()
+    sensors: dict[str, dict[str, Any]]
+    queries: list[QuerySettings] = []
+    background_prompts: list[str] | None = None
+    alerts: AlertSettings = AlertSettings()
+    localization: LocalizationSettings = LocalizationSettings()
