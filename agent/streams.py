@@ -61,7 +61,7 @@ def stream_of(
     queue_depth: int | None = None,
     logged: bool = True,
 ) -> Stream:
-    """The row that follows from a driver's `rate_hz`, `width`, `height`, `channels` and `block_ms`, where it has them."""
+    """The row that follows from a driver's `rate_hz`, size, `channels` and `block_ms`, where it has them."""
     rate_hz = float(getattr(options, "rate_hz", None) or _USUAL_RATE_HZ[modality])
     if image_like(modality):
         width, height = getattr(options, "width", None), getattr(options, "height", None)
