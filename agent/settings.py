@@ -69,7 +69,8 @@ class AlertSettings(_Strict):
     """How queries are scored."""
 
     dense: bool = False
-    """Score what is seen by the best of the whole picture and its patches: a small thing beside a large one counts."""
+    """Score what is seen by the best of the whole picture and its patches, so that a small thing beside a large one
+    counts. For models whose patches were trained for it, as imagebind_nano's were."""
     logit_scales: dict[Modality, Annotated[float, Field(gt=0, le=1e4, allow_inf_nan=False)]] = {}
     """Overrides of the model's own factors on cosines, per modality."""
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from agent.config import ConfigError, load, parse, synthetic
+from drivers.registry import DRIVERS
 
 CAMERA = {"type": "synthetic_camera", "hfov_deg": 60}
 MICROPHONE = {"type": "synthetic_microphone"}
@@ -23,6 +24,15 @@ def test_the_shipped_default_has_five_modalities_of_one_scene() -> None:
     assert {sensor.spec.options.seed for sensor in config.sensors.values()} == {7}
     assert (config.camera, config.microphone) == ("camera", "microphone")
     assert [q.text for q in config.queries] == ["a dog barking", "a baby crying", "a helicopter flying"]
+
+
+def test_the_robots_configuration_is_valid_and_names_every_device_driver() -> None:
+    path = Path(__file__).parent.parent / "configs" / "robot.yaml"
+    config = load(path)
+    assert {s.modality for s in config.streams.values()} == {"vision", "audio", "depth", "thermal", "imu"}
+    text = path.read_text()
+    for driver in DRIVERS:
+        assert driver.startswith("synthetic_") or driver in text
 
 
 def test_another_seed_is_given_to_every_sensor() -> None:

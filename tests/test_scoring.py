@@ -88,11 +88,12 @@ def test_of_several_cameras_the_best_counts() -> None:
     assert both == pytest.approx(max(each))
 
 
-def test_dense_sees_the_thing_that_fills_one_patch() -> None:
+def test_dense_sees_a_small_thing_but_not_one_odd_patch() -> None:
     axis = np.eye(D, dtype=np.float32)
     chair, dog, floor = axis[:3]
     patches = np.tile(floor, (16, 16, 1))
-    patches[5, 7] = dog
+    patches[5, 7:9] = dog
+    patches[12, 3] = axis[3]  # chance
     window = {"vision": chair[None]}
     background = np.stack([chair, floor, dog])
     scores = {}

@@ -61,7 +61,6 @@ THINGS: tuple[str, ...] = (
     "a clock ticking",
     "a person",
     "a person sneezing",
-    "people talking",
     "a helicopter",
     "a helicopter flying",
     "a chainsaw",

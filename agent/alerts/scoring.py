@@ -22,6 +22,8 @@ Array = NDArray[np.float64]
 
 # Queries scored against one block of patches at a time: bounds the memory of `dense` to a few MB.
 _DENSE_BLOCK = 1024
+_AGREEING_PATCHES = 2
+"""As many must see a thing: one of 256 alone is chance, and a thing worth an alert covers four."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,7 +124,9 @@ class Scorer:
             scale = np.float32(self._scales["vision"])
             for start in range(0, n, _DENSE_BLOCK):
                 block = slice(start, min(start + _DENSE_BLOCK, n))
-                vision[block] = np.maximum(vision[block], self._margin(grid, scale, block).max(axis=0))
+                margins = self._margin(grid, scale, block)  # [patches, n]
+                agreed = np.partition(margins, -_AGREEING_PATCHES, axis=0)[-_AGREEING_PATCHES]
+                vision[block] = np.maximum(vision[block], agreed)
         return Scores(self._ids, modalities, np.ascontiguousarray(_sigmoid(best).T))
 
     def _margin(self, rows: Vectors, scale: Vectors | np.float32, block: slice) -> Vectors:

@@ -1,0 +1,119 @@
+"""What follows from a tick's vectors: queries come and go whole, and every tick says what is known of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from agent.alerts.book import Query, QueryError
+from agent.config import parse
+from agent.embedding.embedder import Embedded, Embedder
+from agent.perception import Perception
+from agent.windows.window import Tick, Window
+from drivers.driver import MODALITIES, Modality
+from protos import perception_pb2 as pb
+
+D = 64
+S = 1_000_000_000
+HOP_NS = S // 2
+
+
+def unit(text: str) -> NDArray[np.float32]:
+    """A direction of its own for every set of words."""
+    rng = np.random.default_rng(sum(text.encode()))
+    vector = rng.normal(size=D)
+    return (vector / np.linalg.norm(vector)).astype(np.float32)
+
+
+class WordEmbedder:
+    """Embeds a text as the thing it names, so that a query and a window about the same thing have one vector."""
+
+    dimensions = D
+
+    def __init__(self) -> None:
+        self.broken = False
+
+    def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        if self.broken:
+            raise ArithmeticError("a vector that is not finite")
+        return np.stack([unit("dog" if "dog" in text else text) for text in texts])
+
+    def unknown_words(self, text: str) -> list[str]:
+        return [word for word in text.split() if word == "zebra"]
+
+    def logit_scales(self, overrides: Mapping[Modality, float]) -> dict[Modality, float]:
+        return {**dict.fromkeys(MODALITIES, 20.0), **overrides}
+
+
+@pytest.fixture
+def embedder() -> WordEmbedder:
+    return WordEmbedder()
+
+
+@pytest.fixture
+def perception(embedder: WordEmbedder) -> Perception:
+    config = parse({"sensors": {"camera": {"type": "synthetic_camera"}, "depth": {"type": "synthetic_depth"}}})
+    return Perception(cast(Embedder, embedder), config)
+
+
+def embedded(index: int, vector: NDArray[np.float32] | None) -> Embedded:
+    picture: NDArray[Any] = np.zeros((2, 48, 64, 3), np.uint8)
+    window = Window("camera", "vision", picture, 10.0, index * HOP_NS, "")
+    tick = Tick(index, index * HOP_NS, {"camera": window}, index * HOP_NS)
+    vectors = {} if vector is None else {"camera": vector}
+    return Embedded(tick, vectors, {}, vector, 1.0, {} if vectors else {"camera": "unusable"})
+
+
+def phases(said: Sequence[pb.Event]) -> list[str]:
+    return [pb.AlertPhase.Name(e.alert.phase).removeprefix("ALERT_PHASE_") for e in said if e.HasField("alert")]
+
+
+def test_a_query_is_told_of_what_it_asks_for(perception: Perception) -> None:
+    perception.add(Query("dog", "a dog barking"))
+    told = [phases(perception.perceive(embedded(i, unit("dog" if 4 <= i < 9 else "floor")))) for i in range(16)]
+    flat = [phase for tick in told for phase in tick]
+    assert flat == ["BEGIN", "END"]
+    assert told.index(["BEGIN"]) in (4, 5)
+
+
+def test_every_tick_is_an_embedding_with_the_scores_of_all_queries(perception: Perception) -> None:
+    perception.add(Query("dog", "a dog"))
+    perception.add(Query("cat", "a cat"))
+    first = perception.perceive(embedded(0, unit("dog")))[0]
+    assert {(s.query_id, round(s.score)) for s in first.embedding.scores} == {("dog", 1), ("cat", 0)}
+    (missing,) = perception.perceive(embedded(1, None))
+    assert not missing.embedding.scores
+    assert missing.embedding.windows[0].missing_reason == "unusable"
+
+
+def test_a_query_that_cannot_be_embedded_leaves_nothing_behind(perception: Perception, embedder: WordEmbedder) -> None:
+    embedder.broken = True
+    with pytest.raises(ArithmeticError):
+        perception.add(Query("dog", "a dog"))
+    assert perception.queries() == ()
+    embedder.broken = False
+    perception.add(Query("dog", "a dog"))
+    with pytest.raises(QueryError, match="in use"):
+        perception.add(Query("dog", "another dog"))
+    assert [standing.query.text for standing in perception.queries()] == ["a dog"]
+    perception.perceive(embedded(0, unit("dog")))
+
+
+def test_words_the_model_never_met_are_warned_of(perception: Perception) -> None:
+    assert perception.add(Query("a", "a dog")).warnings == ()
+    assert "zebra" in perception.add(Query("b", "a zebra")).warnings[0]
+
+
+def test_removing_a_query_ends_its_alert(perception: Perception) -> None:
+    perception.add(Query("dog", "a dog"))
+    for i in range(4):
+        perception.perceive(embedded(i, unit("dog")))
+    (end,) = perception.remove("dog")
+    assert end.alert.phase == pb.ALERT_PHASE_END
+    assert perception.queries() == ()
+    with pytest.raises(KeyError):
+        perception.remove("dog")
