@@ -179,9 +179,12 @@ def test_garbage_is_dropped_and_counted(rigs: Callable[..., Rig]) -> None:
     assert rig.capture.reports()["camera"].drops["bad data"] >= 9
 
 
-def test_samples_that_are_too_large_are_dropped_and_counted(rigs: Callable[..., Rig]) -> None:
+def test_samples_that_are_too_large_are_counted_and_the_user_is_told(rigs: Callable[..., Rig]) -> None:
     rig = rigs(spec("camera", FaultyOptions(height=30)))
-    rig.poll_until(lambda: rig.capture.reports()["camera"].drops.get("too large", 0) >= 3)
+    rig.poll_until(lambda: rig.capture.reports()["camera"].state == "lost")
+    report = rig.capture.reports()["camera"]
+    assert report.drops["too large"] >= 1
+    assert "[30, 30, 3] does not fit into the 1000 bytes reserved" in report.error
     assert rig.samples["camera"] == []
 
 
@@ -297,9 +300,9 @@ def test_a_remote_sensor_is_pushed_to_in_this_process(rigs: Callable[..., Rig]) 
     options = driver_class("remote").Options(modality="imu", rate_hz=100.0)
     stream = Stream("imu", "imu", 100, 10, 1000, 1.0, "all", 3, 0.1)
     rig = rigs(SensorSpec("imu", "remote", options, stream), spec("camera", FaultyOptions()))
-    remote = rig.capture.remote("imu")
+    remote = rig.capture.remotes.get("imu")
     assert remote is not None
-    assert rig.capture.remote("camera") is None
+    assert rig.capture.remotes.get("camera") is None
     rig.poll_until_received("camera", 1)
     rows = np.ones((10, 6), np.float32)
     remote.push(Sample(5, rows, 100.0))
