@@ -39,6 +39,7 @@ train: $(VENV)/installed
 	$(BIN)/sensebind simulate --out shards/train --windows 6600 --seed 10000
 	$(BIN)/sensebind simulate --out shards/val --windows 800 --seed 5000
 	$(BIN)/sensebind train --shards shards/train --validation shards/val --out runs/nano $(RESUME)
+	mkdir -p models/weights
 	cp runs/nano/imagebind_nano.safetensors models/weights/
 
 clean:

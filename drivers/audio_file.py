@@ -77,7 +77,10 @@ class AudioFile(Driver):
         try:
             require(options.channels == file.channels, "channels", options.channels, f"{file.channels} as in {path}")
             require(options.rate_hz == file.samplerate, "rate_hz", options.rate_hz, f"{file.samplerate} as in {path}")
-            require(file.frames > 0, "path", path, "an audio file that is not empty")
+            # a FLAC that was written to a pipe does not state its length: libsndfile then gives the largest int64
+            stated = 0 < file.frames < 2**62
+            wanted = "an audio file that is not empty and states its length (write it again as WAV)"
+            require(stated, "path", path, wanted)
         except Exception:
             file.close()
             raise

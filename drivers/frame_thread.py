@@ -22,8 +22,8 @@ class FrameThread:
         """Start reading.
 
         `grab` returns one image or raises a DriverError: BadData is passed on once and reading goes on, any
-        other ends the thread and is passed on for good. The thread itself calls `release` when reading has ended,
-        because a device must not be closed under a blocked read.
+        other ends the thread and is passed on for good; what is no DriverError becomes Disconnected. The thread
+        itself calls `release` when reading has ended, because a device must not be closed under a blocked read.
         """
         self._source = source
         self._grab = grab
@@ -68,6 +68,8 @@ class FrameThread:
                     self._publish(frame=frame)
         except DriverError as error:
             end = error
+        except Exception as error:  # noqa: BLE001  told to the reader, who would only see time-outs otherwise
+            end = Disconnected(f"{self._source}: {type(error).__name__}: {' '.join(str(error).split())}")
         finally:
             self._release()
             with self._changed:

@@ -16,13 +16,20 @@ from numpy.typing import NDArray
 from drivers.driver import BadData
 
 MAX_PIXELS = 7680 * 4320
-"""8K UHD: 100 MB once decoded."""
+"""8K UHD."""
+
+MAX_DECODED_BYTES = 4 * MAX_PIXELS
+"""133 MB: OpenCV decodes a PNG to one or four channels, of 8 or 16 bits."""
+
+MAX_SCANS = 64
+MAX_MARKERS = 4096
+"""Real JPEG files have at most some dozens of each. A decoder goes over the whole picture once for every scan."""
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_SOI, _EOI = b"\xff\xd8", b"\xff\xd9"
+_PNG_GREY = 0
+_SOI, _EOI, _SOS = b"\xff\xd8", b"\xff\xd9", b"\xff\xda"
 # Start-of-frame markers hold the size; C4, C8 and CC in their range are other things (ITU-T T.81, table B.1).
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_JPEG_START_OF_SCAN = 0xDA
 _JPEG_WITHOUT_LENGTH = frozenset(range(0xD0, 0xD8)) | {0x01}
 
 
@@ -35,11 +42,16 @@ def check_pixels(width: int, height: int) -> None:
 
 
 def jpeg_size(data: bytes) -> tuple[int, int]:
-    """Return width and height from a JPEG's frame header. Raises BadData, also when the end marker is missing."""
+    """Return width and height from a JPEG's frame header.
+
+    Raises BadData, also when the end marker is missing, or when there are more pixels or scans than allowed.
+    """
     if data[:2] != _SOI:
         raise BadData("not a JPEG file: it does not begin with FF D8")
     at = 2
-    while at + 4 <= len(data):
+    for _ in range(MAX_MARKERS):
+        if at + 4 > len(data):
+            break
         if data[at] != 0xFF:
             raise BadData(f"damaged JPEG: no marker at byte {at}")
         marker = data[at + 1]
@@ -49,19 +61,25 @@ def jpeg_size(data: bytes) -> tuple[int, int]:
             at += 2
         elif marker in _JPEG_FRAMES and at + 9 <= len(data):
             height, width = struct.unpack_from(">HH", data, at + 5)
+            check_pixels(width, height)
             # Cameras pad after the end marker, so it is looked for rather than expected last.
             if data.rfind(_EOI, at) < 0:
                 raise BadData(f"truncated JPEG of {width}x{height}: no end marker in {len(data)} bytes")
+            if (scans := data.count(_SOS, at)) > MAX_SCANS:
+                raise BadData(f"JPEG of {width}x{height} in {scans} scans; at most {MAX_SCANS} are allowed")
             return width, height
-        elif marker == _JPEG_START_OF_SCAN:
+        elif marker == _SOS[1]:
             break
         else:
             at += 2 + int(struct.unpack_from(">H", data, at + 2)[0])
-    raise BadData(f"damaged JPEG: no frame header in {len(data)} bytes")
+    raise BadData(f"damaged JPEG: no frame header in {min(at, len(data))} of {len(data)} bytes")
 
 
 def png_size(data: bytes) -> tuple[int, int]:
-    """Return width and height of a PNG whose every chunk is whole (length and CRC). Raises BadData."""
+    """Return width and height of a PNG whose every chunk is whole (length and CRC).
+
+    Raises BadData, also when it holds more pixels or bytes than allowed.
+    """
     if data[:8] != _PNG_SIGNATURE:
         raise BadData("not a PNG file: it does not begin with the PNG signature")
     size: tuple[int, int] | None = None
@@ -76,7 +94,15 @@ def png_size(data: bytes) -> tuple[int, int]:
         if size is None:
             if kind != b"IHDR" or length != 13:
                 raise BadData("damaged PNG: it does not begin with its header chunk")
-            size = struct.unpack_from(">II", data, at + 8)
+            width, height, depth, colour = struct.unpack_from(">IIBB", data, at + 8)
+            check_pixels(width, height)
+            decoded = width * height * max(1, depth // 8) * (1 if colour == _PNG_GREY else 4)
+            if decoded > MAX_DECODED_BYTES:
+                raise BadData(
+                    f"PNG of {width}x{height} pixels of {depth} bits needs {decoded} bytes once decoded, "
+                    f"more than the {MAX_DECODED_BYTES} allowed"
+                )
+            size = width, height
         elif kind == b"IEND":
             return size
         at = end
@@ -115,7 +141,6 @@ def write_png(pixels: NDArray[Any]) -> bytes:
 def _read(data: bytes, size: tuple[int, int], flags: int) -> NDArray[Any]:
     import cv2
 
-    check_pixels(*size)
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:

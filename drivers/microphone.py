@@ -82,7 +82,10 @@ class Microphone(Driver):
         self.close()
         sounddevice = import_sounddevice()
         options = self._options
-        devices = sounddevice.query_devices()
+        try:
+            devices = sounddevice.query_devices()
+        except sounddevice.PortAudioError as error:
+            raise DriverError(f"{self._name}: PortAudio cannot list the devices: {_reason(error)}") from None
         index = find_input(devices, options.device, sounddevice.default.device[0])
         most = devices[index]["max_input_channels"]
         if options.channels > most:
@@ -115,7 +118,7 @@ class Microphone(Driver):
         try:
             rows, measured_ns, dropped = self._ring.get(timeout_s)
         except queue.Empty:
-            if self._stream.active:
+            if self._active():
                 raise ReadTimeout(f"{self._name}: no audio within {timeout_s:g} s") from None
             rows, measured_ns, dropped = np.zeros((0, 1), np.float32), 0, 0
         if len(rows) == 0:
@@ -129,6 +132,15 @@ class Microphone(Driver):
             self._stream.abort(ignore_errors=True)
             self._stream.close(ignore_errors=True)
             self._stream = None
+
+    def _active(self) -> bool:
+        """Whether the stream still runs; PortAudio may refuse to tell when the device is gone."""
+        import sounddevice
+
+        try:
+            return bool(self._stream.active)
+        except sounddevice.PortAudioError as error:
+            raise Disconnected(f"{self._name}: the device went away: {_reason(error)}") from None
 
     def _arrive(self, rows: NDArray[np.float32], n: int, time: Any, _status: Any) -> None:
         """PortAudio's callback, on its own thread. Its overflow flag is not set by every backend: samples tell."""
@@ -146,7 +158,7 @@ class Microphone(Driver):
             return FormatMismatch(self._name, "rate_hz", self._options.rate_hz, round(device["default_samplerate"]))
         if code == PA_INVALID_CHANNEL_COUNT:
             return FormatMismatch(self._name, "channels", self._options.channels, device["max_input_channels"])
-        return DriverError(f"{self._name}: {error.args[0] if error.args else error}")
+        return DriverError(f"{self._name}: {_reason(error)}")
 
 
 def find_input(devices: Sequence[Mapping[str, Any]], wanted: str | int | None, default: int) -> int:
@@ -166,12 +178,22 @@ def find_input(devices: Sequence[Mapping[str, Any]], wanted: str | int | None, d
 
 
 def import_sounddevice() -> ModuleType:
-    """Return sounddevice; raises MissingLibrary when it, or PortAudio behind it, is not installed."""
+    """Return sounddevice, which initialises PortAudio.
+
+    Raises MissingLibrary when one of them is not installed, DriverError when PortAudio does not start.
+    """
     try:
         import sounddevice
     except ImportError:
         raise MissingLibrary("microphones need sounddevice; install it: pip install sounddevice") from None
     except OSError:
         raise MissingLibrary("microphones need PortAudio; install it: sudo apt install libportaudio2") from None
+    except Exception as error:  # noqa: BLE001  PortAudioError, whose module is not there to name it
+        raise DriverError(f"microphones: PortAudio does not start: {_reason(error)}") from None
     module: ModuleType = sounddevice
     return module
+
+
+def _reason(error: Exception) -> str:
+    """What a PortAudioError says, in one line; its first argument is the text, the others are codes."""
+    return " ".join(str(error.args[0] if error.args else error).split())

@@ -18,7 +18,9 @@ from drivers.driver import BadData, BadOption, DeviceNotFound, Disconnected
 MAX_PART_BYTES = 32 * 2**20
 _CHUNK_BYTES = 64 * 2**10
 
-_PART_HEADERS = re.compile(rb"(?:^|\r\n)(--[^\r\n]*)\r\n((?:[^\r\n]+\r\n)*)\r\n")
+# Every repetition is bounded, and the possessive `{0,32}+` is never tried again with fewer lines: the time to search is
+# proportional to the bytes, whatever they are.
+_PART_HEADERS = re.compile(rb"(?:^|\r\n)(--[^\r\n]{0,256})\r\n((?:[^\r\n]{1,1024}\r\n){0,32}+)\r\n")
 _LENGTH = re.compile(rb"(?im)^content-length:\s*(\d{1,10})\s*$")
 _MAX_HEADER_BYTES = 8 * 2**10
 
@@ -125,6 +127,8 @@ def open_mjpeg(url: str, timeout_s: float) -> MjpegStream | None:
         raise DeviceNotFound(f"{name}: the camera answers {error.code} {error.reason}; check the address") from None
     except ValueError as error:
         raise BadOption(f"source is {name!r}: {error}") from None
+    except LookupError:  # urllib takes the challenge of a 401 apart without checking it
+        raise DeviceNotFound(f"{name}: the camera asks for a password in a way that cannot be understood") from None
     except (OSError, http.client.HTTPException) as error:
         if response is not None:
             response.close()
@@ -138,7 +142,7 @@ def open_mjpeg(url: str, timeout_s: float) -> MjpegStream | None:
 
 def without_password(url: str) -> str:
     """The address as it may be shown and logged."""
-    return re.sub(r"(?<=://)[^/@]*@", "", url)
+    return re.sub(r"(?<=://)[^/?#]*@", "", url)
 
 
 def _opener(url: str) -> tuple[urllib.request.OpenerDirector, str]:

@@ -13,14 +13,18 @@ QUIET = {"OPENCV_LOG_LEVEL": "SILENT", "OPENCV_FFMPEG_LOGLEVEL": "-8"}  # AV_LOG
 """Read by OpenCV when it is imported, and when it first uses FFmpeg. What goes wrong is raised as a DriverError, so
 lines of its own on the terminal would only repeat it."""
 
+SELECT_TIMEOUT = {"OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT": "2"}
+"""Seconds, read by OpenCV when it is imported. A camera that has stalled is held until OpenCV stops waiting for its
+next picture; by default that is 10 s, in which it cannot be opened again."""
+
 CAPTURE_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 NETWORK_OPTIONS = "rtsp_transport;tcp|fflags;nobuffer|flags;low_delay"
 """UDP loses packets of large frames; the default buffering adds up to seconds of delay."""
 
 
 def import_cv2() -> ModuleType:
-    """Return cv2, quiet unless the user's environment says otherwise."""
-    for name, value in QUIET.items():
+    """Return cv2, quiet and quick to give up, unless the user's environment says otherwise."""
+    for name, value in (QUIET | SELECT_TIMEOUT).items():
         os.environ.setdefault(name, value)
     try:
         import cv2

@@ -34,7 +34,8 @@ class RowClock:
     def stamp(self, rows: int, first_row_ns: int, lost: int = 0) -> tuple[int, int]:
         """Return (`t_ns` of the first row, rows lost before it) for a block measured to start at `first_row_ns`.
 
-        `lost` counts rows already known to be missing before this block. `t_ns` never decreases.
+        `lost` counts rows already known to be missing before this block. `t_ns` never decreases,
+        and is at most `gap_rows` ahead of `first_row_ns`.
         """
         t_ns = first_row_ns if self._next_ns is None else self._next_ns + lost * self._row_ns
         error_ns = first_row_ns - t_ns
@@ -47,6 +48,8 @@ class RowClock:
         elif not self._late_ns:
             self._blocks = min(self._blocks + 1, SETTLED_BLOCKS)
             t_ns += self._follow(max(error_ns, -self._gap_ns), rows)
+            # more rows than the rate allows must not lead into the future
+            t_ns = min(t_ns, first_row_ns + self._gap_ns)
         self._last_t_ns = max(round(t_ns), self._last_t_ns)
         self._next_ns = t_ns + rows * self._row_ns
         return self._last_t_ns, lost

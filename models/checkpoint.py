@@ -79,7 +79,8 @@ def published_constants(modalities: Iterable[Modality] = MODALITIES) -> dict[str
 def from_published(state: Mapping[str, Tensor], sizes: Sizes, dtype: torch.dtype = torch.float32) -> ImageBind:
     """Build the model from tensors under the published names; `state` is neither changed nor shared.
 
-    Raises CheckpointError naming the first tensor that is missing, unknown or misshapen, or a constant that differs.
+    Raises CheckpointError naming the first tensor that is missing, unknown, misshapen or not finite, or a constant
+    that differs.
     """
     with torch.device("meta"):
         model = ImageBind(sizes)
@@ -99,8 +100,10 @@ def from_published(state: Mapping[str, Tensor], sizes: Sizes, dtype: torch.dtype
 
 
 def save(model: ImageBind, path: Path, metadata: Mapping[str, str], dtype: torch.dtype = torch.float16) -> None:
-    """Write the weights; the file appears whole or not at all."""
+    """Write the weights; the file appears whole or not at all. Raises CheckpointError for what is not finite."""
     tensors = {name: t.detach().to("cpu", dtype).contiguous() for name, t in model.state_dict().items()}
+    for name, tensor in tensors.items():
+        _check_finite(name, tensor, f"{path} is not written")
     own = {"format": FORMAT, "sizes": json.dumps(asdict(model.sizes)), "modalities": ",".join(model.modalities)}
     partial = path.with_name(f"{path.name}.partial")
     safetensors.torch.save_file(tensors, partial, {**metadata, **own})
@@ -116,12 +119,13 @@ def load(
 ) -> ImageBind:
     """Read weights that `save` wrote, in evaluation mode; only the tensors of `modalities` (default: all) are read.
 
-    Raises CheckpointError when the file is missing, damaged, not of this format, or lacks a tensor.
+    Raises CheckpointError when the file is missing, damaged, not of this format, lacks a tensor, or holds values
+    that are not finite.
     """
     stored = metadata(path)
     try:
         sizes = Sizes.from_dict(json.loads(stored["sizes"]))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(
             f"{path}: its sizes cannot be read ({error}); fetch or train the weights again"
         ) from error
@@ -174,4 +178,13 @@ def _assign(
             got, wanted = list(tensor.shape), list(parameter.shape)
             raise CheckpointError(f"{source}: {names[name]} has shape {got}, the model needs {wanted}")
         owned[name] = tensor.detach().to(dtype, copy=True)
+        _check_finite(names[name], owned[name], f"{source} cannot be used")
     model.load_state_dict(owned, assign=True)
+
+
+def _check_finite(name: str, tensor: Tensor, consequence: str) -> None:
+    if not tensor.isfinite().all():
+        raise CheckpointError(
+            f"{consequence}: {name} holds NaN or infinite values as {str(tensor.dtype).removeprefix('torch.')}; "
+            "fetch or train the weights again"
+        )

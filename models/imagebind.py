@@ -42,7 +42,7 @@ from models.encoders import (
     map_encoder,
     vision_encoder,
 )
-from models.transformer import TowerSizes
+from models.transformer import WIDTH_MAX, TowerSizes, check_size
 
 Modality = Literal["vision", "audio", "depth", "thermal", "imu", "text"]
 MODALITIES: Final[tuple[Modality, ...]] = get_args(Modality)
@@ -76,7 +76,7 @@ class InputError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """Sizes of all six encoders."""
+    """Sizes of all six encoders; raises ValueError for an `embedding_dim` that no model has."""
 
     embedding_dim: int
     vision: TowerSizes
@@ -85,6 +85,9 @@ class Sizes:
     thermal: TowerSizes
     imu: TowerSizes
     text: TowerSizes
+
+    def __post_init__(self) -> None:
+        check_size("embedding_dim", self.embedding_dim, WIDTH_MAX)
 
     @classmethod
     def from_published(cls, arguments: Mapping[str, Any]) -> Self:
@@ -109,7 +112,7 @@ class Sizes:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Undo `dataclasses.asdict`, as checkpoints store it; wrong names or types raise TypeError."""
+        """Undo `dataclasses.asdict`, as checkpoints store it; raises TypeError, KeyError or ValueError."""
         fields: dict[str, Any] = dict(values)
         for modality in MODALITIES:
             fields[modality] = TowerSizes(**fields[modality])
@@ -130,7 +133,7 @@ HUGE: Final = replace(
 )
 NANO: Final = Sizes(
     embedding_dim=128,
-    vision=TowerSizes(192, 6, 3),
+    vision=TowerSizes(192, 4, 3),
     audio=TowerSizes(192, 4, 3),
     depth=TowerSizes(128, 3, 2),
     thermal=TowerSizes(128, 3, 2),

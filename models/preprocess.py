@@ -48,7 +48,7 @@ AUDIO_WINDOW_S: Final = 2
 AUDIO_MEAN, AUDIO_STD = -4.268, 9.138
 _AUDIO_SAMPLES: Final = AUDIO_WINDOW_S * AUDIO_RATE_HZ
 _AUDIO_FRAME_SAMPLES: Final = 400  # 25 ms
-_RESAMPLE_PHASES_MAX: Final = 2000  # 441 for 44.1 kHz, 3 for 48 kHz; the filter bank grows with it
+_RESAMPLE_RATIO_MAX: Final = 1_000_000  # 441 x 160 for 44.1 kHz; the filter bank grows with the product
 
 KINECT_FOCAL_PX: Final = 518.86
 KINECT_BASELINE_M: Final = 0.075
@@ -281,7 +281,8 @@ def _at_model_rate(samples: Tensor, rate_hz: float) -> Tensor:
     """[channels, n] at `rate_hz` -> a new [channels, n] at 16 kHz."""
     _check_rate(rate_hz)
     rate = round(rate_hz)
-    if rate < 1 or rate // math.gcd(rate, AUDIO_RATE_HZ) > _RESAMPLE_PHASES_MAX:
+    divisor = math.gcd(rate, AUDIO_RATE_HZ)
+    if rate < 1 or (rate // divisor) * (AUDIO_RATE_HZ // divisor) > _RESAMPLE_RATIO_MAX:
         raise PreprocessError(f"rate_hz: {rate_hz:g} has no simple ratio to {AUDIO_RATE_HZ}; give the nominal rate")
     resampled: Tensor = samples.clone() if rate == AUDIO_RATE_HZ else resample(samples, rate, AUDIO_RATE_HZ)
     if resampled.shape[1] < _AUDIO_FRAME_SAMPLES:

@@ -8,18 +8,37 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+WIDTH_MAX = 16_384
+
 LAYER_NORM_EPS = 1e-6
 """Of the LayerNorms in trunks and heads; those in the stems keep PyTorch's 1e-5."""
 
 
 @dataclass(frozen=True, slots=True)
 class TowerSizes:
-    """Sizes of one encoder's trunk; `drop_path` is the stochastic depth of its last block while training."""
+    """Sizes of one encoder's trunk; `drop_path` is the stochastic depth of its last block while training.
+
+    Raises ValueError for what no model has: sizes come out of files too.
+    """
 
     width: int
     blocks: int
     heads: int
     drop_path: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, largest in (("width", WIDTH_MAX), ("blocks", 256), ("heads", 256)):
+            check_size(name, getattr(self, name), largest)
+        if self.width % self.heads:
+            raise ValueError(f"sizes: width {self.width} is not a multiple of {self.heads} heads")
+        if not isinstance(self.drop_path, int | float) or not 0 <= self.drop_path < 1:
+            raise ValueError(f"sizes: drop_path is {self.drop_path!r}; it must be from 0 to below 1")
+
+
+def check_size(name: str, value: object, largest: int) -> None:
+    """Raise ValueError unless `value` is a whole number from 1 to `largest`."""
+    if type(value) is not int or not 1 <= value <= largest:
+        raise ValueError(f"sizes: {name} is {value!r}; it must be a whole number from 1 to {largest}")
 
 
 class Attention(nn.Module):
@@ -27,8 +46,6 @@ class Attention(nn.Module):
 
     def __init__(self, width: int, heads: int, *, bias_kv: bool, causal: bool) -> None:
         super().__init__()
-        if width % heads:
-            raise ValueError(f"attention: width {width} is not a multiple of {heads} heads")
         self.heads = heads
         self.causal = causal
         self.qkv = nn.Linear(width, 3 * width)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import http.server
 import itertools
+import os
 import pickle
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -34,7 +38,7 @@ from drivers.driver import (
     Sample,
 )
 from drivers.frame_thread import FrameThread
-from drivers.mjpeg import MAX_PART_BYTES, PartParser, without_password
+from drivers.mjpeg import MAX_PART_BYTES, PartParser, open_mjpeg, without_password
 from drivers.v4l2 import stamp_age_ns
 
 LIT = {
@@ -47,6 +51,9 @@ LIT = {
     "blue": (False, False, True),
 }
 """Which of red, green and blue are lit in a bar; how brightly depends on the server."""
+
+
+V4L_LIMIT = "OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT"
 
 
 def jpeg(value: int = 90, width: int = 64, height: int = 48) -> bytes:
@@ -187,14 +194,35 @@ class TestOptions:
         assert "secret" not in str(caught.value)
         assert str(port) in str(caught.value)
         assert without_password("rtsp://u:p@host/x@y") == "rtsp://host/x@y"
+        assert without_password("http://u:p@ss@host:80/x") == "http://host:80/x"
+        assert without_password("http://host?mail=u@host") == "http://host?mail=u@host"
+
+    def test_a_stalled_device_is_not_waited_for_long(self, tmp_path: Path) -> None:
+        """OpenCV reads its limit when it is imported; here in the place of OpenCV is what tells its environment."""
+        (tmp_path / "cv2.py").write_text(f"import os; limit_s = os.environ['{V4L_LIMIT}']")
+        code = "from drivers.opencv import import_cv2; print(import_cv2().limit_s)"
+        plain = {name: value for name, value in os.environ.items() if name != V4L_LIMIT}
+        for asked, limit_s in (({}, "2"), ({V4L_LIMIT: "7"}, "7")):
+            environment = {**plain, **asked, "PYTHONPATH": str(tmp_path)}
+            told = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True)
+            assert told.stdout.decode().strip() == limit_s
 
 
 class Web:
-    """An HTTP server whose every answer is made by a function of the path."""
+    """An HTTP server of one answer; with `challenge` it asks for a password, and keeps what it was given."""
 
-    def __init__(self, kind: str, chunks: Callable[[], Iterator[bytes]]) -> None:
+    def __init__(self, kind: str, chunks: Callable[[], Iterator[bytes]], challenge: str = "") -> None:
+        self.credentials: list[str | None] = []
+        credentials = self.credentials
+
         class Answer(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
+                credentials.append(self.headers.get("Authorization"))
+                if challenge and credentials[-1] is None:
+                    self.send_response(401)
+                    self.send_header("WWW-Authenticate", challenge)
+                    self.end_headers()
+                    return
                 self.send_response(200)
                 self.send_header("Content-Type", kind)
                 self.end_headers()
@@ -271,6 +299,31 @@ class TestMjpeg:
             with pytest.raises(DeviceNotFound, match="404"):
                 Camera(CameraOptions(f"http://127.0.0.1:{server.server_port}/"), RunClock.start()).connect()
             thread.join()
+
+    def test_a_password_that_holds_an_at_sign_is_given_to_the_camera(self) -> None:
+        with Web(self.KIND, lambda: iter([multipart(jpeg())]), 'Basic realm="camera"') as web:
+            stream = open_mjpeg(web.url.replace("//", "//anna:p@ss@"), 5.0)
+            assert stream is not None
+            assert stream.receive() == jpeg()
+            stream.release()
+        assert web.credentials == [None, "Basic " + base64.b64encode(b"anna:p@ss").decode()]
+
+    def test_a_challenge_that_makes_no_sense(self) -> None:
+        with Web(self.KIND, lambda: iter([]), "Digest realm=") as web:
+            address = web.url.replace("//", "//anna:pass@")
+            with pytest.raises(DeviceNotFound, match="asks for a password in a way"):
+                open_mjpeg(address, 5.0)
+
+    def test_more_than_headers_are_is_no_part(self) -> None:
+        parser = PartParser()
+        many = b"--other\r\n" + b"a: b\r\n" * 33 + b"\r\n"
+        assert parser.feed(many + multipart(jpeg(3))) == [jpeg(3)]
+        assert PartParser().feed(b"--frame\r\n" + b"a: b\r\n" * 32 + b"\r\nbody\r\n--frame\r\n\r\n") == [b"body"]
+
+    @pytest.mark.parametrize("unit", [b"\r\n--a", b"--", b"\r\n--" + b"x" * 300, b"\r\n" + b"y" * 1024])
+    def test_a_part_is_found_after_hostile_bytes(self, unit: bytes) -> None:
+        stream = unit * (64 * 2**10 // len(unit)) + multipart(jpeg(5), jpeg(6))
+        assert PartParser().feed(stream)[-1] == jpeg(6)
 
     @pytest.mark.parametrize("length", [True, False])
     @given(cuts=st.lists(st.integers(0, 10_000), max_size=12))
@@ -383,6 +436,17 @@ class TestFrameThread:
         for _ in range(2):
             with pytest.raises(Disconnected, match="gone"):
                 frames.read(5.0)
+
+    def test_what_is_no_driver_error_reaches_the_reader_too(self) -> None:
+        released = threading.Event()
+
+        def grab() -> Sample:
+            raise ZeroDivisionError("in\na driver")
+
+        frames = FrameThread("camera", grab, released.set)
+        with pytest.raises(Disconnected, match="camera: ZeroDivisionError: in a driver"):
+            frames.read(5.0)
+        assert released.is_set()
 
 
 def test_a_buffer_stamp_of_another_clock_is_not_used() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import math
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -113,20 +116,20 @@ def test_only_wanted_encoders_are_loaded(path: Path, tmp_path: Path) -> None:
 
 
 def test_a_failed_save_leaves_the_old_file(model: ImageBind, path: Path, tmp_path: Path) -> None:
-    copy = tmp_path / "old.safetensors"
-    copy.write_bytes(path.read_bytes())
+    old = tmp_path / "old.safetensors"
+    old.write_bytes(path.read_bytes())
     with pytest.raises(TypeError):
-        save(model, copy, {"epochs": 3})  # type: ignore[dict-item]
-    assert copy.read_bytes() == path.read_bytes()
+        save(model, old, {"epochs": 3})  # type: ignore[dict-item]
+    assert old.read_bytes() == path.read_bytes()
 
 
 def test_content_hash_follows_the_content(path: Path, tmp_path: Path) -> None:
-    copy = tmp_path / "copy.safetensors"
-    copy.write_bytes(path.read_bytes())
-    assert checkpoint.content_hash(copy) == checkpoint.content_hash(path)
+    twin = tmp_path / "copy.safetensors"
+    twin.write_bytes(path.read_bytes())
+    assert checkpoint.content_hash(twin) == checkpoint.content_hash(path)
     assert len(checkpoint.content_hash(path)) == 12
-    copy.write_bytes(path.read_bytes()[:-1] + b"\x55")
-    assert checkpoint.content_hash(copy) != checkpoint.content_hash(path)
+    twin.write_bytes(path.read_bytes()[:-1] + b"\x55")
+    assert checkpoint.content_hash(twin) != checkpoint.content_hash(path)
 
 
 @pytest.mark.parametrize("kept", [0, 4, 100, 0.5, 0.999])
@@ -154,13 +157,60 @@ def test_a_foreign_file_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "sizes", ["", "[1, 2]", '{"embedding_dim": 3}', json.dumps({"vision": {"width": 8, "depth": 2}})]
+    "sizes",
+    [
+        "",
+        "[1, 2]",
+        '{"embedding_dim": 3}',
+        json.dumps({"vision": {"width": 8, "depth": 2}}),
+        "[" * 100_000,
+        json.dumps(asdict(SIZES) | {"embedding_dim": -1}),
+        json.dumps(asdict(SIZES) | {"embedding_dim": "16"}),
+        *(
+            json.dumps(asdict(SIZES) | {"audio": asdict(TowerSizes(8, 1, 2)) | wrong})
+            for wrong in (
+                {"width": -8},
+                {"width": 8.0},
+                {"width": 9},
+                {"blocks": 10**9},
+                {"heads": 0},
+                {"drop_path": "0.1"},
+                {"drop_path": float("nan")},
+            )
+        ),
+    ],
 )
 def test_unreadable_sizes_are_refused(tmp_path: Path, sizes: str) -> None:
     path = tmp_path / "sizes.safetensors"
     safetensors.torch.save_file({"w": torch.zeros(2)}, path, {"format": checkpoint.FORMAT, "sizes": sizes})
     with pytest.raises(CheckpointError, match="its sizes cannot be read"):
         load(path)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_file_with_values_that_are_not_finite_is_refused(path: Path, tmp_path: Path, value: float) -> None:
+    tensors = safetensors.torch.load_file(path)
+    tensors["encoders.imu.cls_token"].view(-1)[3] = value
+    broken = tmp_path / "broken.safetensors"
+    safetensors.torch.save_file(tensors, broken, checkpoint.metadata(path))
+    with pytest.raises(
+        CheckpointError, match=r"broken\.safetensors .*: encoders\.imu\.cls_token holds NaN or infinite"
+    ):
+        load(broken)
+
+
+def test_weights_beyond_float16_are_not_written(model: ImageBind, tmp_path: Path) -> None:
+    large = copy.deepcopy(model)
+    with torch.no_grad():
+        large.get_parameter("encoders.imu.cls_token").fill_(1e6)
+    half = tmp_path / "half.safetensors"
+    with pytest.raises(CheckpointError, match=r"half\.safetensors is not written: encoders\.imu\.cls_token .* float16"):
+        save(large, half, {})
+    assert not list(tmp_path.iterdir())
+    save(large, half, {}, dtype=torch.float32)
+    assert load(half).get_parameter("encoders.imu.cls_token").max() == 1e6
+    with pytest.raises(CheckpointError, match="cls_token holds NaN or infinite values as float16"):
+        load(half, dtype=torch.float16)
 
 
 def test_a_file_without_a_tensor_is_refused(path: Path, tmp_path: Path) -> None:

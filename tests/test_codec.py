@@ -133,11 +133,11 @@ def test_what_is_not_a_sample_is_refused(message: SensorSample, words: str) -> N
     assert "\n" not in str(refused.value)
 
 
-def png_header(width: int, height: int) -> bytes:
+def png_header(width: int, height: int, depth: int = 8, colour: int = 2) -> bytes:
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
@@ -154,6 +154,26 @@ def test_decode_bombs_are_refused_from_their_headers(monkeypatch: pytest.MonkeyP
     bomb = GOOD_JPEG[: at + 5] + struct.pack(">HH", 60000, 60000) + GOOD_JPEG[at + 9 :]
     with pytest.raises(BadData, match="60000x60000 pixels is larger"):
         image_file.read_jpeg(bomb)
+
+
+def test_a_png_is_measured_in_bytes_too() -> None:
+    """16 bits of red, green, blue and alpha are eight times the bytes of a grey picture."""
+    assert image_file.png_size(png_header(7680, 4320)) == (7680, 4320)
+    assert image_file.png_size(png_header(7680, 4320, depth=16, colour=0)) == (7680, 4320)
+    with pytest.raises(BadData, match="7680x4320 pixels of 16 bits needs 265420800 bytes once decoded"):
+        image_file.png_size(png_header(7680, 4320, depth=16, colour=6))
+
+
+def test_scans_and_markers_of_a_jpeg_are_bounded() -> None:
+    """Every scan of a progressive file makes the decoder go over the whole picture."""
+    at = GOOD_JPEG.index(b"\xff\xda")
+    scan = b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00"
+    assert image_file.jpeg_size(GOOD_JPEG[:at] + 60 * scan + GOOD_JPEG[at:]) == (48, 36)
+    with pytest.raises(BadData, match="JPEG of 48x36 in 501 scans; at most 64"):
+        image_file.jpeg_size(GOOD_JPEG[:at] + 500 * scan + GOOD_JPEG[at:])
+    assert image_file.jpeg_size(GOOD_JPEG[:2] + 100 * b"\xff" + GOOD_JPEG[2:]) == (48, 36)
+    with pytest.raises(BadData, match="no frame header in 4098 of"):
+        image_file.jpeg_size(GOOD_JPEG[:2] + 100_000 * b"\xff" + GOOD_JPEG[2:])
 
 
 def test_a_flipped_bit_in_a_png_is_found() -> None:

@@ -72,7 +72,13 @@ class TestParser:
             assert reader.feed(b"7" * 1000) == []
             assert len(reader._buffer) <= MAX_LINE_BYTES
         assert reader.feed(b"," + LINE + LINE) == [ROW]
-        assert reader.rejected == 1
+        assert reader.rejected == 50
+
+    def test_a_flood_without_any_line_end_is_counted(self) -> None:
+        reader = parser(begun=False)
+        for _ in range(10):
+            assert reader.feed(b"U" * 2048) == []
+        assert reader.rejected == 10
 
     @given(chunks=st.lists(st.binary(max_size=300) | st.just(LINE), max_size=20))
     def test_any_bytes_are_taken(self, chunks: list[bytes]) -> None:
@@ -114,6 +120,11 @@ def line() -> Iterator[tuple[int, str]]:
     yield master, os.ttyname(slave)
     os.close(master)
     os.close(slave)
+
+
+def test_a_speed_that_no_port_has(line: tuple[int, str]) -> None:
+    with pytest.raises(BadOption, match="baud is 3000000000"):
+        CsvImu(CsvImuOptions(line[1], baud=3_000_000_000), RunClock.start()).connect()
 
 
 def test_blocks_of_rows_and_a_report_of_bad_lines(line: tuple[int, str]) -> None:

@@ -248,3 +248,42 @@ def test_a_missing_library_names_its_package(tmp_path: Path, fault: str, package
     kind, message = json.loads(done.stdout)["error"]
     assert kind == "MissingLibrary"
     assert package in message
+
+
+PORTAUDIO = """
+class PortAudioError(Exception): pass
+def fail(*_): raise PortAudioError("Unanticipated host error", -9999)
+class default: device = (0, 0)
+class InputStream:
+    active = property(fail)
+    def __init__(self, **options): options["finished_callback"]()
+    def start(self): pass
+    def abort(self, ignore_errors): pass
+    close = abort
+"""
+DEVICE = "def query_devices(): return [{'name': 'array', 'max_input_channels': 1}]"
+
+
+@pytest.mark.parametrize(
+    ("module", "kind", "words"),
+    [
+        ("fail()", "DriverError", "PortAudio does not start: Unanticipated host error"),
+        ("query_devices = fail", "DriverError", "PortAudio cannot list the devices: Unanticipated host error"),
+        (
+            f"{DEVICE}\nInputStream.__init__ = lambda *_, **__: None",
+            "Disconnected",
+            "device went away: Unanticipated host error",
+        ),
+        (DEVICE, "Disconnected", "the device or the sound server went away"),
+    ],
+)
+def test_errors_of_portaudio_do_not_leave_the_driver(tmp_path: Path, module: str, kind: str, words: str) -> None:
+    """A sounddevice that fails where the real one can: on import, in the list of devices, when asked how it does."""
+    (tmp_path / "sounddevice.py").write_text(PORTAUDIO + module)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", RECORD, "{}", "1", ""], env=environment, capture_output=True, text=True, check=True
+    )
+    told = json.loads(done.stdout)["error"]
+    assert told[0] == kind
+    assert words in told[1]

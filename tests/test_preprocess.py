@@ -202,6 +202,7 @@ def broken(array: NDArray[Any], value: float) -> NDArray[Any]:
         (lambda: preprocess.audio(tone(440, 16000), 0), "rate_hz: 0 is not a rate"),
         (lambda: preprocess.audio(tone(440, 16000), float("nan")), "rate_hz: nan is not a rate"),
         (lambda: preprocess.audio(tone(440, 44101), 44101), "no simple ratio to 16000"),
+        (lambda: preprocess.audio(tone(440, 1999), 1999), "rate_hz: 1999 has no simple ratio to 16000"),
         (lambda: preprocess.depth(np.full((240, 320), 1500, np.uint16)), "depth_m: got uint16"),  # type: ignore[arg-type]
         (lambda: preprocess.depth(np.full((240, 320), 1500, np.float32)), "look like millimetres"),
         (lambda: preprocess.depth(np.zeros((240, 320), np.float32)), "no valid pixel"),

@@ -71,6 +71,16 @@ def test_rows_known_to_be_lost_are_not_counted_twice() -> None:
     assert losts[0][0] == pytest.approx(110 * BLOCK_NS, abs=1e6)
 
 
+def test_more_rows_than_the_rate_allows_do_not_lead_into_the_future() -> None:
+    """A 100 Hz device that sends 1000 rows a second for 20 s, in blocks of 5."""
+    gap_rows = 10
+    clock = RowClock(100.0, gap_rows)
+    for k in range(4000):
+        now_ns = k * 5_000_000
+        t_ns, _ = clock.stamp(5, now_ns)
+        assert t_ns <= now_ns + gap_rows * 10_000_000
+
+
 def test_time_never_goes_back() -> None:
     rng = np.random.default_rng(4)
     clock = RowClock(100.0, 10)

@@ -134,6 +134,8 @@ def test_sensors_of_one_seed_agree_and_of_another_differ() -> None:
         ("synthetic_depth", {"rate_hz": -1.0}, "fps is -1"),
         ("synthetic_microphone", {"rate_hz": 10}, "rate_hz is 10"),
         ("synthetic_imu", {"duration_s": 0.0}, "duration_s is 0"),
+        ("synthetic_imu", {"duration_s": float("inf")}, "duration_s is inf"),
+        ("synthetic_imu", {"duration_s": float("nan")}, "duration_s is nan"),
     ],
 )
 def test_options_that_cannot_work_are_named(name: str, options: dict[str, Any], message: str) -> None:

@@ -56,4 +56,4 @@ def test_stochastic_depth_grows_to_the_last_block() -> None:
 
 def test_width_must_divide_into_heads() -> None:
     with pytest.raises(ValueError, match="width 30 is not a multiple of 4 heads"):
-        Transformer(TowerSizes(30, 1, 4))
+        TowerSizes(30, 1, 4)

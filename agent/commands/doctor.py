@@ -20,6 +20,7 @@ class Optional:
 def optional_packages() -> list[Optional]:
     """Look for each; reads the file system only."""
     alsa_pulse = any(Path("/usr/lib").glob("*/alsa-lib/libasound_module_pcm_pulse.so"))
+    gst_good = all(any(Path("/usr/lib").glob(f"*/gstreamer-1.0/libgst{name}.so")) for name in ("jpeg", "rtp"))
     gst_rtsp = any(Path("/usr/lib").glob("*/girepository-1.0/GstRtspServer-1.0.typelib"))
     return [
         Optional("libportaudio2", ctypes.util.find_library("portaudio") is not None, "no microphones"),
@@ -27,5 +28,8 @@ def optional_packages() -> list[Optional]:
         Optional("libasound2-plugins", alsa_pulse, "microphone tests are skipped"),
         Optional("ffmpeg", shutil.which("ffmpeg") is not None, "HTTP camera tests are skipped"),
         Optional("gir1.2-gst-rtsp-server-1.0", gst_rtsp, "RTSP camera tests are skipped"),
+        Optional("gstreamer1.0-plugins-good", gst_good, "RTSP camera tests are skipped"),
+        Optional("python3-gi", Path("/usr/lib/python3/dist-packages/gi").is_dir(), "RTSP camera tests are skipped"),
         Optional("nodejs", shutil.which("node") is not None, "the node client's test is skipped"),
+        Optional("npm", shutil.which("npm") is not None, "the node client's packages cannot be installed"),
     ]

@@ -34,7 +34,7 @@ class CsvParser:
     """Bytes in, rows out. A line with other than the expected columns, or impossible values, is rejected.
 
     What comes before the first line end is passed over: the port opens in the middle of a line, and the rest of a
-    number is a number too.
+    number is a number too. Of a flood without line ends, every MAX_LINE_BYTES or more that are dropped count as one.
     """
 
     unit = "lines that are no measurement"
@@ -57,7 +57,7 @@ class CsvParser:
             del lines[0]
             self._skipping = False
         if len(self._buffer) > MAX_LINE_BYTES:
-            self.rejected += not self._skipping
+            self.rejected += 1
             self._buffer = b""
             self._skipping = True
         rows = []

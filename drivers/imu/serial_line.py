@@ -93,7 +93,7 @@ class SerialImu(Driver):
         check_device_file(name, group="dialout", look="ls -l /dev/serial/by-id/")
         try:
             self._port = serial.Serial(name, self._line.baud, timeout=BLOCK_S, exclusive=True)
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             require(False, "baud", self._line.baud, f"a speed the port can do ({error})")
         except OSError as error:  # SerialException is one
             raise self._refused(error) from None

@@ -17,6 +17,7 @@ from drivers.synthetic.soundtrack import MIC_POSITIONS_M
 
 BLOCK_S = 0.05
 _BEHIND_NS = 1_000_000_000
+_LONGEST_S = 1e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +89,11 @@ class _SyntheticDriver(Driver):
     def connect(self) -> None:
         """Make the scene. Raises BadOption for values that can never work."""
         duration_s = self.options.duration_s
-        if duration_s is not None and not duration_s > 0:
-            raise BadOption(f"{self._name}: duration_s is {duration_s}; it must be positive, or absent for no end")
+        if duration_s is not None and not 0 < duration_s < _LONGEST_S:
+            raise BadOption(
+                f"{self._name}: duration_s is {duration_s}; it must be over 0 and under {_LONGEST_S:g}, "
+                "or absent for no end"
+            )
         try:
             self._scene = Scene(self._scene_options())
         except ValueError as error:
