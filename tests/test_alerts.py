@@ -153,7 +153,7 @@ def test_a_book_has_room_for_so_many_queries_and_each_id_once() -> None:
 
 @pytest.mark.parametrize(
     ("given", "threshold_off"),
-    [({}, 0.3), ({"threshold_on": 0.2}, 0.12), ({"threshold_off": 0.4}, 0.4), ({"threshold_off": None}, 0.3)],
+    [({}, 0.36), ({"threshold_on": 0.2}, 0.12), ({"threshold_off": 0.4}, 0.4), ({"threshold_off": None}, 0.36)],
 )
 def test_off_lies_below_on_unless_it_is_given(given: dict[str, object], threshold_off: float) -> None:
     assert query(**given).threshold_off == pytest.approx(threshold_off)
@@ -176,7 +176,7 @@ def test_off_lies_below_on_unless_it_is_given(given: dict[str, object], threshol
         ("threshold_on", 1.1),
         ("threshold_on", float("nan")),
         ("threshold_off", 0.0),
-        ("threshold_off", 0.6),
+        ("threshold_off", 0.7),
         ("threshold_off", float("nan")),
         ("min_duration_s", -1.0),
         ("min_duration_s", float("inf")),

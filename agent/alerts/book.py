@@ -62,7 +62,7 @@ class Query:
     text: str
     modalities: tuple[Modality, ...] = ()
     """Which may carry it; empty: every one that is present."""
-    threshold_on: float = 0.5
+    threshold_on: float = 0.6
     threshold_off: float = cast("float", None)
     """None when it is made, and only then: OFF_RATIO of `threshold_on`."""
     min_duration_s: float = 0.5
