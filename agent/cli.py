@@ -277,3 +277,7 @@ async def _serve(pipeline: Pipeline, address: str, *, insecure: bool) -> None:
             if server.loaded.done() and milestone is server.loaded:
                 print(f"sensebind runs {server.loaded.result().name}", flush=True)
         await stopping
+
+
+if __name__ == "__main__":
+    main()

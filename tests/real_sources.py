@@ -136,7 +136,8 @@ class MjpegServer(Source):
         self._stopping.clear()
         self._thread = threading.Thread(target=self._respawn, daemon=True)
         self._thread.start()
-        wait_for(f"ffmpeg on port {self.port}", lambda: _listening(self.port))
+        # It listens until the first client comes, which may be at once.
+        wait_for(f"ffmpeg on port {self.port}", lambda: _listening(self.port, or_serving=True))
 
     def stop(self) -> None:
         """Kill ffmpeg."""
@@ -371,12 +372,12 @@ class PngSequence(Source):
             self.directory.rename(self._away)
 
 
-def _listening(port: int) -> bool:
+def _listening(port: int, *, or_serving: bool = False) -> bool:
     """Whether a process of this machine listens on the port; asks the kernel, because ffmpeg serves one client only."""
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         for line in Path(table).read_text().splitlines()[1:]:
             fields = line.split()
-            if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port:
+            if fields[3] in ("0A", "01" if or_serving else "0A") and int(fields[1].rpartition(":")[2], 16) == port:
                 return True
     return False
 

@@ -119,7 +119,7 @@ def test_health() -> None:
 def test_query() -> None:
     message = events.query(Query("dog", "a dog", ("audio",), cooldown_s=4), ["rare word"])
     assert (message.id, message.text, list(message.modalities)) == ("dog", "a dog", [MODALITY_AUDIO])
-    assert (message.threshold_on, message.threshold_off) == (Query("x", "x").threshold_on, pytest.approx(0.3))
+    assert (message.threshold_on, message.threshold_off) == (pytest.approx(0.6), pytest.approx(0.36))
     assert (message.cooldown_s, list(message.warnings)) == (4, ["rare word"])
 
 

@@ -61,7 +61,8 @@ def _while_away() -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        if error.code != grpc.StatusCode.UNAVAILABLE:
+        # An agent that stops cancels the calls that are on their way.
+        if error.code not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
             raise
 
 
