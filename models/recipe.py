@@ -42,8 +42,6 @@ class Recipe:
         Stage("text", 600, 64, 1.5e-3, keep=0.2, focus=True, last_rate=0.8),
         Stage("text", 900, 64, 1.2e-3, keep=0.4, last_rate=0.4),
         Stage("text", 350, 64, 5e-4),
-        Stage("text", 500, 64, 8e-4, keep=0.5, last_rate=0.4),
-        Stage("text", 250, 64, 4e-4),
         Stage("audio", 400, 64, 1.5e-3, keep=0.5),
         Stage("depth", 250, 64, 1.5e-3, keep=0.5),
         Stage("thermal", 250, 64, 1.5e-3, keep=0.5),
