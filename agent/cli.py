@@ -197,7 +197,7 @@ def query_remove(query_id: str, address: Address = DEFAULT_ADDRESS) -> None:
 
 @app.command()
 def simulate(
-    out: Annotated[Path, typer.Option(help="Folder for the shards.")] = Path("shards"),
+    out: Annotated[Path, typer.Option(help="Folder for the shards.")] = Path("shards/train"),
     windows: Annotated[int, typer.Option(min=1, help="Training windows to write.")] = 12_000,
     seed: Annotated[int, typer.Option(min=0, help="First scene.")] = 10_000,
 ) -> None:
