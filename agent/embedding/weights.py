@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from importlib import resources
 from pathlib import Path
 
 from models import checkpoint
@@ -15,8 +14,7 @@ SHIPPED = "imagebind_nano"
 def weights_path(name: str) -> Path:
     """`imagebind_nano`, which is shipped, or the path of a safetensors file."""
     if name == SHIPPED:
-        with resources.as_file(resources.files("models") / "weights" / f"{SHIPPED}.safetensors") as path:
-            return path
+        return Path(checkpoint.__file__).parent / "weights" / f"{SHIPPED}.safetensors"
     return Path(name).expanduser()
 
 
