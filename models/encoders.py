@@ -1,6 +1,7 @@
 """The six encoders: a stem makes tokens, a trunk mixes them, a head projects one of them into the shared space.
 
-Input sizes are fixed by the published model and are the constants below; widths and depths are not.
+Input sizes are fixed by the published model and are the constants below; widths, depths and the side of an image's
+patches are not.
 """
 
 from __future__ import annotations
@@ -9,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.transformer import LAYER_NORM_EPS, TowerSizes, Transformer
+from models.transformer import TowerSizes, Transformer
 
 IMAGE_PX = 224
 FRAMES = 2
 VISION_PATCH_PX = 14
-VISION_GRID = IMAGE_PX // VISION_PATCH_PX  # 16 x 16 patches
+VISION_GRID = IMAGE_PX // VISION_PATCH_PX  # 16 x 16 patches, as published
 AUDIO_MEL_BINS = 128
 AUDIO_FRAMES = 204
 AUDIO_PATCH = 16
@@ -29,18 +30,19 @@ TEXT_LOGIT_SCALE_MAX = 100.0
 
 
 class VisionStem(nn.Module):
-    """Patches of 2 frames x 14 x 14 px, projected; the kernel steps by its own size, so it is one matrix product."""
+    """Patches of 2 frames x P x P px, projected; the kernel steps by its own size, so it is one matrix product."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, patch_px: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(width, 3, FRAMES, VISION_PATCH_PX, VISION_PATCH_PX))
+        self.patch_px = patch_px
+        self.weight = nn.Parameter(torch.empty(width, 3, FRAMES, patch_px, patch_px))
 
     def forward(self, frames: Tensor) -> Tensor:
-        """[B, 3, 2, 224, 224] -> [B, 256, width], patches row by row."""
-        B, P, G = frames.shape[0], VISION_PATCH_PX, VISION_GRID
-        x = frames.reshape(B, 3, FRAMES, G, P, G, P)
-        x = x.permute(0, 3, 5, 1, 2, 4, 6).reshape(B, G * G, 3 * FRAMES * P * P)  # [B, 256, 1176]
-        return F.linear(x, self.weight.flatten(1))  # [B, 256, width]
+        """[B, 3, 2, 224, 224] -> [B, G * G, width] with G = 224 / P, patches row by row."""
+        P, G = self.patch_px, IMAGE_PX // self.patch_px
+        x = frames.reshape(-1, 3, FRAMES, G, P, G, P)
+        x = x.permute(0, 3, 5, 1, 2, 4, 6).flatten(3).flatten(1, 2)  # [B, G * G, 6 * P * P]
+        return F.linear(x, self.weight.flatten(1))  # [B, G * G, width]
 
 
 class MapStem(nn.Module):
@@ -76,10 +78,10 @@ class ImuStem(nn.Module):
 class Head(nn.Module):
     """LayerNorm and projection into the shared space."""
 
-    def __init__(self, width: int, embedding_dim: int) -> None:
+    def __init__(self, sizes: TowerSizes, embedding_dim: int) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
-        self.proj = nn.Linear(width, embedding_dim, bias=False)
+        self.norm = nn.LayerNorm(sizes.width, eps=sizes.layer_norm_eps)
+        self.proj = nn.Linear(sizes.width, embedding_dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., width] -> [..., D]."""
@@ -101,12 +103,12 @@ class PatchEncoder(nn.Module):
         self.stem = stem
         self.cls_token = nn.Parameter(torch.empty(1, 1, sizes.width))
         self.pos_embed = nn.Parameter(torch.empty(1, 1 + patches, sizes.width))
-        self.pre_norm = nn.LayerNorm(sizes.width, eps=LAYER_NORM_EPS) if pre_norm else None
+        self.pre_norm = nn.LayerNorm(sizes.width, eps=sizes.layer_norm_eps) if pre_norm else None
         self.trunk = Transformer(sizes, bias_kv=bias_kv)
-        self.head = Head(sizes.width, embedding_dim)
+        self.head = Head(sizes, embedding_dim)
 
-    def tokens(self, x: Tensor, keep: float = 1.0) -> Tensor:
-        """Trunk output [B, 1 + patches, width], the class token first.
+    def tokens(self, x: Tensor, keep: float = 1.0, *, first_only: bool = False) -> Tensor:
+        """Trunk output [B, 1 + patches, width], the class token first; with `first_only` it alone, [B, 1, width].
 
         With `keep` < 1 only that fraction of the patches, drawn anew for every item, enters the trunk: cheaper
         training at little loss (FLIP, Li 2023).
@@ -120,12 +122,12 @@ class PatchEncoder(nn.Module):
         x = torch.cat([cls, x], dim=1)  # [B, 1 + kept, width]
         if self.pre_norm is not None:
             x = self.pre_norm(x)
-        out: Tensor = self.trunk(x)
+        out: Tensor = self.trunk(x, first_only=first_only)
         return out
 
     def forward(self, x: Tensor, keep: float = 1.0) -> Tensor:
         """Input of the modality -> [B, D], not normalised."""
-        out: Tensor = self.head(self.tokens(x, keep)[:, 0])
+        out: Tensor = self.head(self.tokens(x, keep, first_only=True)[:, 0])
         return out
 
 
@@ -137,7 +139,7 @@ class TextEncoder(nn.Module):
         self.token_embedding = nn.Parameter(torch.empty(TEXT_VOCABULARY, sizes.width))
         self.pos_embed = nn.Parameter(torch.empty(1, TEXT_TOKENS, sizes.width))
         self.trunk = Transformer(sizes, causal=True)
-        self.head = Head(sizes.width, embedding_dim)
+        self.head = Head(sizes, embedding_dim)
         self.log_logit_scale = nn.Parameter(torch.empty(()))
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -150,9 +152,11 @@ class TextEncoder(nn.Module):
         return out
 
 
-def vision_encoder(sizes: TowerSizes, embedding_dim: int) -> PatchEncoder:
+def vision_encoder(sizes: TowerSizes, embedding_dim: int, patch_px: int = VISION_PATCH_PX) -> PatchEncoder:
     """For [B, 3, 2, 224, 224]."""
-    return PatchEncoder(VisionStem(sizes.width), VISION_GRID**2, sizes, embedding_dim, pre_norm=True, bias_kv=False)
+    patches = (IMAGE_PX // patch_px) ** 2
+    stem = VisionStem(sizes.width, patch_px)
+    return PatchEncoder(stem, patches, sizes, embedding_dim, pre_norm=True, bias_kv=False)
 
 
 def audio_encoder(sizes: TowerSizes, embedding_dim: int) -> PatchEncoder:

@@ -33,7 +33,6 @@ from models.encoders import (
     MAP_PATCH_PX,
     TEXT_LOGIT_SCALE_MAX,
     TEXT_TOKENS,
-    VISION_GRID,
     VISION_PATCH_PX,
     PatchEncoder,
     TextEncoder,
@@ -76,7 +75,7 @@ class InputError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """Sizes of all six encoders; raises ValueError for an `embedding_dim` that no model has."""
+    """Sizes of all six encoders; raises ValueError for what no model has."""
 
     embedding_dim: int
     vision: TowerSizes
@@ -85,9 +84,19 @@ class Sizes:
     thermal: TowerSizes
     imu: TowerSizes
     text: TowerSizes
+    vision_patch_px: int = VISION_PATCH_PX
+    """Side of an image's square patches; divides 224. ImageBind's is 14, OpenCLIP's B models have 32 or 16."""
 
     def __post_init__(self) -> None:
         check_size("embedding_dim", self.embedding_dim, WIDTH_MAX)
+        check_size("vision_patch_px", self.vision_patch_px, IMAGE_PX)
+        if IMAGE_PX % self.vision_patch_px:
+            raise ValueError(f"sizes: vision_patch_px is {self.vision_patch_px}; it must divide {IMAGE_PX}")
+
+    @property
+    def vision_grid(self) -> int:
+        """Patches along each side of an image."""
+        return IMAGE_PX // self.vision_patch_px
 
     @classmethod
     def from_published(cls, arguments: Mapping[str, Any]) -> Self:
@@ -146,8 +155,8 @@ NANO: Final = Sizes(
 class Embeddings:
     """Unit vectors of one forward pass, float32.
 
-    `vectors[modality]` is [B, D]. `patches` is [B, 16, 16, D] over the rows and columns of the vision input, in the
-    same space as the vectors, or None if it was not asked for.
+    `vectors[modality]` is [B, D]. `patches` is [B, G, G, D] over the rows and columns of the vision input, in the same
+    space as the vectors (G = `Sizes.vision_grid`, 16 as published), or None if it was not asked for.
     """
 
     vectors: dict[Modality, Tensor]
@@ -175,7 +184,7 @@ class ImageBind(nn.Module):
         self.modalities = tuple(modalities)
         dim = sizes.embedding_dim
         build: dict[Modality, Callable[[], nn.Module]] = {
-            "vision": lambda: vision_encoder(sizes.vision, dim),
+            "vision": lambda: vision_encoder(sizes.vision, dim, sizes.vision_patch_px),
             "audio": lambda: audio_encoder(sizes.audio, dim),
             "depth": lambda: map_encoder(sizes.depth, dim),
             "thermal": lambda: map_encoder(sizes.thermal, dim),
@@ -209,11 +218,13 @@ class ImageBind(nn.Module):
                 continue
             assert isinstance(encoder, PatchEncoder)
             x = x.to(encoder.cls_token.dtype)
-            tokens = encoder.tokens(x, keep if modality != "imu" else 1.0)  # [B * clips, 1 + patches, width]
+            with_patches = patches and modality == "vision"
+            tokens = encoder.tokens(x, keep if modality != "imu" else 1.0, first_only=not with_patches)
             vectors[modality] = _mean_of_clips(_unit(encoder.head(tokens[:, 0])), clips)  # [B, D]
-            if patches and modality == "vision":
-                grid = encoder.head(tokens[:, 1:]).unflatten(1, (VISION_GRID, VISION_GRID))  # [B * clips, 16, 16, D]
-                dense = _mean_of_clips(_unit(grid), clips)  # [B, 16, 16, D]
+            if with_patches:  # tokens: [B * clips, 1 + G * G, width]
+                G = self.sizes.vision_grid
+                grid = encoder.head(tokens[:, 1:]).unflatten(1, (G, G))  # [B * clips, G, G, D]
+                dense = _mean_of_clips(_unit(grid), clips)  # [B, G, G, D]
         return Embeddings(vectors, dense)
 
     def logit_scale(self, modality: Modality) -> Tensor:

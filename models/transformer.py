@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -10,21 +11,23 @@ from torch import Tensor, nn
 
 WIDTH_MAX = 16_384
 
-LAYER_NORM_EPS = 1e-6
-"""Of the LayerNorms in trunks and heads; those in the stems keep PyTorch's 1e-5."""
+Activation = Literal["gelu", "quick_gelu"]
+ACTIVATIONS: Final[tuple[Activation, ...]] = get_args(Activation)
 
 
 @dataclass(frozen=True, slots=True)
 class TowerSizes:
-    """Sizes of one encoder's trunk; `drop_path` is the stochastic depth of its last block while training.
-
-    Raises ValueError for what no model has: sizes come out of files too.
-    """
+    """Sizes of one encoder's trunk and head; raises ValueError for what no model has: sizes come out of files too."""
 
     width: int
     blocks: int
     heads: int
     drop_path: float = 0.0
+    """Stochastic depth of the last block while training."""
+    layer_norm_eps: float = 1e-6
+    """Of the LayerNorms in trunk and head; those in the stems have PyTorch's 1e-5. CLIP has 1e-5 everywhere."""
+    activation: Activation = "gelu"
+    """In the MLPs; OpenAI's CLIP models were trained with `quick_gelu`, x * sigmoid(1.702 x)."""
 
     def __post_init__(self) -> None:
         for name, largest in (("width", WIDTH_MAX), ("blocks", 256), ("heads", 256)):
@@ -33,6 +36,10 @@ class TowerSizes:
             raise ValueError(f"sizes: width {self.width} is not a multiple of {self.heads} heads")
         if not isinstance(self.drop_path, int | float) or not 0 <= self.drop_path < 1:
             raise ValueError(f"sizes: drop_path is {self.drop_path!r}; it must be from 0 to below 1")
+        if not isinstance(self.layer_norm_eps, int | float) or not 0 < self.layer_norm_eps <= 1e-2:
+            raise ValueError(f"sizes: layer_norm_eps is {self.layer_norm_eps!r}; it must be over 0 and at most 0.01")
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"sizes: activation is {self.activation!r}; known: {', '.join(ACTIVATIONS)}")
 
 
 def check_size(name: str, value: object, largest: int) -> None:
@@ -53,47 +60,56 @@ class Attention(nn.Module):
         self.bias_k = nn.Parameter(torch.empty(1, 1, width)) if bias_kv else None
         self.bias_v = nn.Parameter(torch.empty(1, 1, width)) if bias_kv else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, N, W] -> [B, N, W]."""
-        B, N, W = x.shape
-        q, k, v = self.qkv(x).chunk(3, dim=-1)  # 3 x [B, N, W]
+    def forward(self, x: Tensor, *, first_only: bool = False) -> Tensor:
+        """[B, N, W] -> [B, N, W]; with `first_only` -> [B, 1, W], what the first token takes from all of them."""
+        B, _, W = x.shape
+        if first_only:
+            weight, bias = self.qkv.weight, self.qkv.bias
+            q = F.linear(x[:, :1], weight[:W], bias[:W])  # [B, 1, W]
+            k, v = F.linear(x, weight[W:], bias[W:]).chunk(2, dim=-1)  # 2 x [B, N, W]
+        else:
+            q, k, v = self.qkv(x).chunk(3, dim=-1)  # 3 x [B, N, W]
         if self.bias_k is not None and self.bias_v is not None:
             k = torch.cat([k, self.bias_k.expand(B, 1, W)], dim=1)  # [B, N+1, W]
             v = torch.cat([v, self.bias_v.expand(B, 1, W)], dim=1)  # [B, N+1, W]
-        q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (q, k, v))  # [B, heads, N, W/heads]
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)  # [B, heads, N, W/heads]
-        out: Tensor = self.out(y.transpose(1, 2).reshape(B, N, W))  # [B, N, W]
+        q, k, v = (t.view(B, -1, self.heads, W // self.heads).transpose(1, 2) for t in (q, k, v))  # [B, heads, N, d]
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)  # [B, heads, N, d]
+        out: Tensor = self.out(y.transpose(1, 2).flatten(2))  # [B, N, W]
         return out
 
 
 class Mlp(nn.Module):
-    """Two linear layers, four times as wide in the middle, exact GELU."""
+    """Two linear layers, four times as wide in the middle."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, activation: Activation) -> None:
         super().__init__()
+        self.quick = activation == "quick_gelu"
         self.fc1 = nn.Linear(width, 4 * width)
         self.fc2 = nn.Linear(4 * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, N, W] -> [B, N, W]."""
-        out: Tensor = self.fc2(F.gelu(self.fc1(x)))
+        x = self.fc1(x)  # [B, N, 4W]
+        x = x * torch.sigmoid(1.702 * x) if self.quick else F.gelu(x)
+        out: Tensor = self.fc2(x)
         return out
 
 
 class Block(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x)); training drops a branch of an item with rate `drop_path`."""
 
-    def __init__(self, width: int, heads: int, drop_path: float, *, bias_kv: bool, causal: bool) -> None:
+    def __init__(self, sizes: TowerSizes, drop_path: float, *, bias_kv: bool, causal: bool) -> None:
         super().__init__()
         self.drop_path = drop_path
-        self.norm_1 = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
-        self.attn = Attention(width, heads, bias_kv=bias_kv, causal=causal)
-        self.norm_2 = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
-        self.mlp = Mlp(width)
+        self.norm_1 = nn.LayerNorm(sizes.width, eps=sizes.layer_norm_eps)
+        self.attn = Attention(sizes.width, sizes.heads, bias_kv=bias_kv, causal=causal)
+        self.norm_2 = nn.LayerNorm(sizes.width, eps=sizes.layer_norm_eps)
+        self.mlp = Mlp(sizes.width, sizes.activation)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, N, W] -> [B, N, W]."""
-        x = x + self._dropped(self.attn(self.norm_1(x)))
+    def forward(self, x: Tensor, *, first_only: bool = False) -> Tensor:
+        """[B, N, W] -> [B, N, W]; with `first_only` -> [B, 1, W], the first token alone."""
+        attended = self.attn(self.norm_1(x), first_only=first_only)
+        x = (x[:, :1] if first_only else x) + self._dropped(attended)
         return x + self._dropped(self.mlp(self.norm_2(x)))
 
     def _dropped(self, branch: Tensor) -> Tensor:
@@ -110,12 +126,16 @@ class Transformer(nn.Module):
         super().__init__()
         steps = max(sizes.blocks - 1, 1)
         self.blocks = nn.ModuleList(
-            Block(sizes.width, sizes.heads, sizes.drop_path * i / steps, bias_kv=bias_kv, causal=causal)
-            for i in range(sizes.blocks)
+            Block(sizes, sizes.drop_path * i / steps, bias_kv=bias_kv, causal=causal) for i in range(sizes.blocks)
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, N, W] -> [B, N, W]."""
-        for block in self.blocks:
-            x = block(x)
+    def forward(self, x: Tensor, *, first_only: bool = False) -> Tensor:
+        """[B, N, W] -> [B, N, W].
+
+        With `first_only` -> [B, 1, W]: the last block computes the first token alone, which saves most of a block when
+        nobody reads the others.
+        """
+        last = len(self.blocks) - 1
+        for i, block in enumerate(self.blocks):
+            x = block(x, first_only=first_only and i == last)
         return x

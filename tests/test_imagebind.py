@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -134,12 +135,13 @@ def test_clips_are_averaged(tiny: ImageBind, modality: Modality) -> None:
     torch.testing.assert_close(mean, F.normalize(each.mean(dim=0, keepdim=True), dim=-1))
 
 
-def test_vision_stem_is_a_3d_convolution() -> None:
+@pytest.mark.parametrize("patch_px", [14, 32])
+def test_vision_stem_is_a_3d_convolution(patch_px: int) -> None:
     torch.manual_seed(0)
-    stem = VisionStem(8)
+    stem = VisionStem(8, patch_px)
     torch.nn.init.normal_(stem.weight, std=0.1)
     frames = torch.randn(2, 3, 2, 224, 224)
-    expected = F.conv3d(frames, stem.weight, stride=(2, 14, 14)).flatten(2).transpose(1, 2)
+    expected = F.conv3d(frames, stem.weight, stride=(2, patch_px, patch_px)).flatten(2).transpose(1, 2)
     torch.testing.assert_close(stem(frames), expected, atol=1e-4, rtol=1e-4)
 
 
@@ -176,6 +178,17 @@ def test_patches_are_rows_and_columns_of_the_image(tiny: ImageBind) -> None:
     assert after is not None
     moved = (before - after).norm(dim=-1)[0]
     assert divmod(int(moved.argmax()), 16) == (3, 11)
+
+
+def test_patches_of_another_size() -> None:
+    model = ImageBind(replace(TINY, vision_patch_px=32), ["vision"]).eval()
+    assert model.sizes.vision_grid == 7
+    with torch.inference_mode():
+        dense = model.embed({"vision": inputs()["vision"]}, patches=True)
+    assert dense.patches is not None
+    assert dense.patches.shape == (2, 7, 7, TINY.embedding_dim)
+    with pytest.raises(ValueError, match="vision_patch_px is 15; it must divide 224"):
+        replace(TINY, vision_patch_px=15)
 
 
 def test_text_is_read_at_its_end_whatever_follows(tiny: ImageBind) -> None:
