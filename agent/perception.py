@@ -85,16 +85,15 @@ class Perception:
         with _as_embed_error():
             return self._embedder.embed_audio(audio)
 
-    def perceive(self, embedded: Embedded) -> list[pb.Event]:
-        """Everything that is said about a tick, in the order in which it is published."""
+    def perceive(self, embedded: Embedded) -> Iterator[pb.Event]:
+        """Everything that is said about a tick, each event as soon as it is known: finding the source takes longest."""
+        scores = self._scorer.score(*_by_modality(embedded)) if self._standing else None
+        yield events.embedding(embedded, scores)
+        if scores is not None:
+            yield from [events.alert(transition) for transition in self._book.step(embedded.tick.t_ns, scores)]
         source = self._source_finder.find(embedded) if self._source_finder else None
-        said = [] if source is None else [events.audio_source(source)]
-        scores = None
-        if self._standing:
-            scores = self._scorer.score(*_by_modality(embedded))
-            # Last, since it remembers what it told: nothing after it may fail.
-            said += [events.alert(transition) for transition in self._book.step(embedded.tick.t_ns, scores)]
-        return [events.embedding(embedded, scores), *said]
+        if source is not None:
+            yield events.audio_source(source)
 
     def _find_sources(self, config: Config, audio_scale: float) -> SourceFinder | None:
         if config.microphone is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -68,7 +68,7 @@ def embedded(index: int, vector: NDArray[np.float32] | None) -> Embedded:
     return Embedded(tick, vectors, {}, vector, 1.0, {} if vectors else {"camera": "unusable"})
 
 
-def phases(said: Sequence[pb.Event]) -> list[str]:
+def phases(said: Iterable[pb.Event]) -> list[str]:
     return [pb.AlertPhase.Name(e.alert.phase).removeprefix("ALERT_PHASE_") for e in said if e.HasField("alert")]
 
 
@@ -83,7 +83,7 @@ def test_a_query_is_told_of_what_it_asks_for(perception: Perception) -> None:
 def test_every_tick_is_an_embedding_with_the_scores_of_all_queries(perception: Perception) -> None:
     perception.add(Query("dog", "a dog"))
     perception.add(Query("cat", "a cat"))
-    first = perception.perceive(embedded(0, unit("dog")))[0]
+    first = next(perception.perceive(embedded(0, unit("dog"))))
     assert {(s.query_id, round(s.score)) for s in first.embedding.scores} == {("dog", 1), ("cat", 0)}
     (missing,) = perception.perceive(embedded(1, None))
     assert not missing.embedding.scores
@@ -100,7 +100,7 @@ def test_a_query_that_cannot_be_embedded_leaves_nothing_behind(perception: Perce
     with pytest.raises(QueryError, match="in use"):
         perception.add(Query("dog", "another dog"))
     assert [standing.query.text for standing in perception.queries()] == ["a dog"]
-    perception.perceive(embedded(0, unit("dog")))
+    assert len(list(perception.perceive(embedded(0, unit("dog"))))) == 1
 
 
 def test_words_the_model_never_met_are_warned_of(perception: Perception) -> None:
@@ -108,10 +108,26 @@ def test_words_the_model_never_met_are_warned_of(perception: Perception) -> None
     assert "zebra" in perception.add(Query("b", "a zebra")).warnings[0]
 
 
+def test_the_embedding_does_not_wait_for_the_source(perception: Perception, monkeypatch: pytest.MonkeyPatch) -> None:
+    searched: list[int] = []
+
+    class Search:
+        def find(self, embedded: Embedded) -> None:
+            searched.append(embedded.tick.index)
+
+    monkeypatch.setattr(perception, "_source_finder", Search())
+    said = perception.perceive(embedded(3, unit("dog")))
+    assert next(said).HasField("embedding")
+    assert searched == []
+    assert list(said) == []
+    assert searched == [3]
+
+
 def test_removing_a_query_ends_its_alert(perception: Perception) -> None:
     perception.add(Query("dog", "a dog"))
     for i in range(4):
-        perception.perceive(embedded(i, unit("dog")))
+        said = phases(perception.perceive(embedded(i, unit("dog"))))
+    assert said == []  # it began earlier
     (end,) = perception.remove("dog")
     assert end.alert.phase == pb.ALERT_PHASE_END
     assert perception.queries() == ()
