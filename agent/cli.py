@@ -33,7 +33,7 @@ DEFAULT_ADDRESS = "127.0.0.1:50051"
 
 # By name, since importing them all would import torch before it is needed.
 _USER_FAULTS = {"ConfigError", "ClientError", "ListenError", "DriverError", "CheckpointError", "DatasetError"}
-_USER_FAULTS |= {"QueryError", "DemoError", "LogError", "DeviceError"}
+_USER_FAULTS |= {"QueryError", "DemoError", "LogError", "DeviceError", "ExportError"}
 
 
 def main() -> None:

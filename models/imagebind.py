@@ -246,7 +246,7 @@ def imagebind_nano(modalities: Iterable[Modality] = MODALITIES) -> ImageBind:
     return ImageBind(NANO, modalities)
 
 
-_ITEM_SHAPES: Final[Mapping[Modality, tuple[int, ...]]] = {
+ITEM_SHAPES: Final[Mapping[Modality, tuple[int, ...]]] = {
     "vision": (3, FRAMES, IMAGE_PX, IMAGE_PX),
     "audio": (1, AUDIO_MEL_BINS, AUDIO_FRAMES),
     "depth": (1, IMAGE_PX, IMAGE_PX),
@@ -254,13 +254,14 @@ _ITEM_SHAPES: Final[Mapping[Modality, tuple[int, ...]]] = {
     "imu": (IMU_CHANNELS, IMU_STEPS),
     "text": (TEXT_TOKENS,),
 }
+"""One item of a batch, as the model takes it."""
 
 
 def _as_batch(modality: Modality, x: Tensor) -> tuple[Tensor, int]:
     """The input as [B * clips, *item shape], and the number of clips of each item."""
     if x.is_floating_point() == (modality == "text"):
         raise InputError(f"{modality}: a tensor of {x.dtype} is not what models.preprocess or models.tokenizer gives")
-    item = _ITEM_SHAPES[modality]
+    item = ITEM_SHAPES[modality]
     if modality == "vision" and x.ndim == 4 and x.shape[1:] == (3, IMAGE_PX, IMAGE_PX):
         x = x.unsqueeze(2).expand(-1, -1, FRAMES, -1, -1)  # [B, 3, 2, 224, 224]
     if x.shape[1:] == item:
