@@ -113,17 +113,17 @@ def _input(example: Example, modality: Modality) -> Tensor:
     """One row of `Examples.inputs`."""
     match modality:
         case "vision":
-            x = preprocess.vision(example.frames)  # [3, 2, 224, 224]
+            x = preprocess.vision(example.frames[None])[0]  # [3, 2, 224, 224]
             mean, std = (torch.tensor(values).view(3, 1, 1, 1) for values in (RGB_MEAN, RGB_STD))
             return ((x * std + mean) * 255).round().to(torch.uint8)
         case "audio":
-            return preprocess.audio(example.audio, example.audio_rate_hz).half()
+            return preprocess.audio(example.audio[None, :, None], example.audio_rate_hz)[0].half()
         case "depth":
-            return preprocess.depth(example.depth_m).half()
+            return preprocess.depth(example.depth_m[None])[0].half()
         case "thermal":
-            return preprocess.thermal(example.temperature_c).half()
+            return preprocess.thermal(example.temperature_c[None])[0].half()
         case _:
-            return preprocess.imu(example.imu, preprocess.IMU_RATE_HZ).half()
+            return preprocess.imu(example.imu[None], preprocess.IMU_RATE_HZ)[0].half()
 
 
 def groups_of(about: Sequence[About], modality: Modality) -> dict[Group, list[int]]:

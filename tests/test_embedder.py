@@ -1,5 +1,6 @@
 """Windows in, unit vectors out: batches change nothing, and one bad window costs no other."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from agent.clock import ManualClock
+from agent.embedding.cache import Reuse
 from agent.embedding.embedder import Embedder, NotFinite, fuse, resolve_device
 from agent.windows.window import Tick, Window
 from drivers.driver import MODALITIES, Modality
@@ -69,14 +71,14 @@ def test_every_modality_gives_what_the_model_gives_for_its_preprocessed_window(
     data = {m: t.windows[m].data for m in MODALITIES}
     (embedded,) = embedder.embed([t])
     inputs = {
-        "vision": preprocess.vision(data["vision"]),
-        "audio": preprocess.audio(data["audio"], 16000.0),
-        "depth": preprocess.depth(data["depth"]),
-        "thermal": preprocess.thermal(data["thermal"]),
-        "imu": preprocess.imu(data["imu"], 400.0),
+        "vision": preprocess.vision(data["vision"][None]),
+        "audio": preprocess.audio(data["audio"][None], 16000.0),
+        "depth": preprocess.depth(data["depth"][None]),
+        "thermal": preprocess.thermal(data["thermal"][None]),
+        "imu": preprocess.imu(data["imu"][None], 400.0),
     }
     with torch.inference_mode():
-        wanted = model.embed({m: x[None] for m, x in inputs.items()}, patches=True)
+        wanted = model.embed(inputs, patches=True)
     assert embedded.missing == {}
     assert embedded.vectors.keys() == set(MODALITIES)
     for m, vector in embedded.vectors.items():
@@ -181,15 +183,130 @@ def test_a_modality_without_an_encoder_is_missing() -> None:
     assert embedded.missing == {"imu": "no encoder"}
 
 
-def test_audio_longer_than_two_seconds_is_the_mean_of_its_clips(embedder: Embedder) -> None:
-    rng = np.random.default_rng(7)
-    long = rng.normal(0, 0.1, (64000, 1)).astype(np.float32)
-    short = rng.normal(0, 0.1, (32000, 1)).astype(np.float32)
-    windows = [Window(n, "audio", d, 16000.0, 1, "") for n, d in (("long", long), ("short", short))]
-    (embedded,) = embedder.embed([tick(0, *windows)])
-    requested = embedder.embed_audio([(long, 16000.0), (short, 16000.0)])
-    np.testing.assert_allclose(embedded.vectors["long"], requested[0], atol=1e-5)
-    np.testing.assert_allclose(embedded.vectors["short"], requested[1], atol=1e-5)
+def test_windows_that_cannot_be_used_do_not_spoil_the_batch_of_their_kind(embedder: Embedder) -> None:
+    rng = np.random.default_rng(12)
+    windows = [window(rng, "depth") for _ in range(5)]
+    bad = [Window("depth", "depth", np.full((60, 80), value, np.float32), 0.0, 1, "") for value in (0.0, 1500.0)]
+    ticks = [tick(i, w) for i, w in enumerate([windows[0], bad[0], *windows[1:4], bad[1], windows[4]])]
+    passes: list[int] = []
+    hook = embedder._model.encoders["depth"].trunk.register_forward_hook(lambda _m, x, _y: passes.append(len(x[0])))
+    embedded = embedder.embed(ticks)
+    hook.remove()
+    assert passes == [5]
+    reasons = [e.missing.get("depth", "") for e in embedded]
+    assert [i for i, reason in enumerate(reasons) if reason] == [1, 5]
+    assert reasons[1].startswith("unusable: depth_m: no valid pixel")
+    assert reasons[5].startswith("unusable: depth_m: mean is 1500 m")
+    for e in embedded:
+        if not e.missing:
+            (alone,) = Embedder(embedder._model).embed([e.tick])
+            np.testing.assert_allclose(e.vectors["depth"], alone.vectors["depth"], atol=1e-5)
+
+
+def long_windows(rng: np.random.Generator, length_s: float, ends_s: Sequence[float]) -> list[Window]:
+    """Windows of one sound that end at some times."""
+    sound = rng.normal(0, 0.1, (16000 * 20, 2)).astype(np.float32)
+    cuts = [(round(16000 * (end_s - length_s)), round(16000 * end_s)) for end_s in ends_s]
+    return [Window("mic", "audio", sound[start:stop], 16000.0, 1, "") for start, stop in cuts]
+
+
+def test_audio_longer_than_two_seconds_is_the_mean_of_clips_up_to_its_newest_sound(embedder: Embedder) -> None:
+    (long,) = long_windows(np.random.default_rng(7), 5.0, [10.0])
+    assert long.data is not None
+    (embedded,) = embedder.embed([tick(0, long)])
+    clips = embedder.embed_audio([(long.data[16000 * s : 16000 * (s + 2)], 16000.0) for s in (1, 2, 3)])
+    wanted = fuse(list(clips))
+    assert wanted is not None
+    np.testing.assert_allclose(embedded.vectors["mic"], wanted, atol=1e-5)
+
+
+def test_ticks_share_the_clips_of_long_audio(embedder: Embedder) -> None:
+    ends_s = [10.0 + 0.5 * i for i in range(6)]
+    windows = long_windows(np.random.default_rng(13), 5.0, ends_s)
+    # The first two ticks need three clips each; of every later one only the newest is new.
+    found = [embedder.embed([tick(i, w)])[0] for i, w in enumerate(windows)]
+    assert embedder.reuse["windows"] == Reuse(hits=8, misses=10)
+    for e in found:
+        (alone,) = Embedder(embedder._model).embed([e.tick])
+        np.testing.assert_allclose(e.vectors["mic"], alone.vectors["mic"], atol=1e-5)
+
+
+def test_what_did_not_change_between_ticks_is_not_computed_again(embedder: Embedder, model: ImageBind) -> None:
+    passes: list[int] = []
+    hooks = [
+        model.encoders[m].trunk.register_forward_hook(lambda _m, x, _y: passes.append(len(x[0])))
+        for m in ("vision", "depth", "imu")
+    ]
+    rng = np.random.default_rng(14)
+    slow, other, inertial = window(rng, "vision", "slow"), window(rng, "vision", "slow"), window(rng, "imu")
+    ticks = [tick(i, copied(slow), window(rng, "depth"), inertial) for i in range(3)]
+    first = embedder.embed(ticks)
+    assert sorted(passes) == [1, 1, 3]
+    passes.clear()
+    again, changed, back = embedder.embed([tick(3, copied(slow)), tick(4, other), tick(5, copied(slow))])
+    assert passes == [2]
+    for hook in hooks:
+        hook.remove()
+    np.testing.assert_array_equal(first[0].vectors["slow"], again.vectors["slow"])
+    np.testing.assert_array_equal(first[0].patches["slow"], again.patches["slow"])
+    assert not np.array_equal(changed.vectors["slow"], again.vectors["slow"])
+    np.testing.assert_allclose(back.vectors["slow"], again.vectors["slow"], atol=1e-5)
+    assert embedder.reuse["windows"] == Reuse(hits=5, misses=7)
+    with pytest.raises(ValueError, match="read-only"):
+        again.vectors["slow"][0] = 0.0
+
+
+def copied(w: Window) -> Window:
+    """The same content in other memory."""
+    assert w.data is not None
+    return Window(w.sensor, w.modality, w.data.copy(), w.rate_hz, w.newest_ns, w.missing)
+
+
+def test_the_same_ticks_give_the_same_vectors_each_time_whatever_is_asked_between(model: ImageBind) -> None:
+    rng = np.random.default_rng(15)
+    slow = [window(rng, "depth", "slow") for _ in range(4)]
+    ticks = [tick(i, slow[i // 3], window(rng, "vision", "fast"), window(rng, "imu")) for i in range(12)]
+    batches = [ticks[:5], ticks[5:10], ticks[10:]]
+    one, two = Embedder(model), Embedder(model)
+    for batch in batches:
+        plain = one.embed(batch)
+        two.embed_images([ticks[0].windows["fast"].data[0]])
+        two.embed_texts(["a dog", f"{batch[0].index} dogs"])
+        for a, b in zip(plain, two.embed(batch), strict=True):
+            assert a.vectors.keys() == b.vectors.keys() == {"slow", "fast", "imu"}
+            for sensor, vector in a.vectors.items():
+                np.testing.assert_array_equal(vector, b.vectors[sensor])
+    assert one.reuse["windows"] == Reuse(hits=8, misses=28)
+
+
+def test_what_failed_is_computed_when_it_comes_again(model: ImageBind) -> None:
+    embedder = Embedder(model)
+    t = tick(0, window(np.random.default_rng(16), "depth"))
+
+    def out_of_memory(*_: object) -> None:
+        raise torch.OutOfMemoryError("no memory")
+
+    hook = model.encoders["depth"].trunk.register_forward_pre_hook(out_of_memory)
+    with pytest.raises(torch.OutOfMemoryError):
+        embedder.embed([t])
+    hook.remove()
+    (embedded,) = embedder.embed([t])
+    assert embedded.vectors.keys() == {"depth"}
+    assert embedded.missing == {}
+
+
+def test_texts_are_embedded_once(embedder: Embedder, model: ImageBind) -> None:
+    passes: list[int] = []
+    hook = model.encoders["text"].trunk.register_forward_hook(lambda _m, x, _y: passes.append(len(x[0])))
+    first = embedder.embed_texts(["a dog", "a cat", "a dog"])
+    again = embedder.embed_texts(["a cat", "a bird", "a dog"])
+    hook.remove()
+    assert passes == [2, 1]
+    np.testing.assert_array_equal(first[0], first[2])
+    np.testing.assert_array_equal(again[[2, 0]], first[:2])
+    again[:] = 0.0  # what is given out is the caller's
+    np.testing.assert_array_equal(embedder.embed_texts(["a dog"])[0], first[0])
+    assert embedder.reuse["texts"] == Reuse(hits=4, misses=3)
 
 
 def test_bfloat16_points_the_same_way_with_unit_length() -> None:

@@ -29,13 +29,12 @@ def test_batches_hold_every_group_in_its_share(shards: Path) -> None:
 
 
 def test_examples_are_what_preprocess_makes_of_them(shards: Path) -> None:
-
     examples = load(shards, ["vision", "audio", "depth", "thermal", "imu"])
     assert len(examples) == 64
-    expected = preprocess.vision(moment(5).frames)
+    expected = preprocess.vision(moment(5).frames[None])[0]
     # 8-bit levels and JPEG: a few levels of 255, each 1 / (255 x 0.26)
     assert (examples.batch("vision", [5])[0] - expected).abs().median() < 0.05
-    np.testing.assert_allclose(examples.batch("imu", [5])[0], preprocess.imu(moment(5).imu, 400.0), atol=2e-3)
+    np.testing.assert_allclose(examples.batch("imu", [5])[0], preprocess.imu(moment(5).imu[None], 400.0)[0], atol=2e-3)
 
 
 def test_mirrored_captions_swap_left_and_right() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from agent.clock import RunClock
-from agent.windows.window import Tick, Window
+from agent.embedding.cache import RecentPieces, Result, Reuse, TextVectors, frozen
+from agent.embedding.inputs import Piece, fits_one_clip, pieces_of, prepare
+from agent.windows.window import Tick
 from drivers.driver import MODALITIES, Clock, Modality
 from models import preprocess
 from models.imagebind import LOGIT_SCALES, Embeddings, ImageBind
@@ -31,8 +33,9 @@ _DTYPES: dict[Dtype, torch.dtype] = {
 
 # Texts, images or clips in one forward pass: bounds the memory that a request can take.
 _REQUEST_BATCH = 64
-# A window may be this much longer than the model's 2 s before it is cut into clips, whose vectors are averaged.
-_AUDIO_SLACK_S = 0.05
+
+NOT_FINITE = "not finite"
+"""Why a window has no vector when the model's is NaN or infinite."""
 
 
 class DeviceError(RuntimeError):
@@ -45,37 +48,19 @@ class NotFinite(ArithmeticError):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Embedded:
-    """What the model made of one tick. Every vector is finite and of length 1."""
+    """What the model made of one tick. Every vector is finite, of length 1, and read-only: ticks may share it."""
 
     tick: Tick
     vectors: dict[str, Vectors]
     """Sensor -> float32 [D]."""
     patches: dict[str, Vectors]
-    """Vision sensor -> float32 [16, 16, D] over the rows and columns of `models.preprocess.CropMap`'s crop."""
+    """Vision sensor -> float32 [G, G, D] over the rows and columns of `models.preprocess.CropMap`'s crop."""
     fused: Vectors | None
     """Normalised mean of the vectors, [D]; None when there is none."""
     inference_ms: float
     """Preprocessing and model, this tick's part of the batch."""
     missing: dict[str, str]
     """Sensor -> why it has no vector."""
-
-
-@dataclass(slots=True, eq=False)
-class _Row:
-    """One window on its way through the model."""
-
-    tick: int
-    sensor: str
-    tensor: Tensor
-
-
-@dataclass(slots=True, eq=False)
-class _Found:
-    """What has been found for one tick so far."""
-
-    vectors: dict[str, Vectors] = field(default_factory=dict)
-    patches: dict[str, Vectors] = field(default_factory=dict)
-    missing: dict[str, str] = field(default_factory=dict)
 
 
 class Embedder:
@@ -91,6 +76,8 @@ class Embedder:
         self.device = resolve_device(device)
         self._model = model.to(self.device, _DTYPES[dtype]).eval()
         self._clock = clock or RunClock.start()
+        self._texts = TextVectors()
+        self._recent = RecentPieces()
         self._not_finite = 0
 
     @property
@@ -113,36 +100,30 @@ class Embedder:
             scales["vision"] = float(self._model.logit_scale("text").detach())
         return {**scales, **(overrides or {})}
 
+    @property
+    def reuse(self) -> dict[str, Reuse]:
+        """How often a text, and a window or clip of ticks, was found to be computed already."""
+        return {"texts": self._texts.reuse, "windows": self._recent.reuse}
+
     def embed(self, ticks: Sequence[Tick]) -> list[Embedded]:
-        """Embed the windows of all ticks, one forward pass a modality.
+        """Embed the windows of all ticks, one forward pass a modality; what came before is not computed again.
 
         A window that cannot be used, or whose vector is not finite, is missing with the reason. What the model raises
         (out of memory ...) is raised.
         """
         started_ns = self._clock.now_ns()
-        found = [_Found() for _ in ticks]
-        # Windows of one modality share a pass; only audio longer than the model's 2 s has another shape: its clips'.
-        batches: dict[tuple[Modality, torch.Size], list[_Row]] = {}
-        for index, tick in enumerate(ticks):
-            for sensor, window in tick.windows.items():
-                tensor = self._prepare(window)
-                if isinstance(tensor, str):
-                    found[index].missing[sensor] = tensor
-                else:
-                    batches.setdefault((window.modality, tensor.shape), []).append(_Row(index, sensor, tensor))
-        # All passes are queued before the first result is awaited, which keeps a GPU busy.
-        passes = [(modality, rows, self._forward(modality, rows)) for (modality, _), rows in batches.items()]
-        for modality, rows, embeddings in passes:
-            self._collect(found, rows, embeddings, modality)
+        pending: dict[Result, Piece] = {}
+        asked = [self._ask(tick, pending) for tick in ticks]
+        self._compute(pending)
         elapsed_ms = (self._clock.now_ns() - started_ns) / 1e6
         return [
-            Embedded(tick, f.vectors, f.patches, fuse(list(f.vectors.values())), elapsed_ms / len(ticks), f.missing)
-            for tick, f in zip(ticks, found, strict=True)
+            self._embedded(tick, results, elapsed_ms / len(ticks)) for tick, results in zip(ticks, asked, strict=True)
         ]
 
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
         """Unit vectors [n, D] of texts."""
-        return self._embed_all("text", list(tokenize(texts)))
+        vectors = self._texts.embed(texts, lambda unknown: self._embed_all("text", list(tokenize(unknown))))
+        return np.array(vectors, np.float32).reshape(-1, self.dimensions)
 
     def unknown_words(self, text: str) -> list[str]:
         """The words of a text that the weights have never been trained on, in order, each once.
@@ -155,43 +136,71 @@ class Embedder:
 
     def embed_images(self, images: Sequence[NDArray[np.uint8]]) -> Vectors:
         """Unit vectors [n, D] of still images, uint8 [H, W, 3] RGB each. Raises PreprocessError."""
-        return self._embed_all("vision", [preprocess.vision(image[None]) for image in images])
+        return self._embed_all("vision", [preprocess.vision(i[None, None], device=self.device)[0] for i in images])
 
     def embed_audio(self, recordings: Sequence[tuple[NDArray[np.float32], float]]) -> Vectors:
         """Unit vectors [n, D] of (float32 [n] or [n, channels], rate in Hz) each; longer than 2 s: the mean of clips.
 
         Raises PreprocessError.
         """
-        return self._embed_all("audio", [_audio(waveform, rate_hz) for waveform, rate_hz in recordings])
+        return self._embed_all("audio", [self._clips(waveform, rate_hz) for waveform, rate_hz in recordings])
 
-    def _prepare(self, window: Window) -> Tensor | str:
-        """The window as the model's input, or why there is none."""
-        if window.data is None:
-            return window.missing
-        if window.modality not in self._model.modalities:
-            return "no encoder"
-        try:
-            return _tensor(window)
-        except (ValueError, TypeError, RuntimeError) as error:
-            return f"unusable: {error}"
+    def _ask(self, tick: Tick, pending: dict[Result, Piece]) -> dict[str, list[Result]]:
+        """The results of every sensor's pieces; those that are to be computed are added to `pending`."""
+        asked: dict[str, list[Result]] = {}
+        for sensor, window in tick.windows.items():
+            if window.data is None:
+                asked[sensor] = [Result(missing=window.missing)]
+            elif window.modality not in self._model.modalities:
+                asked[sensor] = [Result(missing="no encoder")]
+            else:
+                pieces = pieces_of(window)
+                asked[sensor] = self._recent.results(pieces)
+                pending.update((r, p) for r, p in zip(asked[sensor], pieces, strict=True) if not r.done)
+        return asked
 
-    def _forward(self, modality: Modality, rows: Sequence[_Row]) -> Embeddings:
-        batch = torch.stack([row.tensor for row in rows])
-        return self._run(modality, batch, patches=modality == "vision")
+    def _compute(self, pending: Mapping[Result, Piece]) -> None:
+        """Fill in the results."""
+        results = list(pending)
+        batches, unusable = prepare(list(pending.values()), self.device)
+        for i, reason in unusable.items():
+            results[i].missing = reason
+        # All passes are queued before the first result is awaited, which keeps a GPU busy.
+        passes = [self._run(batch.modality, batch.tensor, patches=batch.modality == "vision") for batch in batches]
+        for batch, embeddings in zip(batches, passes, strict=True):
+            vectors = frozen(embeddings.vectors[batch.modality].cpu().numpy())
+            patches = None if embeddings.patches is None else frozen(embeddings.patches.cpu().numpy())
+            for row, i in enumerate(batch.rows):
+                if not np.isfinite(vectors[row]).all() or (patches is not None and not np.isfinite(patches[row]).all()):
+                    results[i].missing = NOT_FINITE
+                    continue
+                results[i].vector = vectors[row]
+                results[i].patches = None if patches is None else patches[row]
 
-    def _collect(
-        self, found: Sequence[_Found], rows: Sequence[_Row], embeddings: Embeddings, modality: Modality
-    ) -> None:
-        vectors = embeddings.vectors[modality].cpu().numpy()
-        patches = None if embeddings.patches is None else embeddings.patches.cpu().numpy()
-        for i, row in enumerate(rows):
-            if not np.isfinite(vectors[i]).all() or (patches is not None and not np.isfinite(patches[i]).all()):
-                self._not_finite += 1
-                found[row.tick].missing[row.sensor] = "not finite"
-                continue
-            found[row.tick].vectors[row.sensor] = vectors[i]
-            if patches is not None:
-                found[row.tick].patches[row.sensor] = patches[i]
+    def _embedded(self, tick: Tick, asked: Mapping[str, Sequence[Result]], inference_ms: float) -> Embedded:
+        """What a tick's results come to."""
+        vectors: dict[str, Vectors] = {}
+        patches: dict[str, Vectors] = {}
+        missing: dict[str, str] = {}
+        for sensor, results in asked.items():
+            parts = [result.vector for result in results if result.vector is not None]
+            vector = parts[0] if len(parts) == 1 else fuse(parts)
+            if reasons := [result.missing for result in results if result.vector is None]:
+                missing[sensor] = reasons[0]
+                self._not_finite += NOT_FINITE in reasons
+            elif vector is None:
+                missing[sensor] = "its clips cancel each other"
+            else:
+                vectors[sensor] = vector
+                if results[0].patches is not None:
+                    patches[sensor] = results[0].patches
+        return Embedded(tick, vectors, patches, fuse(list(vectors.values())), inference_ms, missing)
+
+    def _clips(self, waveform: NDArray[np.float32], rate_hz: float) -> Tensor:
+        """A recording as the published recipe cuts it: up to 2 s whole, a longer one in three clips."""
+        x = waveform[None, :, None] if waveform.ndim == 1 else waveform[None]  # [1, n, channels]
+        clips = preprocess.audio if fits_one_clip(len(waveform), rate_hz) else preprocess.audio_clips
+        return clips(x, rate_hz, device=self.device)[0]
 
     def _embed_all(self, modality: ModelModality, tensors: Sequence[Tensor]) -> Vectors:
         """Unit vectors [n, D] of inputs that may have different numbers of clips. Raises NotFinite."""
@@ -234,25 +243,3 @@ def fuse(vectors: Sequence[Vectors]) -> Vectors | None:
     mean = np.mean(vectors, axis=0)
     norm = float(np.linalg.norm(mean))
     return (mean / np.float32(norm)).astype(np.float32) if norm > 1e-6 else None
-
-
-def _tensor(window: Window) -> Tensor:
-    """The model's input of a window that is present. Raises PreprocessError."""
-    assert window.data is not None
-    match window.modality:
-        case "vision":
-            return preprocess.vision(window.data)
-        case "audio":
-            return _audio(window.data, window.rate_hz)
-        case "depth":
-            return preprocess.depth(window.data)
-        case "thermal":
-            return preprocess.thermal(window.data)
-        case "imu":
-            return preprocess.imu(window.data, window.rate_hz)
-
-
-def _audio(waveform: NDArray[np.float32], rate_hz: float) -> Tensor:
-    if len(waveform) > (preprocess.AUDIO_WINDOW_S + _AUDIO_SLACK_S) * rate_hz:
-        return preprocess.audio_clips(waveform, rate_hz)
-    return preprocess.audio(waveform, rate_hz)

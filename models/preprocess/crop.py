@@ -1,0 +1,111 @@
+"""The square cut out of an image, and the way back to the image's pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models.encoders import IMAGE_PX, VISION_GRID
+from models.preprocess.errors import PreprocessError
+
+ASPECT_MAX: Final = 16
+"""Longest image accepted, long side over short side: the resized image stays small."""
+
+_PIXELS_AT_ONCE: Final = 1 << 23
+"""Of 8-bit images that are resized in float: bounds the copy, four times as large, to 100 MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class CropMap:
+    """Where the model's 224 x 224 crop lies in an image of `height` x `width` pixels.
+
+    Coordinates are continuous, x to the right and y down, (0, 0) at the outer corner of the first pixel.
+    """
+
+    height: int
+    width: int
+
+    @property
+    def resized(self) -> tuple[int, int]:
+        """Height and width after resizing, before the cut."""
+        short = min(self.height, self.width)
+        return IMAGE_PX * self.height // short, IMAGE_PX * self.width // short
+
+    @property
+    def corner(self) -> tuple[int, int]:
+        """Top and left of the cut in the resized image."""
+        height, width = self.resized
+        return round((height - IMAGE_PX) / 2), round((width - IMAGE_PX) / 2)
+
+    def to_image(self, x: float, y: float) -> tuple[float, float]:
+        """Crop pixels (0..224) -> image pixels."""
+        (height, width), (top, left) = self.resized, self.corner
+        return (x + left) * self.width / width, (y + top) * self.height / height
+
+    def to_crop(self, x: float, y: float) -> tuple[float, float]:
+        """Image pixels -> crop pixels; outside 0..224 is what the model does not see."""
+        (height, width), (top, left) = self.resized, self.corner
+        return x * width / self.width - left, y * height / self.height - top
+
+    def patch_boxes(self, grid: int = VISION_GRID) -> NDArray[np.float32]:
+        """Image-pixel box x0, y0, x1, y1 of every vision patch, [grid, grid, 4] over rows and columns.
+
+        `grid` is `Sizes.vision_grid` of the model that made the patches.
+        """
+        edges = [i * IMAGE_PX / grid for i in range(grid + 1)]
+        boxes = [
+            (*self.to_image(x0, y0), *self.to_image(x1, y1)) for y0, y1 in pairwise(edges) for x0, x1 in pairwise(edges)
+        ]
+        return np.array(boxes, np.float32).reshape(grid, grid, 4)
+
+
+def centre(images: Tensor, mode: str) -> Tensor:
+    """[n, C, H, W] -> [n, C, 224, 224]: shorter side to 224, antialiased, middle of the longer side.
+
+    Raises PreprocessError for images that are too long.
+    """
+    crop = _crop(images)
+    (top, left), size = crop.corner, crop.resized
+    if size != (crop.height, crop.width):
+        images = F.interpolate(images, size, mode=mode, antialias=True)
+    return images[..., top : top + IMAGE_PX, left : left + IMAGE_PX]
+
+
+def centre_levels(images: Tensor) -> Tensor:
+    """8-bit images [n, C, H, W] -> [n, C, 224, 224] as PIL's bicubic makes them.
+
+    PyTorch has PIL's 8-bit arithmetic on a CPU only; elsewhere a level may differ by one. Raises PreprocessError.
+    """
+    return centre(images, "bicubic") if images.device.type == "cpu" else centre_levels_in_float(images)
+
+
+def centre_levels_in_float(images: Tensor) -> Tensor:
+    """What `centre_levels` gives, by float32: [n, C, 224, 224] of whole levels 0..255.
+
+    Columns first, then rows, and whole levels between them: overshoot at edges that PIL cuts off there, and that is up
+    to 20 levels after an enlargement, must not reach the second pass.
+    """
+    crop = _crop(images)
+    (top, left), (height, width) = crop.corner, crop.resized
+    at_once = max(1, _PIXELS_AT_ONCE // (crop.height * crop.width))
+    done = []
+    for part in torch.split(images, at_once):
+        x = F.interpolate(part.float(), (crop.height, width), mode="bicubic", antialias=True)
+        x = x.round().clamp(0, 255)[..., left : left + IMAGE_PX]  # [n, C, H, 224]
+        x = F.interpolate(x, (height, IMAGE_PX), mode="bicubic", antialias=True)
+        done.append(x.round().clamp(0, 255)[..., top : top + IMAGE_PX, :])
+    return torch.cat(done)
+
+
+def _crop(images: Tensor) -> CropMap:
+    height, width = images.shape[-2:]
+    if max(height, width) > ASPECT_MAX * min(height, width):
+        raise PreprocessError(f"image: {height} x {width} is too long; at most {ASPECT_MAX} times as long as wide")
+    return CropMap(height, width)

@@ -1,0 +1,46 @@
+"""What is wrong with an input, and which items of a batch it is wrong with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Self
+
+from torch import Tensor
+
+
+class PreprocessError(ValueError):
+    """An array is not what the modality needs; one line: which, what it is, what it should be.
+
+    `items` maps the index of each unusable item of a batch to its own line, so that a caller can go on without them;
+    it is empty when the call as a whole is wrong.
+    """
+
+    def __init__(self, message: str, items: Mapping[int, str] | None = None) -> None:
+        super().__init__(message)
+        self.items = dict(items or {})
+
+    @classmethod
+    def of_items(cls, items: Mapping[int, str], batch: int) -> Self:
+        """The error of some items of a batch of `batch`; its line names the first."""
+        first = min(items)
+        place = f"item {first} of {batch}: " if batch > 1 else ""
+        others = f" ({len(items) - 1} more items are unusable)" if len(items) > 1 else ""
+        return cls(f"{place}{items[first]}{others}", items)
+
+
+class Faults:
+    """Collects what is wrong with the items of a batch; the first fault of an item stands."""
+
+    def __init__(self, batch: int) -> None:
+        self._batch = batch
+        self._items: dict[int, str] = {}
+
+    def add(self, bad: Tensor, line: Callable[[int], str]) -> None:
+        """Mark the items where `bad`, bool [B], is true; `line` says what is wrong with one of them."""
+        for i in bad.nonzero().flatten().tolist():
+            self._items.setdefault(i, line(i))
+
+    def refuse(self) -> None:
+        """Raise PreprocessError if any item has a fault."""
+        if self._items:
+            raise PreprocessError.of_items(self._items, self._batch)
