@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from agent.commands.weights import weights_app
+
 if TYPE_CHECKING:
     from agent.config import Config
     from agent.pipeline import Pipeline
@@ -26,6 +28,7 @@ app = typer.Typer(
 )
 query_app = typer.Typer(help="Text queries that raise alerts.", no_args_is_help=True)
 app.add_typer(query_app, name="query")
+app.add_typer(weights_app, name="weights")
 
 Address = Annotated[str, typer.Option(help="Where the agent listens.")]
 ConfigPath = Annotated[Path | None, typer.Option("--config", "-c", help="YAML file; default: a synthetic scene.")]
@@ -33,7 +36,8 @@ DEFAULT_ADDRESS = "127.0.0.1:50051"
 
 # By name, since importing them all would import torch before it is needed.
 _USER_FAULTS = {"ConfigError", "ClientError", "ListenError", "DriverError", "CheckpointError", "DatasetError"}
-_USER_FAULTS |= {"QueryError", "DemoError", "LogError", "DeviceError", "ExportError"}
+_USER_FAULTS |= {"QueryError", "DemoError", "LogError", "DeviceError", "RunnerError", "ExportError"}
+_USER_FAULTS |= {"EmbedError", "MediaError", "CombinationError", "WeightsError", "DownloadError"}
 
 
 def main() -> None:
@@ -227,15 +231,58 @@ def train(
 @app.command()
 def evaluate(
     shards: Annotated[Path, typer.Option(help="Folder of shards that training never saw.")] = Path("shards/val"),
-    weights: Annotated[str, typer.Option(help="imagebind_nano (shipped) or a safetensors file.")] = "imagebind_nano",
+    weights: Annotated[str, typer.Option(help="imagebind_nano (shipped), a name in the store, or a path.")] = "imagebind_nano",
 ) -> None:
     """Score weights on shards: zero-shot, retrieval, and where heat maps point."""
-    from agent.embedding.weights import weights_path
-    from models import checkpoint
+    from models import checkpoint, store
     from models.evaluate.shards import evaluate as score
 
-    for name, value in score(checkpoint.load(weights_path(weights)), shards).items():
+    for name, value in score(checkpoint.load(store.find(weights)), shards).items():
         print(f"{name:40} {value:.3f}")
+
+
+@app.command()
+def embed(
+    text: Annotated[list[str] | None, typer.Option(help="A text; this and what follows may be repeated.")] = None,
+    image: Annotated[list[str] | None, typer.Option(help="An image file.")] = None,
+    video: Annotated[list[str] | None, typer.Option(help="A video file.")] = None,
+    audio: Annotated[list[str] | None, typer.Option(help="A recording: WAV, FLAC, Ogg, MP3.")] = None,
+    depth: Annotated[list[str] | None, typer.Option(help="A 16-bit PNG in millimetres.")] = None,
+    thermal: Annotated[list[str] | None, typer.Option(help="A 16-bit PNG in hundredths of a kelvin.")] = None,
+    imu: Annotated[list[str] | None, typer.Option(help="Lines of ax,ay,az,gx,gy,gz in m/s2 and rad/s.")] = None,
+    imu_rate_hz: Annotated[float | None, typer.Option(help="Lines a second of the IMU files.")] = None,
+    combine: Annotated[
+        str | None, typer.Option(help="Add embeddings up: '0.5*image:beach.jpg + 0.5*audio:rain.wav'.")
+    ] = None,
+    weights: Annotated[
+        str, typer.Option(help="imagebind_nano, imagebind-huge once fetched, or a file.")
+    ] = "imagebind_nano",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")] = False,
+    npz: Annotated[Path | None, typer.Option(help="Write vectors and tables as NumPy arrays.")] = None,
+) -> None:
+    """Compare texts and files in one space: softmax tables for every pair of modalities."""
+    from agent.commands.embed import embed as compare
+
+    compare(
+        {
+            "text": text or (),
+            "image": image or (),
+            "video": video or (),
+            "audio": audio or (),
+            "depth": depth or (),
+            "thermal": thermal or (),
+            "imu": imu or (),
+        },
+        combination=combine,
+        weights=weights,
+        device=device,
+        dtype=dtype,
+        imu_rate_hz=imu_rate_hz,
+        as_json=as_json,
+        npz=npz,
+    )
 
 
 @app.command()

@@ -17,9 +17,14 @@ class ModelSettings(_Strict):
     """Which weights, on what."""
 
     weights: str = "imagebind_nano"
-    """`imagebind_nano` (shipped) or the path of a safetensors file."""
+    """`imagebind_nano` (shipped), a name that `sensebind weights list` shows, such as `imagebind-huge`, or a file."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """float16 needs a GPU."""
+    compile: bool = False
+    """Compile the towers at their first windows: some seconds each, and a C++ compiler on a CPU."""
+    cuda_graphs: bool = False
+    """On a GPU: replay a window's kernels as one, which spares launching them one by one."""
 
 
 class ServerSettings(_Strict):

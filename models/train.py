@@ -300,5 +300,5 @@ def _metadata(run: _Run, tokens: int) -> dict[str, str]:
         "training_seconds": f"{run.seconds:.0f}",
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "scores": json.dumps({name: round(value, 4) for name, value in run.last_scores.items()}),
-        "license": "Apache-2.0",
+        "licence": "Apache-2.0",
     }

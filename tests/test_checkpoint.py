@@ -5,12 +5,17 @@ from __future__ import annotations
 import copy
 import json
 import math
+import os
+import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import safetensors.torch
 import torch
+from published_model import MEDIUM, peak_rss_bytes
+from published_model import model as published_model
 from torch import Tensor
 
 from models import checkpoint
@@ -91,6 +96,7 @@ def test_save_and_load_give_the_same_model(model: ImageBind, path: Path) -> None
     for name, tensor in model.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], tensor), name
     assert checkpoint.metadata(path)["trained_on"] == "nothing"
+    assert checkpoint.metadata(path)["dtype"] == "float32"
     assert list(path.parent.iterdir()) == [path]  # nothing partial is left
 
 
@@ -142,11 +148,14 @@ def test_a_truncated_file_is_refused(path: Path, tmp_path: Path, kept: float) ->
 
 
 def test_missing_file_and_folder(tmp_path: Path) -> None:
-    for path in (tmp_path / "none.safetensors", tmp_path):
-        with pytest.raises(CheckpointError, match="no such weights file"):
-            load(path)
-        with pytest.raises(CheckpointError, match="cannot be read"):
-            checkpoint.content_hash(path)
+    missing = tmp_path / "none.safetensors"
+    with pytest.raises(CheckpointError, match=r"none\.safetensors: no such weights file"):
+        load(missing)
+    with pytest.raises(CheckpointError, match=r"none\.safetensors: cannot be read"):
+        checkpoint.content_hash(missing)
+    for use in (load, checkpoint.content_hash, checkpoint.metadata, checkpoint.verify):
+        with pytest.raises(CheckpointError, match=rf"{tmp_path}: holds no weights file such as vision\.safetensors"):
+            use(tmp_path)
 
 
 def test_a_foreign_file_is_refused(tmp_path: Path) -> None:
@@ -182,7 +191,8 @@ def test_a_foreign_file_is_refused(tmp_path: Path) -> None:
 )
 def test_unreadable_sizes_are_refused(tmp_path: Path, sizes: str) -> None:
     path = tmp_path / "sizes.safetensors"
-    safetensors.torch.save_file({"w": torch.zeros(2)}, path, {"format": checkpoint.FORMAT, "sizes": sizes})
+    stored = {"format": checkpoint.FORMAT, "sizes": sizes, "modalities": "audio"}
+    safetensors.torch.save_file({"w": torch.zeros(2)}, path, stored)
     with pytest.raises(CheckpointError, match="its sizes cannot be read"):
         load(path)
 
@@ -221,3 +231,132 @@ def test_a_file_without_a_tensor_is_refused(path: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"broken\.safetensors: encoders\.depth\.cls_token is missing"):
         load(broken)
     assert load(broken, modalities=["audio"]).modalities == ("audio",)
+
+
+def test_a_file_with_a_tensor_too_many_or_misshapen_is_refused(path: Path, tmp_path: Path) -> None:
+    tensors = safetensors.torch.load_file(path)
+    broken = tmp_path / "broken.safetensors"
+    for name in ("encoders.depth.trunk.blocks.1.norm_1.bias", "encoders.smell.cls_token", "cls_token"):
+        safetensors.torch.save_file(tensors | {name: torch.zeros(8)}, broken, checkpoint.metadata(path))
+        with pytest.raises(CheckpointError, match=rf"broken\.safetensors: {name} is not part of this model"):
+            load(broken)
+    misshapen = {"encoders.depth.cls_token": torch.zeros(1, 1, 9)}
+    safetensors.torch.save_file(tensors | misshapen, broken, checkpoint.metadata(path))
+    with pytest.raises(CheckpointError, match=r"depth\.cls_token has shape \[1, 1, 9\], the model needs \[1, 1, 8\]"):
+        load(broken)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_weights_load_straight_onto_a_gpu(model: ImageBind, path: Path) -> None:
+    loaded = load(path, torch.bfloat16, "cuda").state_dict()
+    for name, tensor in model.state_dict().items():
+        assert loaded[name].is_cuda
+        assert torch.equal(loaded[name].cpu(), tensor.to(torch.bfloat16)), name
+
+
+def test_a_modality_that_nobody_asked_for_may_be_damaged(path: Path, tmp_path: Path) -> None:
+    tensors = safetensors.torch.load_file(path)
+    tensors["encoders.imu.cls_token"].fill_(math.nan)
+    broken = tmp_path / "broken.safetensors"
+    safetensors.torch.save_file(tensors, broken, checkpoint.metadata(path))
+    assert load(broken, modalities=["text", "audio"]).modalities == ("text", "audio")
+
+
+@pytest.fixture
+def folder(model: ImageBind, tmp_path: Path) -> Path:
+    """The model as one file per modality."""
+    folder = tmp_path / "towers"
+    folder.mkdir()
+    for modality in model.modalities:
+        file = folder / f"{modality}.safetensors"
+        facts = {"model": "tiny", "source_sha256": "ab"}
+        checkpoint.write(file, SIZES, [modality], model.state_dict().__getitem__, torch.float32, facts)
+    return folder
+
+
+def test_a_folder_loads_like_a_file(model: ImageBind, folder: Path) -> None:
+    loaded = load(folder)
+    assert (loaded.sizes, loaded.modalities, loaded.training) == (SIZES, model.modalities, False)
+    assert all(torch.equal(loaded.state_dict()[name], tensor) for name, tensor in model.state_dict().items())
+    found = checkpoint.metadata(folder)
+    assert (found["model"], found["dtype"]) == ("tiny", "float32")
+    assert found["modalities"] == "vision,audio,depth,thermal,imu,text"
+    assert "sha256" not in found  # each of its files has its own
+
+
+def test_of_a_folder_only_wanted_files_are_touched(folder: Path) -> None:
+    (folder / "vision.safetensors").write_bytes(b"garbage")
+    (folder / "depth.safetensors").unlink()
+    assert load(folder, torch.bfloat16, modalities=["audio", "text"]).modalities == ("audio", "text")
+    with pytest.raises(CheckpointError, match=r"vision\.safetensors: truncated or damaged"):
+        load(folder)
+    with pytest.raises(CheckpointError, match="has no encoder for depth; it has vision, audio, thermal, imu, text"):
+        load(folder, modalities=["depth"])
+
+
+def test_towers_of_different_models_are_not_mixed(model: ImageBind, folder: Path) -> None:
+    (folder / "audio.safetensors").unlink()
+    facts = {"model": "tiny", "source_sha256": "cd"}
+    file = folder / "audio.safetensors"
+    checkpoint.write(file, SIZES, ["audio"], model.state_dict().__getitem__, torch.float32, facts)
+    with pytest.raises(
+        CheckpointError, match=r"audio\.safetensors: is of another model than vision\.safetensors \(source_sha256"
+    ):
+        load(folder, modalities=["vision", "audio"])
+    assert load(folder, modalities=["audio"]).modalities == ("audio",)
+
+
+def test_a_tower_under_another_name_is_refused(folder: Path) -> None:
+    (folder / "audio.safetensors").replace(folder / "depth.safetensors")
+    with pytest.raises(CheckpointError, match=r"depth\.safetensors: encoders\.audio\.\S+ is not part of this model"):
+        load(folder, modalities=["depth"])
+
+
+def test_the_hash_of_a_folder_comes_from_its_files(folder: Path, path: Path) -> None:
+    first = checkpoint.content_hash(folder)
+    assert len(first) == 12
+    file = folder / "imu.safetensors"
+    with file.open("r+b") as opened:
+        opened.seek(-1, os.SEEK_END)
+        opened.write(b"\x7f")
+    assert checkpoint.content_hash(folder) == first  # which read no tensor
+    with pytest.raises(CheckpointError, match=r"imu\.safetensors: damaged, its SHA-256 is \w{64} and was \w{64}"):
+        checkpoint.verify(folder)
+    file.unlink()
+    assert checkpoint.content_hash(folder) != first
+    checkpoint.verify(folder)
+    checkpoint.verify(path)
+
+
+def test_a_file_without_a_hash_cannot_be_verified(path: Path, tmp_path: Path) -> None:
+    old = tmp_path / "vision.safetensors"
+    facts = {key: value for key, value in checkpoint.metadata(path).items() if key != "sha256"}
+    safetensors.torch.save_file(safetensors.torch.load_file(path), old, facts)
+    for use in (checkpoint.verify, lambda file: checkpoint.content_hash(file.parent)):
+        with pytest.raises(CheckpointError, match=r"vision\.safetensors: stores no hash"):
+            use(old)
+
+
+def test_what_is_loaded_does_not_need_its_file(folder: Path) -> None:
+    """In a process of its own: memory that is mapped from a file that is cut ends the process when it is read."""
+    script = f"""
+from pathlib import Path
+from models import checkpoint
+model = checkpoint.load(Path({str(folder)!r}))
+before = {{name: tensor.clone() for name, tensor in model.state_dict().items()}}
+for file in Path({str(folder)!r}).iterdir():
+    file.write_bytes(b"")
+assert all(bool((before[name] == tensor).all()) for name, tensor in model.state_dict().items())
+assert ".safetensors" not in Path("/proc/self/maps").read_text()
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_loading_takes_the_memory_of_the_model_alone(tmp_path: Path) -> None:
+    path = tmp_path / "medium.safetensors"
+    save(published_model(MEDIUM), path, {}, torch.float32)
+    peak = peak_rss_bytes("model = checkpoint.load(Path(sys.argv[1]), torch.bfloat16)", path)
+    values = sum(shape.numel() for shape in checkpoint.tensor_shapes(MEDIUM).values())
+    print(f"{peak / 1e6:.0f} MB for {2 * values / 1e6:.0f} MB of weights, from {path.stat().st_size / 1e6:.0f} MB")
+    assert 2 * values < peak < 2 * values + 60e6

@@ -19,6 +19,7 @@ from drivers.driver import MODALITIES, Clock, Modality
 from models import preprocess
 from models.imagebind import LOGIT_SCALES, Embeddings, ImageBind
 from models.imagebind import Modality as ModelModality
+from models.inference import Runner
 from models.tokenizer import tokenize, words_of
 
 Vectors = NDArray[np.float32]
@@ -66,15 +67,31 @@ class Embedded:
 class Embedder:
     """Runs the model. Not thread-safe: once the agent runs, only the worker's thread uses it.
 
-    The model is moved to `device` and cast to `dtype`; vectors come back as float32. `clock` measures only how long
-    inference takes.
+    The model is moved to `device` and cast to `dtype`, and belongs to the embedder from then on; vectors come back as
+    float32. `compile` and `cuda_graphs` are those of `models.inference.Runner`, whose RunnerError is raised. `clock`
+    measures only how long inference takes.
     """
 
     def __init__(
-        self, model: ImageBind, *, device: Device = "cpu", dtype: Dtype = "float32", clock: Clock | None = None
+        self,
+        model: ImageBind,
+        *,
+        device: Device = "cpu",
+        dtype: Dtype = "float32",
+        compile: bool = False,
+        cuda_graphs: bool = False,
+        clock: Clock | None = None,
     ) -> None:
         self.device = resolve_device(device)
-        self._model = model.to(self.device, _DTYPES[dtype]).eval()
+        self._model = model
+        self._runner = Runner(
+            model,
+            device=self.device,
+            dtype=_DTYPES[dtype],
+            pack=not compile,
+            compile=compile,
+            cuda_graphs=cuda_graphs,
+        )
         self._clock = clock or RunClock.start()
         self._texts = TextVectors()
         self._recent = RecentPieces()
@@ -219,8 +236,7 @@ class Embedder:
 
     def _run(self, modality: ModelModality, batch: Tensor, *, patches: bool = False) -> Embeddings:
         try:
-            with torch.inference_mode():
-                return self._model.embed({modality: batch.to(self.device)}, patches=patches)
+            return self._runner.embed({modality: batch}, patches=patches)
         except torch.OutOfMemoryError:
             # What the failed pass held is given back, so that a smaller batch finds it.
             torch.cuda.empty_cache()

@@ -1,0 +1,250 @@
+"""`sensebind weights`: fetch, import, list, verify, path, export. What they do is in `models`; this asks and prints."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+if TYPE_CHECKING:
+    from models.imagebind import Sizes
+    from models.published_weights import Published, Report
+
+weights_app = typer.Typer(help="The weights on this machine, and those to be had.", no_args_is_help=True)
+
+NOT_STATED: Final = "not stated"
+_DOING: Final = {"download": "downloading", "check": "checking", "import": "converting"}
+
+
+class WeightsError(Exception):
+    """What was asked for cannot be done; the message is one line."""
+
+
+class Dtype(StrEnum):
+    """How weights are stored."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
+
+
+class Format(StrEnum):
+    """What weights are exported to."""
+
+    ONNX = "onnx"
+
+
+DtypeOption = Annotated[Dtype, typer.Option(help="How to store them; float32 is exact.")]
+SizesOption = Annotated[
+    Path | None, typer.Option(help="JSON file with the published constructor's arguments, if it is not ImageBind-Huge.")
+]
+
+
+@weights_app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="imagebind-huge; another name needs --url.")],
+    url: Annotated[str | None, typer.Option(help="A mirror's address of the .pth.")] = None,
+    sha256: Annotated[str | None, typer.Option(help="The file that it must be.")] = None,
+    accept_licence: Annotated[bool, typer.Option("--accept-licence", help="Do not ask.")] = False,
+    dtype: DtypeOption = Dtype.FLOAT32,
+    sizes: SizesOption = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the downloaded .pth.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Download even what is there.")] = False,
+) -> None:
+    """Download published weights into the store; a download that was cut goes on."""
+    import torch
+
+    from models import published_weights
+    from models.store import Store
+
+    if sha256 is not None and not re.fullmatch("[0-9a-f]{64}", sha256 := sha256.lower()):
+        raise WeightsError(f"--sha256: {sha256!r:.80} is not 64 hexadecimal digits")
+    store, stored_as = Store(), getattr(torch, dtype)
+    offer = _offer(name, url, sizes)
+    if not again and (there := published_weights.held(store, offer.name, sha256, stored_as)):
+        print(f"{offer.name} is there already: {there}; --again downloads it anew")
+        return
+    _agree(offer, accept_licence)
+    with _progress() as report:
+        folder = published_weights.fetch(
+            store, offer, sha256=sha256, dtype=stored_as, keep=keep, again=again, report=report
+        )
+    print(f"{offer.name}: {folder}\nSHA-256 of the file: {store.describe(name).source_sha256}")
+
+
+@weights_app.command("import")
+def import_weights(
+    file: Annotated[Path, typer.Argument(help="The published .pth, or one like it.")],
+    name: Annotated[str | None, typer.Option(help="What to call them; default: imagebind-huge.")] = None,
+    dtype: DtypeOption = Dtype.FLOAT32,
+    sizes: SizesOption = None,
+    licence: Annotated[str | None, typer.Option(help="Their licence, if they are not Meta's.")] = None,
+) -> None:
+    """Put a .pth file that is here already into the store."""
+    import torch
+
+    from models import published_weights
+    from models.imagebind import HUGE
+    from models.store import Store
+
+    if sizes is not None and name is None:
+        raise WeightsError("--sizes is given: these are not imagebind-huge; add --name")
+    huge = published_weights.IMAGEBIND_HUGE
+    store, name = Store(), name or huge.name
+    with _progress() as report:
+        folder = published_weights.import_file(
+            store,
+            file,
+            name,
+            sizes=_sizes(sizes) if sizes else HUGE,
+            licence=licence or (NOT_STATED if sizes else huge.licence),
+            dtype=getattr(torch, dtype),
+            report=report,
+        )
+    print(f"{name}: {folder}\nSHA-256 of {file.name}: {store.describe(name).source_sha256}")
+
+
+@weights_app.command("list")
+def list_weights() -> None:
+    """List the weights in the store and those that are shipped."""
+    from models.checkpoint import CheckpointError
+    from models.store import SHIPPED, Store
+
+    store = Store()
+    rows = [("name", "modalities", "dtype", "MB", "licence", "source", "where")]
+    for name in [*SHIPPED, *store.names()]:
+        try:
+            found = store.describe(name)
+        except CheckpointError as error:
+            print(f"sensebind: {error}", file=sys.stderr)
+            continue
+        size = f"{found.size_bytes / 1e6:.1f}"
+        modalities = ",".join(found.modalities)
+        rows.append((found.name, modalities, found.dtype, size, found.licence, found.source, str(found.path)))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+
+
+@weights_app.command()
+def verify(name: Annotated[str | None, typer.Argument(help="Default: all in the store.")] = None) -> None:
+    """Read every byte and compare with the hashes that were stored."""
+    from models.store import Store
+
+    store = Store()
+    names = [name] if name is not None else store.names()
+    for each in names:
+        print(f"{each}: as it was written ({store.verify(each)})")
+    if not names:
+        print(f"there are no weights in {store.root}")
+
+
+@weights_app.command()
+def path(name: str) -> None:
+    """Print where weights lie."""
+    from models.store import Store
+
+    print(Store().folder(name))
+
+
+@weights_app.command()
+def export(
+    name: Annotated[str, typer.Argument(help="imagebind-nano, a name in the store, or a path.")],
+    out: Annotated[Path, typer.Option(help="Folder for the files; must not exist.")],
+    format: Annotated[Format, typer.Option(help="Kind of file.")] = Format.ONNX,  # noqa: ARG001  the only one there is
+    modality: Annotated[list[str] | None, typer.Option(help="Only this encoder; repeat for several.")] = None,
+    half: Annotated[bool, typer.Option("--half", help="Products in float16, for TensorRT.")] = False,
+    patches: Annotated[bool, typer.Option("--patches", help="Vision also gives its patches' vectors.")] = False,
+    opset: Annotated[int | None, typer.Option(help="ONNX opset.")] = None,
+    check: Annotated[bool, typer.Option(help="Compare every file with the model.")] = True,
+) -> None:
+    """Write one ONNX file per encoder, checked with ONNX Runtime."""
+    from models import checkpoint, onnx_export, store
+
+    folder = store.find(name)
+    model = checkpoint.load(folder, modalities=modality)  # type: ignore[arg-type]  # which names are wrong, it says
+    stored = checkpoint.metadata(folder)
+    facts = {"model": stored.get("model", folder.stem), "weights": checkpoint.content_hash(folder)}
+    facts |= {key: value for key, value in stored.items() if key in ("licence", "source", "source_sha256")}
+    exported = onnx_export.export(
+        model,
+        out,
+        opset=opset if opset is not None else onnx_export.DEFAULT_OPSET,
+        half=half,
+        patches=patches,
+        check=check,
+        metadata=facts,
+    )
+    for tower in exported:
+        cosine = "not checked" if tower.cosine is None else f"cosine {tower.cosine:.6f}"
+        print(f"{tower.path}  {tower.size_bytes / 1e6:.1f} MB  {cosine}")
+
+
+def _offer(name: str, url: str | None, sizes: Path | None) -> Published:
+    from models.imagebind import HUGE
+    from models.published_weights import IMAGEBIND_HUGE, Published
+    from models.store import key_of
+
+    key = key_of(name)
+    huge = key == IMAGEBIND_HUGE.name
+    if not huge and url is None:
+        raise WeightsError(f"{name}: only {IMAGEBIND_HUGE.name} has an address that is known; add --url")
+    return Published(
+        key,
+        url or IMAGEBIND_HUGE.url,
+        _sizes(sizes) if sizes else HUGE,
+        IMAGEBIND_HUGE.licence if huge else NOT_STATED,
+    )
+
+
+def _sizes(path: Path) -> Sizes:
+    from models.imagebind import Sizes
+
+    try:
+        return Sizes.from_published(json.loads(path.read_bytes()))
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read ({error.strerror})") from None
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
+        raise WeightsError(f"{path}: holds no sizes ({' '.join(str(error).split())})") from None
+
+
+def _agree(offer: Published, accepted: bool) -> None:
+    """Show what will be fetched, and ask whoever sits there. Raises WeightsError when nobody accepts the licence."""
+    import torch
+
+    from models.published_file import stored_bytes
+
+    terms = f"licence {offer.licence}" + (": non-commercial use only" if "NC" in offer.licence else "")
+    if not accepted and not sys.stdin.isatty():
+        raise WeightsError(f"{offer.name}: {terms}; nobody is here to accept it: add --accept-licence if you do")
+    size_gb = stored_bytes(offer.sizes, torch.float32) / 1e9
+    print(f"{offer.name}: {size_gb:.1f} GB from {offer.source}\n{terms}")
+    if not accepted and not typer.confirm("Do you accept this licence?"):
+        raise WeightsError(f"{offer.name}: the licence was not accepted; nothing is fetched")
+
+
+@contextmanager
+def _progress() -> Iterator[Report]:
+    """A bar a step on a terminal; silence elsewhere."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    console = Console(stderr=True)
+    columns: list[Any] = [TextColumn("{task.description:12}"), BarColumn(), DownloadColumn()]
+    columns += [TransferSpeedColumn(), TimeRemainingColumn()]
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+        tasks = {}
+
+        def report(what: str, done: int, of: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(_DOING[what], total=of)
+            bars.update(tasks[what], completed=done, total=of)
+
+        yield report
