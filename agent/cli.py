@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from agent.commands.log import log_app
+from agent.commands.queries import DEFAULT_ADDRESS, Address, query_app
 from agent.commands.weights import weights_app
 
 if TYPE_CHECKING:
@@ -26,13 +28,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-query_app = typer.Typer(help="Text queries that raise alerts.", no_args_is_help=True)
 app.add_typer(query_app, name="query")
+golden_app = typer.Typer(help="A stored log that must go on giving the same events.", no_args_is_help=True)
+app.add_typer(golden_app, name="golden")
+app.add_typer(log_app, name="log")
 app.add_typer(weights_app, name="weights")
 
-Address = Annotated[str, typer.Option(help="Where the agent listens.")]
 ConfigPath = Annotated[Path | None, typer.Option("--config", "-c", help="YAML file; default: a synthetic scene.")]
-DEFAULT_ADDRESS = "127.0.0.1:50051"
 
 # By name, since importing them all would import torch before it is needed.
 _USER_FAULTS = {"ConfigError", "ClientError", "ListenError", "DriverError", "CheckpointError", "DatasetError"}
@@ -70,7 +72,7 @@ def run(
 
 @app.command()
 def record(
-    out: Annotated[Path, typer.Option(help="The log to write; must not exist.")],
+    out: Annotated[Path | None, typer.Option(help="The log to write; default: a new one in record.folder.")] = None,
     config: ConfigPath = None,
     listen: Annotated[str | None, typer.Option(help="host:port instead of the config's.")] = None,
 ) -> None:
@@ -79,22 +81,78 @@ def record(
     from agent.pipeline import Pipeline
 
     loaded = _config(config)
+    if out is None and loaded.record_folder is None:
+        raise RecordError("nowhere to record: give --out FILE, or record.folder in the configuration")
     pipeline = Pipeline.live(loaded, log_to=out)
     asyncio.run(_serve(pipeline, listen or loaded.server.listen, insecure=loaded.server.insecure))
     assert pipeline.recorder is not None
     report = pipeline.recorder.report()
     dropped = sum(sum(reasons.values()) for reasons in report.drops.values())
-    print(f"{out}: {sum(report.written.values())} messages written, {dropped} dropped")
-    if report.state == "failed":
+    print(f"{report.path}: {sum(report.written.values())} messages written, {dropped} dropped")
+    if report.state in ("failed", "stopped"):
         raise RecordError(report.error)
 
 
 @app.command()
-def replay(log: Path, config: ConfigPath = None) -> None:
-    """Run the agent on a log, as fast as the model goes, and print what it says."""
-    from agent.commands.replaying import replay as show
+def replay(
+    logs: Annotated[list[Path], typer.Argument(help="Files of one recording, or the folder they lie in.")],
+    config: ConfigPath = None,
+    speed: Annotated[str | None, typer.Option(help="0.1 to 1000, or max. Default: max; with --serve 1.")] = None,
+    begin: Annotated[str | None, typer.Option("--from", help="Seconds from the start, or UTC: 14:05:10.")] = None,
+    end: Annotated[str | None, typer.Option("--to", help="Likewise.")] = None,
+    loop: Annotated[bool, typer.Option(help="Start over at the end.")] = False,
+    sensors: Annotated[str | None, typer.Option(help="Only these, separated by commas.")] = None,
+    reuse_embeddings: Annotated[
+        bool, typer.Option(help="Alerts from the log's own vectors, without the model.")
+    ] = False,
+    serve: Annotated[bool, typer.Option(help="Serve as `run` does, to be paused, sought in and stepped.")] = False,
+    paused: Annotated[
+        bool, typer.Option(help="With --serve: stand at the start until a client lets it go on.")
+    ] = False,
+    listen: Annotated[str | None, typer.Option(help="With --serve: host:port instead of the config's.")] = None,
+    insecure: Annotated[bool, typer.Option(help="Allow an address that other machines reach, without TLS.")] = False,
+) -> None:
+    """Run the agent on a log, on the log's clock, and print or serve what it says."""
+    from agent.commands.replaying import replay as play
+    from agent.commands.replaying import replaying
 
-    show(log, None if config is None else _config(config))
+    pipeline = replaying(
+        logs,
+        None if config is None else _config(config),
+        speed=speed or ("1" if serve else "max"),
+        begin=begin,
+        end=end,
+        loop=loop,
+        paused=paused,
+        sensors=sensors,
+        reuse_embeddings=reuse_embeddings,
+        serve=serve,
+    )
+    if serve:
+        server = pipeline.config.server
+        asyncio.run(_serve(pipeline, listen or server.listen, insecure=insecure or server.insecure))
+    else:
+        play(pipeline)
+
+
+@golden_app.command("record")
+def golden_record(log: Path, out: Annotated[Path, typer.Option(help="Folder.")] = Path("tests/data/golden")) -> None:
+    """Keep a short log and what the agent says about it, to be compared with from now on."""
+    from agent.commands.golden import record as keep
+
+    print(f"{out}: {keep(log, out)} events kept")
+
+
+@golden_app.command("check")
+def golden_check(
+    folder: Annotated[Path, typer.Argument()] = Path("tests/data/golden"),
+    accept: Annotated[bool, typer.Option(help="Store what is said now: the change is meant.")] = False,
+    exact: Annotated[bool, typer.Option(help="Bit for bit, as on the machine that recorded it.")] = False,
+) -> None:
+    """Replay a kept log and compare field by field with what was said about it."""
+    from agent.commands.golden import check
+
+    check(folder, exact=exact, accept=accept)
 
 
 @app.command()
@@ -142,63 +200,6 @@ def status(address: Address = DEFAULT_ADDRESS) -> None:
     asyncio.run(ask())
 
 
-@query_app.command("add")
-def query_add(
-    text: str,
-    modality: Annotated[list[str] | None, typer.Option(help="Which may carry it; repeat for several.")] = None,
-    threshold: Annotated[float | None, typer.Option(help="Score at which the alert begins, 0..1.")] = None,
-    threshold_off: Annotated[float | None, typer.Option(help="Score below which it ends.")] = None,
-    min_duration_s: Annotated[float | None, typer.Option(help="Over the threshold for this long first.")] = None,
-    cooldown_s: Annotated[float | None, typer.Option(help="From an end to the next begin.")] = None,
-    query_id: Annotated[str, typer.Option("--id", help="Its name; one is made if none is given.")] = "",
-    address: Address = DEFAULT_ADDRESS,
-) -> None:
-    """Be told when something is seen, heard or felt: sensebind query add "a dog barking"."""
-    from agent.client import Client
-
-    async def add() -> None:
-        async with Client(address) as client:
-            query = await client.add_query(
-                text,
-                modalities=modality or (),  # type: ignore[arg-type]  # the client checks the names
-                threshold_on=threshold,
-                threshold_off=threshold_off,
-                min_duration_s=min_duration_s,
-                cooldown_s=cooldown_s,
-                query_id=query_id,
-            )
-            print(f"{query.id}  {query.text!r}  on at {query.threshold_on:.2f}, off below {query.threshold_off:.2f}")
-            for warning in query.warnings:
-                print(f"sensebind: warning: {warning}", file=sys.stderr)
-
-    asyncio.run(add())
-
-
-@query_app.command("list")
-def query_list(address: Address = DEFAULT_ADDRESS) -> None:
-    """List the queries of a running agent."""
-    from agent.client import Client
-
-    async def show() -> None:
-        async with Client(address) as client:
-            for query in await client.list_queries():
-                print(f"{query.id}\t{query.text}\t{query.threshold_on:.2f}\t{query.threshold_off:.2f}")
-
-    asyncio.run(show())
-
-
-@query_app.command("remove")
-def query_remove(query_id: str, address: Address = DEFAULT_ADDRESS) -> None:
-    """Remove a query by its id."""
-    from agent.client import Client
-
-    async def remove() -> None:
-        async with Client(address) as client:
-            await client.remove_query(query_id)
-
-    asyncio.run(remove())
-
-
 @app.command()
 def simulate(
     out: Annotated[Path, typer.Option(help="Folder for the shards.")] = Path("shards/train"),
@@ -231,7 +232,9 @@ def train(
 @app.command()
 def evaluate(
     shards: Annotated[Path, typer.Option(help="Folder of shards that training never saw.")] = Path("shards/val"),
-    weights: Annotated[str, typer.Option(help="imagebind_nano (shipped), a name in the store, or a path.")] = "imagebind_nano",
+    weights: Annotated[
+        str, typer.Option(help="imagebind_nano (shipped), a name in the store, or a path.")
+    ] = "imagebind_nano",
 ) -> None:
     """Score weights on shards: zero-shot, retrieval, and where heat maps point."""
     from models import checkpoint, store

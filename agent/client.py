@@ -126,9 +126,9 @@ class Client:
     ) -> AsyncIterator[pb.Event]:
         """Yield events as they are published; empty filters let everything through.
 
-        `kinds` of "embedding", "audio_source", "alert", "health"; Gap events come in any case. `resume` is the run_id
-        and seq of the last event read. With `reconnect` a lost connection is made again, and resumed, for as long as it
-        takes, once the agent has been reached; what is missed for good is reported by a Gap.
+        `kinds` of "embedding", "audio_source", "alert", "health", "recording"; Gap events come in any case. `resume` is
+        the run_id and seq of the last event read. With `reconnect` a lost connection is made again, and resumed, for as
+        long as it takes, once the agent has been reached; what is missed for good is reported by a Gap.
         """
         request = pb.SubscribeRequest(
             kinds=_named(KINDS, kinds, "kind of event"),
@@ -168,8 +168,9 @@ class Client:
         min_duration_s: float | None = None,
         cooldown_s: float | None = None,
         query_id: str = "",
+        clip: bool = False,
     ) -> pb.Query:
-        """Watch for what a text says; what is None has the agent's default."""
+        """Watch for what a text says; what is None has the agent's default. With `clip` the agent saves its alerts."""
         request = pb.AddQueryRequest(
             text=text,
             modalities=_named(MODALITY_VALUES, modalities, "modality of a sensor"),
@@ -178,6 +179,7 @@ class Client:
             min_duration_s=min_duration_s,
             cooldown_s=cooldown_s,
             id=query_id,
+            clip=clip,
         )
         return await self._answer(self._stub().AddQuery(request, timeout=self._timeout_s))
 
@@ -209,6 +211,24 @@ class Client:
     async def status(self) -> pb.Status:
         """How the agent is: streams, rates, drops, model, device, versions."""
         return await self._answer(self._stub().GetStatus(pb.GetStatusRequest(), timeout=self._timeout_s))
+
+    async def control_replay(
+        self,
+        *,
+        paused: bool | None = None,
+        speed: float | None = None,
+        seek_s: float | None = None,
+        step_ticks: int = 0,
+    ) -> pb.ReplayState:
+        """Pause a replay or let it go on, change its speed, seek in it or step; with nothing given, only how it stands.
+
+        `speed` is times the log's own, 0 as fast as the model goes; `seek_s` are seconds from the start of the log;
+        `step_ticks` goes on for so many ticks, then pauses. Returns once a seek is done.
+        """
+        request = pb.ControlReplayRequest(paused=paused, speed=speed, step_ticks=step_ticks)
+        if seek_s is not None:
+            request.seek_s = seek_s
+        return await self._answer(self._stub().ControlReplay(request, timeout=self._timeout_s))
 
     async def ingest(
         self,

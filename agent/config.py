@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -22,10 +23,13 @@ from agent.alerts.book import Query, QueryError
 from agent.capture.source import SensorSpec, make_driver
 from agent.clock import ManualClock
 from agent.localization.doa import DirectionFinder, voiced_band_hz
+from agent.log.settings import PictureFormat, RecordSettings, Retention
 from agent.settings import (
     AlertSettings,
+    ClipSettings,
     ModelSettings,
     QuerySettings,
+    RecordingSettings,
     SensorSettings,
     ServerSettings,
     Settings,
@@ -65,6 +69,10 @@ class Config:
     alerts: AlertSettings = field(default_factory=AlertSettings)
     camera: str | None = None
     microphone: str | None = None
+    record_folder: Path | None = None
+    """Where `sensebind run` records; None: nowhere."""
+    record: RecordSettings = field(default_factory=RecordSettings)
+    clips: ClipSettings = field(default_factory=ClipSettings)
 
     @property
     def streams(self) -> Streams:
@@ -137,7 +145,7 @@ def parse(tree: dict[str, Any], name: str = "config") -> Config:
         raise ConfigError(f"{name}: queries: the id {repeated[0]!r} is given twice; ids name one query each")
     if settings.background_prompts == []:
         raise ConfigError(f"{name}: background_prompts: is empty; leave it out for the usual ones")
-    return Config(
+    config = Config(
         name=name,
         tree=settings.model_dump(mode="json", exclude_unset=True),
         sensors=sensors,
@@ -149,7 +157,13 @@ def parse(tree: dict[str, Any], name: str = "config") -> Config:
         alerts=settings.alerts,
         camera=_choose(name, "camera", settings.localization.camera, sensors, "vision"),
         microphone=_choose(name, "microphone", settings.localization.microphone, sensors, "audio"),
+        record_folder=Path(settings.record.folder).expanduser() if settings.record.folder else None,
+        record=_record(name, settings.record, sensors),
+        clips=settings.clips,
     )
+    if config.clips.folder is None and (asking := [query.id for query in queries if query.clip]):
+        raise ConfigError(f"{name}: queries: {asking[0]!r} asks for clips, and clips.folder is not given; give it")
+    return config
 
 
 def _sensor(name: str, key: str, tree: dict[str, Any], windows: WindowSettings) -> Sensor:
@@ -222,6 +236,24 @@ def _check_options(where: str, type_name: str, options: Any) -> None:
 
 _SENSOR_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _MOST_RING_BYTES = 2**30
+
+
+def _record(name: str, settings: RecordingSettings, sensors: Mapping[str, Sensor]) -> RecordSettings:
+    known = [*sensors, "events"]
+    for topic in settings.compression:
+        if topic not in known:
+            raise ConfigError(f"{name}: record.compression.{topic}: is no sensor{_nearest(topic, known)}")
+    return RecordSettings(
+        split_bytes=None if settings.split_mb is None else round(settings.split_mb * 1e6),
+        split_s=settings.split_s,
+        retention=Retention(
+            None if settings.keep_gb is None else round(settings.keep_gb * 1e9),
+            None if settings.keep_days is None else settings.keep_days * 86_400,
+        ),
+        min_free_bytes=round(settings.min_free_mb * 1e6),
+        pictures=PictureFormat(settings.colour, settings.jpeg_quality, settings.plane),
+        compression=settings.compression,
+    )
 
 
 def _query(name: str, index: int, settings: QuerySettings) -> Query:

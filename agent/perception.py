@@ -39,10 +39,13 @@ class Perception:
         # A missing window or two must not end an alert, however far apart windows are.
         self._book = AlertBook(hold_s=max(1.0, 2 * config.hop_ns / 1e9))
         self._standing: dict[str, StandingQuery] = {}
+        self._clips_saved = config.clips.folder is not None
         self._source_finder = self._find_sources(config, logit_scales["audio"])
 
     def add(self, query: Query) -> StandingQuery:
         """Embed a query and watch for it from the next tick on. Raises QueryError."""
+        if query.clip and not self._clips_saved:
+            raise QueryError("clip", "no clips are saved here; give clips.folder in the agent's configuration")
         vector = embed_prompts([query.text], self._embedder.embed_texts)[0]
         try:
             held_against = rivals(query.text, vector, self._background, self._background_vectors)
@@ -65,6 +68,11 @@ class Perception:
     def queries(self) -> Sequence[StandingQuery]:
         """All queries, oldest first; safe to call from any thread."""
         return tuple(self._standing.values())
+
+    def asks_for_clips(self, query_id: str) -> bool:
+        """Whether what the sensors gave around a query's alerts is to be saved."""
+        standing = self._standing.get(query_id)
+        return standing is not None and standing.query.clip
 
     @property
     def dimensions(self) -> int:

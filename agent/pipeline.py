@@ -1,6 +1,6 @@
 """Wires the agent: the only file that constructs its parts and connects them.
 
-    source -> windower -> worker (embedder -> perception) -> bus -> (agent.serving)
+    source -> intake (windows) -> worker (embedder -> perception) -> bus -> (agent.serving)
        `----------------------------- recorder <-------------'
 
 Two threads beside asyncio's: intake takes samples and cuts windows, the worker runs the model and what follows from
@@ -9,50 +9,51 @@ it. Nothing waits for what comes after it, except offline, where nothing may be 
 
 from __future__ import annotations
 
-import logging
 import platform
 import threading
 import uuid
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from agent.alerts.book import Query
 from agent.capture.live import Capture
 from agent.capture.offline import Offline
 from agent.capture.source import Source
 from agent.clock import RunClock
 from agent.config import Config, parse
+from agent.embedding.worker import Worker
 from agent.events import messages as events
 from agent.events.bus import Bus
-from agent.health import Health
-from agent.log.format import LogError, RunFacts, logged_sensors
-from agent.log.recorder import Recorder
-from agent.log.replay import Replay, config_of
+from agent.health import Health, StreamState
+from agent.intake import Intake, SampleStretch, Stretch
+from agent.loaded import Loaded
+from agent.log.alert_clips import AlertClips
+from agent.log.format import RunFacts, logged_sensors
+from agent.log.playback import ALL, Playback, PlayOptions
+from agent.log.recorder import Recorder, RecorderReport
+from agent.log.replay import Replay, check_sensors, with_sensors
+from agent.log.run_recording import live_recording
+from agent.log.timeline import Timeline
 from agent.streams import Streams
 from agent.windows.windower import Tick, Windower
-from drivers.driver import Clock, DriverError
+from drivers.driver import Clock, Sample
 from drivers.remote import Remote
 from protos import perception_pb2 as pb
 
 if TYPE_CHECKING:
     from agent.embedding.embedder import Embedded
-    from agent.embedding.worker import Worker
     from agent.perception import Perception
 
-log = logging.getLogger(__name__)
-
-POLL_S = 0.02
-"""Longest wait for samples: a tick that waits for a late stream is emitted this long after its lateness ran out."""
-HEALTH_PERIOD_NS = 500_000_000
 MAX_PENDING_TICKS = 1
 """Live, beside the one that is being embedded: with more, an overloaded agent would serve stale ticks for ever."""
 OFFLINE_BATCH = 8
-"""Offline, ticks that share a forward pass."""
+"""Offline, ticks that share a forward pass. In a replay none do: it may stand still after any tick, and rounding must
+not depend on where it began."""
 MODEL_LOADING = "model loading"
 
 
@@ -63,37 +64,54 @@ class Pipeline:
         self,
         config: Config,
         clock: Clock,
-        source: Source,
+        source: Source[Any],
         *,
         lossless: bool = False,
         log_to: Path | None = None,
         offset_ns: int = 0,
+        playback: Playback | None = None,
+        recorded: Timeline | None = None,
     ) -> None:
-        """`offset_ns` is UNIX time less the monotonic clock, for the log."""
+        """`offset_ns` is UNIX time less the monotonic clock, for the log. `playback` is that of a replay.
+
+        With `recorded` the source gives ticks with the vectors of that log.
+        """
         self.config = config
         self.clock = clock
+        self.lossless = lossless
+        """Whether nothing is shed; then the model must be loaded before `start`."""
+        self.playback = playback
         self.bus = Bus(uuid.uuid4().hex[:12], clock.now_ns)
         self.recorder: Recorder | None = None
+        self._alert_clips: AlertClips | None = None
         self.loaded: Future[Loaded] = Future()
-        self.ended: Future[None] = Future()
-        """Done when samples are no longer taken; holds what ended that, when it was a fault."""
         self._source = source
-        self._lossless = lossless
-        self._windower = Windower(config.streams, config.hop_ns, clock.start_ns)
-        self._health = Health(config.streams)
+        self._recorded = recorded
         self._log_to, self._offset_ns = log_to, offset_ns
         self._model: Loaded | None = None
         self._early_ticks = 0
         self._inference_ms: deque[float] = deque(maxlen=100)
         self._stopping = threading.Event()
-        self._next_health_ns = 0
         self._lock = threading.Lock()
         """Held while a model that has just been loaded is put to use, or kept from it by `stop`."""
-        self._intake = threading.Thread(target=self._run_intake, name="intake", daemon=True)
+        self._intake = Intake[Any](
+            source,
+            self._begin_stretch,
+            clock.start_ns,
+            self,
+            lossless=lossless,
+            lasting=playback is not None and playback.lasting,
+            on_item=self._record,
+            on_ticks=playback.ticked if playback else lambda _: None,
+            on_end=playback.through if playback else lambda: None,
+        )
 
     @classmethod
     def live(cls, config: Config, log_to: Path | None = None) -> Pipeline:
-        """Real devices, real time: one process per sensor, ticks shed when the model falls behind."""
+        """Real devices, real time: one process per sensor, ticks shed when the model falls behind.
+
+        Recorded into `log_to`, or where the configuration says.
+        """
         clock = RunClock.start()
         return cls(config, clock, Capture(config.specs, clock), log_to=log_to, offset_ns=clock.offset_ns)
 
@@ -105,11 +123,33 @@ class Pipeline:
         return cls(config, clock, source, lossless=True, log_to=log_to, offset_ns=clock.offset_ns)
 
     @classmethod
-    def replaying(cls, path: Path, config: Config | None = None) -> Pipeline:
-        """A log, by its own configuration or another; as `offline`, on the log's clock. Raises ReplayError."""
-        config = config or parse(config_of(path), str(path))
-        source = Replay(path, sensors=config.streams)
-        return cls(config, source.clock, source, lossless=True)
+    def replaying(
+        cls,
+        logs: Path | Sequence[Path],
+        config: Config | None = None,
+        *,
+        sensors: Sequence[str] | None = None,
+        options: PlayOptions = ALL,
+        reuse_embeddings: bool = False,
+        pace: Clock | None = None,
+    ) -> Pipeline:
+        """A recording, by its own configuration or another; as `offline`, on the log's clock. `pace` is the machine's.
+
+        `sensors` leaves out the others. With `reuse_embeddings` alerts follow from the vectors that the log holds.
+        Raises ReplayError and ConfigError.
+        """
+        timeline = Timeline([logs] if isinstance(logs, Path) else logs)
+        config = config or parse(timeline.facts.config, str(timeline))
+        if sensors is not None:
+            check_sensors(timeline, sensors, config.sensors)
+            config = parse(with_sensors(config.tree, sensors), config.name)
+        if not reuse_embeddings:
+            replay = Replay(timeline, config.streams, options, pace)
+            return cls(config, replay.clock, replay, lossless=True, playback=replay.playback)
+        from agent.log.recorded import RecordedTicks
+
+        ticks = RecordedTicks(timeline, config.streams, config.hop_ns, options, pace)
+        return cls(config, ticks.clock, ticks, lossless=True, playback=ticks.playback, recorded=timeline)
 
     @property
     def streams(self) -> Streams:
@@ -121,14 +161,19 @@ class Pipeline:
         """Sensors that other processes fill."""
         return self._source.remotes
 
+    @property
+    def ended(self) -> Future[None]:
+        """Done when samples are no longer taken; holds what ended that, when it was a fault."""
+        return self._intake.ended
+
     def start(self) -> None:
         """Begin to take samples. Ticks before the model is loaded are counted and shed. Raises RecordError."""
-        if self._log_to is not None:
-            sensors = logged_sensors(self.config.specs)
-            start_ns, tree = self.clock.start_ns, self.config.tree
-            facts = RunFacts(self.bus.run_id, start_ns, self._offset_ns, sensors, tree, versions())
-            self.recorder = Recorder(self._log_to, facts, lossless=self._lossless)
-        self._intake.start()
+        self._begin_recording()
+        if self.recorder and self._model:
+            self.recorder.write_model(self._model.name)
+        with self._lock:
+            if not self._stopping.is_set():
+                self._intake.start()
 
     def load_model(self) -> Loaded:
         """Load weights, embed prompts and queries: seconds. Raises CheckpointError, QueryError or DeviceError."""
@@ -161,79 +206,78 @@ class Pipeline:
         """End everything; what waits for the model is shed. May be called again."""
         with self._lock:
             self._stopping.set()
-        self._source.stop()
+        self._intake.stop()
         if self._model:
             # Before the intake, which offline may be waiting for it.
             self._model.worker.stop()
-        if self._intake.is_alive():
-            self._intake.join()
+        self._intake.join()
         if self.recorder:
             self.recorder.close()
 
-    def _run_intake(self) -> None:
-        # Capture processes live as long as the thread that starts them.
-        failure: Exception | None = None
-        try:
-            self._source.start()
-            while not self._stopping.is_set() and not self._source.ended:
-                self._take()
-            if not self._stopping.is_set():
-                self._submit(self._windower.finish())
-                self._publish_health(self._now_ns())
-        except Exception as error:
-            failure = error
-            if not isinstance(error, DriverError | LogError):  # those are the user's, who is told by `ended`
-                log.exception("the intake of samples failed")
-        try:
-            while self._model and not self._stopping.is_set() and not self._model.worker.drain(timeout_s=0.5):
-                pass
-            self._source.stop()
-        finally:
-            if failure is None:
-                self.ended.set_result(None)
-            else:
-                self.ended.set_exception(failure)
+    def _begin_recording(self) -> None:
+        sensors = logged_sensors(self.config.specs)
+        start_ns, tree = self.clock.start_ns, self.config.tree
+        facts = RunFacts(self.bus.run_id, start_ns, self._offset_ns, sensors, tree, versions())
+        if not self.lossless:
+            self.recorder, self._alert_clips = live_recording(
+                self.config, facts, self._log_to, self.clock, self._tell_recording
+            )
+        elif self._log_to is not None:
+            # It says the same every time, and so nothing of how the disk does.
+            self.recorder = Recorder(self._log_to, facts, self.config.record, lossless=True)
 
-    def _take(self) -> None:
-        for sensor, sample in self._source.poll(POLL_S):
-            if self.recorder:
-                self.recorder.write_sample(sensor, sample)
-            # Offline the stamps themselves are the clock.
-            self._windower.push(sensor, sample, None if self._lossless else self.clock.now_ns())
-            self._health.observe(sensor, sample, self._now_ns())
-        now_ns = self._now_ns()
-        self._submit(self._windower.advance(now_ns))
-        if now_ns >= self._next_health_ns:
-            self._next_health_ns = now_ns + HEALTH_PERIOD_NS
-            self._publish_health(now_ns)
+    def _tell_recording(self, report: RecorderReport) -> None:
+        # To subscribers only: the recorder, whose thread this is, would wait for itself.
+        self.bus.publish(events.recording(report, self.clock.now_ns()))
 
-    def _now_ns(self) -> int:
-        """Offline the clock is that of the samples, so that a run does not depend on how fast it goes."""
-        return self._windower.newest_ns if self._lossless else self.clock.now_ns()
+    def _record(self, item: tuple[str, Sample]) -> None:
+        if self.recorder:
+            self.recorder.write_sample(*item)
 
-    def _submit(self, ticks: Sequence[Tick]) -> None:
-        for tick in ticks:
-            if self._model:
-                self._model.worker.submit(tick)
-            else:
-                self._early_ticks += 1
+    def _begin_stretch(self, start_ns: int) -> Stretch[Any]:
+        if self._recorded is not None:
+            from agent.log.recorded import TickStretch
 
-    def _publish_health(self, now_ns: int) -> None:
-        reports = self._source.reports()
-        for sensor, report in reports.items():
-            if report.state in ("lost", "ended"):
-                self._windower.exclude(sensor, report.state)
-            else:
-                self._windower.include(sensor)
-        self._health.report(now_ns, reports, self._windower.drops())
-        for state in self._health.changes():
+            return TickStretch(start_ns)
+        windower = Windower(self.streams, self.config.hop_ns, start_ns)
+        # Offline the stamps themselves are the clock, so that a run does not depend on how fast it goes.
+        return SampleStretch(
+            windower, Health(self.streams), self._source.reports, None if self.lossless else self.clock
+        )
+
+    # What the intake hands on (agent.intake.Outlet).
+
+    def submit(self, tick: Tick) -> None:
+        """Have a tick embedded; lossless, wait until there is room for it."""
+        if self._model:
+            self._model.worker.submit(tick)
+        else:
+            self._early_ticks += 1
+
+    def settle(self) -> None:
+        """Wait until every tick so far has been delivered or shed, or the run is stopped."""
+        while self._model and not self._stopping.is_set() and not self._model.worker.drain(timeout_s=0.5):
+            pass
+
+    def tell(self, states: Sequence[StreamState], now_ns: int) -> None:
+        """Publish the health of streams."""
+        for state in states:
             self.publish(events.health(state, now_ns))
+
+    def start_anew(self) -> None:
+        """End the alerts that are on, and perceive what follows as if nothing had been."""
+        if self._model:
+            self._model.start_anew(self.publish)
 
     def publish(self, event: pb.Event) -> None:
         """Hand an event to subscribers and to the log."""
+        if self._model:
+            self._model.number(event)
         # What the bus refuses (a value that is not finite) is not logged either.
         if self.bus.publish(event) and self.recorder:
             self.recorder.write_event(event)
+            if self._alert_clips and self._model and event.HasField("alert"):
+                self._alert_clips.on_event(event, self._model.perception.asks_for_clips)
 
     def _on_embedded(self, embedded: Embedded) -> None:
         self._inference_ms.append(embedded.inference_ms)
@@ -243,7 +287,7 @@ class Pipeline:
 
     def status(self) -> pb.Status:
         """How the run goes."""
-        now_ns, early_ticks, model = self._now_ns(), self._early_ticks, self._model
+        early_ticks, model = self._early_ticks, self._model
         status = pb.Status(
             run_id=self.bus.run_id,
             version=version("sensebind"),
@@ -265,44 +309,53 @@ class Pipeline:
             status.ticks_in_flight = accounting.in_flight
             for reason, count in accounting.shed.items():
                 status.ticks_shed[reason] = count
-        for state in self._health.report(now_ns, self._source.reports(), self._windower.drops()).values():
+        for state in self._intake.stretch.states().values():
             status.streams.append(events.stream_health(state))
+        if self.recorder:
+            status.recording.CopyFrom(events.recording_state(self.recorder.report()))
+        if self.playback:
+            status.replay.CopyFrom(self.playback.state().message())
         return status
 
     def _load(self) -> Loaded:
         # torch takes seconds to import: capture and the server start meanwhile.
         from agent.embedding.embedder import Embedder
         from agent.embedding.weights import load_weights
-        from agent.embedding.worker import Worker
         from agent.perception import Perception
 
         settings = self.config.model
-        modalities = {stream.modality for stream in self.streams.values()}
-        model, name = load_weights(settings.weights, {*modalities, "text"})
-        embedder = Embedder(model, device=settings.device, dtype=settings.dtype, clock=self.clock)
-        perception = Perception(embedder, self.config)
-        for query in self.config.queries:
-            perception.add(query)
-        batch = OFFLINE_BATCH if self._lossless else 1
+        seen = {stream.modality for stream in self.streams.values()} if self._recorded is None else set()
+        model, name = load_weights(settings.weights, {*seen, "text"}, device=settings.device, dtype=settings.dtype)
+        kind = Embedder
+        if self._recorded is not None:
+            from agent.log.recorded import RecordedEmbedder, check_model
+
+            check_model(self._recorded, name)
+            kind = RecordedEmbedder
+        embedder = kind(
+            model,
+            device=settings.device,
+            dtype=settings.dtype,
+            compile=settings.compile,
+            cuda_graphs=settings.cuda_graphs,
+        )
+
+        def begin_perception(queries: Sequence[Query]) -> Perception:
+            perception = Perception(embedder, self.config)
+            for query in queries:
+                perception.add(query)
+            return perception
+
+        perception = begin_perception(self.config.queries)
+        batch = OFFLINE_BATCH if self.lossless and self.playback is None else 1
         worker = Worker(
             embedder,
             self._on_embedded,
-            max_pending=2 * batch if self._lossless else MAX_PENDING_TICKS,
-            lossless=self._lossless,
+            max_pending=2 * batch if self.lossless else MAX_PENDING_TICKS,
+            lossless=self.lossless,
             batch=batch,
-            clock=self.clock,
         )
-        return Loaded(name, str(embedder.device), worker, perception)
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """What exists once the weights are loaded."""
-
-    name: str
-    device: str
-    worker: Worker
-    perception: Perception
+        return Loaded(name, str(embedder.device), worker, begin_perception, perception)
 
 
 def versions() -> dict[str, str]:

@@ -68,6 +68,43 @@ class QuerySettings(_Strict):
     threshold_off: float | None = None
     min_duration_s: float | None = None
     cooldown_s: float | None = None
+    clip: bool = False
+    """Save what all sensors gave around the begin of its alerts, as `clips:` says."""
+
+
+class RecordingSettings(_Strict):
+    """How runs are recorded: by `sensebind record`, and with a `folder` by `sensebind run` as well."""
+
+    folder: str | None = None
+    """Where `run` records, all the time; without it only `record` does."""
+    split_mb: Annotated[float, Field(ge=1, le=1e6)] | None = None
+    """A file that has grown to this is followed by another."""
+    split_s: Annotated[float, Field(ge=1, le=1e6)] | None = None
+    """Seconds of capture time in one file."""
+    keep_gb: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    """Budget of all logs in the folder: the oldest goes first, those called `*.keep.mcap` never."""
+    keep_days: Annotated[float, Field(gt=0, le=1e5)] | None = None
+    min_free_mb: Annotated[float, Field(ge=0, le=1e6)] = 64.0
+    """Recording stops before the disk is fuller than this, and goes on when there is room."""
+    colour: Literal["jpeg", "png", "raw"] = "jpeg"
+    jpeg_quality: Annotated[int, Field(ge=1, le=100)] = 90
+    plane: Literal["png", "raw"] = "png"
+    """Of depth and thermal: 16-bit counts, or float32."""
+    compression: dict[str, Literal["lz4", "none"]] = {}
+    """By sensor, or `events`; pictures do not compress."""
+
+
+class ClipSettings(_Strict):
+    """Clips of queries with `clip: true`: small logs of their own, also when nothing else is recorded."""
+
+    folder: str | None = None
+    """Where they are saved; without it no query may ask for one, and nothing is held in memory."""
+    before_s: Annotated[float, Field(ge=0, le=300)] = 10.0
+    after_s: Annotated[float, Field(ge=0, le=300)] = 10.0
+    memory_mb: Annotated[float, Field(ge=1, le=16_384)] = 64.0
+    """Of the samples that are held in case; when they are more, clips begin later."""
+    keep_gb: Annotated[float, Field(gt=0, le=1e6)] = 1.0
+    """Budget of the folder: the oldest goes first, those called `*.keep.mcap` never."""
 
 
 class AlertSettings(_Strict):
@@ -98,3 +135,5 @@ class Settings(_Strict):
     background_prompts: list[str] | None = None
     alerts: AlertSettings = AlertSettings()
     localization: LocalizationSettings = LocalizationSettings()
+    record: RecordingSettings = RecordingSettings()
+    clips: ClipSettings = ClipSettings()

@@ -129,7 +129,8 @@ def examples(windows: int, seed: int, options: SceneOptions) -> Iterator[Example
         moments = _moments(scene, rng)
         for moment in _chosen(moments, min(WINDOWS_PER_SCENE, windows - written), shares, counts, rng):
             rendered = example(scene, moment, f"{seed:08d}-{round(moment.t_s * 1e3):06d}")
-            if rendered.depth_m.any():  # lying on its face the robot sees no depth at all
+            depth_m = rendered.depth_m
+            if depth_m is not None and depth_m.any():  # lying on its face the robot sees no depth at all
                 yield rendered
                 written += 1
         seed += 1

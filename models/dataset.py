@@ -9,6 +9,8 @@ A shard is a tar file whose members share a key per example:
     KEY.imu.npy                     float16 [n, 6]: m/s2, rad/s
     KEY.about.json                  `About`: captions, and what is seen and heard
 
+Of depth, thermal, audio and IMU an example may lack what its robot had no sensor for.
+
 Beside the shards, `dataset.json` names the classes (`Classes`) with the phrases that zero-shot evaluation uses.
 """
 
@@ -29,6 +31,7 @@ Box = tuple[float, float, float, float]
 """x0, y0, x1, y1 in pixels of the stored frames."""
 
 JPEG_QUALITY: Final = 95
+AUDIO_RATE_HZ: Final = 16000
 INDEX: Final = "dataset.json"
 _KELVIN: Final = 273.15
 
@@ -55,7 +58,8 @@ class About:
     is mixed or faint. `shown` tells whether the frames show what is heard (for "": show nothing that ever sounds):
     only such examples are audio-image pairs. `clear` tells whether nothing stands half in view or too small to
     tell, so that a label that is not in `seen` is not in the frames. `motion` is the label of the motion that the
-    IMU block ends in, "" when it has just changed.
+    IMU block ends in, "" when it has just changed. `labelled` tells whether any of this is known: a moment out of a
+    log is a pair of an image with what was measured at once, whatever that is of.
     """
 
     seen: dict[str, Seen] = field(default_factory=dict)
@@ -65,6 +69,7 @@ class About:
     shown: bool = False
     clear: bool = True
     motion: str = ""
+    labelled: bool = True
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -85,17 +90,17 @@ class About:
 @dataclass(frozen=True, slots=True, eq=False)
 class Example:
     """One moment: frames uint8 [2, H, W, 3] (older, newer), audio float32 [n], depth_m and temperature_c float32
-    [H, W], imu float32 [n, 6].
+    [H, W], imu float32 [n, 6]; None for what was not measured.
     """
 
     key: str
     frames: NDArray[np.uint8]
-    audio: NDArray[np.float32]
-    depth_m: NDArray[np.float32]
-    temperature_c: NDArray[np.float32]
-    imu: NDArray[np.float32]
+    audio: NDArray[np.float32] | None
+    depth_m: NDArray[np.float32] | None
+    temperature_c: NDArray[np.float32] | None
+    imu: NDArray[np.float32] | None
     about: About
-    audio_rate_hz: int = 16000
+    audio_rate_hz: int = AUDIO_RATE_HZ
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,27 +122,38 @@ def encode(example: Example) -> dict[str, Any]:
     older, newer = (np.ascontiguousarray(frame[..., ::-1]) for frame in example.frames)  # OpenCV stores BGR
     jpeg = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, 0x111111]
     png = [cv2.IMWRITE_PNG_COMPRESSION, 1]
-    depth_mm = np.clip(np.round(example.depth_m * 1e3), 0, 65535).astype(np.uint16)
-    centikelvin = np.clip(np.round((example.temperature_c + _KELVIN) * 100), 0, 65535).astype(np.uint16)
-    flac, imu = io.BytesIO(), io.BytesIO()
-    soundfile.write(flac, np.clip(example.audio, -1, 1), example.audio_rate_hz, format="FLAC", subtype="PCM_16")
-    np.save(imu, example.imu.astype(np.float16))
-    return {
+    members: dict[str, Any] = {
         "__key__": example.key,
         "older.jpg": cv2.imencode(".jpg", older, jpeg)[1].tobytes(),
         "newer.jpg": cv2.imencode(".jpg", newer, jpeg)[1].tobytes(),
-        "depth.png": cv2.imencode(".png", depth_mm, png)[1].tobytes(),
-        "thermal.png": cv2.imencode(".png", centikelvin, png)[1].tobytes(),
-        "audio.flac": flac.getvalue(),
-        "imu.npy": imu.getvalue(),
-        "about.json": example.about.to_json().encode(),
     }
+    if example.depth_m is not None:
+        depth_mm = np.clip(np.round(example.depth_m * 1e3), 0, 65535).astype(np.uint16)
+        members["depth.png"] = cv2.imencode(".png", depth_mm, png)[1].tobytes()
+    if example.temperature_c is not None:
+        centikelvin = np.clip(np.round((example.temperature_c + _KELVIN) * 100), 0, 65535).astype(np.uint16)
+        members["thermal.png"] = cv2.imencode(".png", centikelvin, png)[1].tobytes()
+    if example.audio is not None:
+        flac = io.BytesIO()
+        soundfile.write(flac, np.clip(example.audio, -1, 1), example.audio_rate_hz, format="FLAC", subtype="PCM_16")
+        members["audio.flac"] = flac.getvalue()
+    if example.imu is not None:
+        imu = io.BytesIO()
+        np.save(imu, example.imu.astype(np.float16))
+        members["imu.npy"] = imu.getvalue()
+    return members | {"about.json": example.about.to_json().encode()}
 
 
 def decode(members: Mapping[str, Any]) -> Example:
     """Undo `encode`; a missing or damaged member raises DatasetError that names the example."""
     import cv2
     import soundfile
+
+    def plane(name: str, scale: float, offset: float) -> NDArray[np.float32] | None:
+        if name not in members:
+            return None
+        counts = picture(name, cv2.IMREAD_UNCHANGED).astype(np.float32)
+        return counts / np.float32(scale) - np.float32(offset)
 
     def picture(name: str, flags: int) -> NDArray[Any]:
         found = cv2.imdecode(np.frombuffer(members[name], np.uint8), flags)
@@ -147,15 +163,17 @@ def decode(members: Mapping[str, Any]) -> Example:
 
     try:
         frames = [picture(name, cv2.IMREAD_COLOR)[..., ::-1] for name in ("older.jpg", "newer.jpg")]
-        centikelvin = picture("thermal.png", cv2.IMREAD_UNCHANGED)
-        audio, rate = soundfile.read(io.BytesIO(members["audio.flac"]), dtype="float32")
+        audio, rate = None, AUDIO_RATE_HZ
+        if "audio.flac" in members:
+            audio, rate = soundfile.read(io.BytesIO(members["audio.flac"]), dtype="float32")
+        imu = np.load(io.BytesIO(members["imu.npy"])).astype(np.float32) if "imu.npy" in members else None
         return Example(
             key=members["__key__"],
             frames=np.stack(frames),
             audio=audio,
-            depth_m=picture("depth.png", cv2.IMREAD_UNCHANGED).astype(np.float32) / np.float32(1e3),
-            temperature_c=centikelvin.astype(np.float32) / np.float32(100) - np.float32(_KELVIN),
-            imu=np.load(io.BytesIO(members["imu.npy"])).astype(np.float32),
+            depth_m=plane("depth.png", 1e3, 0.0),
+            temperature_c=plane("thermal.png", 100, _KELVIN),
+            imu=imu,
             about=About.from_json(bytes(members["about.json"]).decode()),
             audio_rate_hz=rate,
         )

@@ -117,13 +117,20 @@ def _input(example: Example, modality: Modality) -> Tensor:
             mean, std = (torch.tensor(values).view(3, 1, 1, 1) for values in (RGB_MEAN, RGB_STD))
             return ((x * std + mean) * 255).round().to(torch.uint8)
         case "audio":
-            return preprocess.audio(example.audio[None, :, None], example.audio_rate_hz)[0].half()
+            return preprocess.audio(_measured(example.audio)[:, :, None], example.audio_rate_hz)[0].half()
         case "depth":
-            return preprocess.depth(example.depth_m[None])[0].half()
+            return preprocess.depth(_measured(example.depth_m))[0].half()
         case "thermal":
-            return preprocess.thermal(example.temperature_c[None])[0].half()
+            return preprocess.thermal(_measured(example.temperature_c))[0].half()
         case _:
-            return preprocess.imu(example.imu[None], preprocess.IMU_RATE_HZ)[0].half()
+            return preprocess.imu(_measured(example.imu), preprocess.IMU_RATE_HZ)[0].half()
+
+
+def _measured(data: NDArray[np.float32] | None) -> NDArray[np.float32]:
+    """As a batch of one. Raises PreprocessError when there is none."""
+    if data is None:
+        raise preprocess.PreprocessError("the example does not hold it")
+    return data[None]
 
 
 def groups_of(about: Sequence[About], modality: Modality) -> dict[Group, list[int]]:
@@ -136,6 +143,10 @@ def groups_of(about: Sequence[About], modality: Modality) -> dict[Group, list[in
 
 
 def _groups(facts: About, modality: Modality) -> Iterator[Group]:
+    if not facts.labelled:
+        if modality != "text":
+            yield "any", ""
+        return
     match modality:
         case "text":
             yield from (("thing", label) for label in facts.seen)

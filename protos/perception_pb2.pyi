@@ -36,6 +36,7 @@ class _EventKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventKind.V
     EVENT_KIND_ALERT: _EventKind.ValueType  # 3
     EVENT_KIND_HEALTH: _EventKind.ValueType  # 4
     EVENT_KIND_GAP: _EventKind.ValueType  # 5
+    EVENT_KIND_RECORDING: _EventKind.ValueType  # 6
 
 class EventKind(_EventKind, metaclass=_EventKindEnumTypeWrapper): ...
 
@@ -45,6 +46,7 @@ EVENT_KIND_AUDIO_SOURCE: EventKind.ValueType  # 2
 EVENT_KIND_ALERT: EventKind.ValueType  # 3
 EVENT_KIND_HEALTH: EventKind.ValueType  # 4
 EVENT_KIND_GAP: EventKind.ValueType  # 5
+EVENT_KIND_RECORDING: EventKind.ValueType  # 6
 Global___EventKind: _TypeAlias = EventKind  # noqa: Y015
 
 class _SourceState:
@@ -170,6 +172,7 @@ class Event(_message.Message):
     ALERT_FIELD_NUMBER: _builtins.int
     HEALTH_FIELD_NUMBER: _builtins.int
     GAP_FIELD_NUMBER: _builtins.int
+    RECORDING_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """one per start of the agent"""
     seq: _builtins.int
@@ -188,6 +191,8 @@ class Event(_message.Message):
     def health(self) -> Global___StreamHealth: ...
     @_builtins.property
     def gap(self) -> Global___Gap: ...
+    @_builtins.property
+    def recording(self) -> Global___RecordingState: ...
     def __init__(
         self,
         *,
@@ -200,12 +205,13 @@ class Event(_message.Message):
         alert: Global___AlertTransition | None = ...,
         health: Global___StreamHealth | None = ...,
         gap: Global___Gap | None = ...,
+        recording: Global___RecordingState | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["alert", b"alert", "audio_source", b"audio_source", "embedding", b"embedding", "event", b"event", "gap", b"gap", "health", b"health"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["alert", b"alert", "audio_source", b"audio_source", "embedding", b"embedding", "event", b"event", "gap", b"gap", "health", b"health", "recording", b"recording"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alert", b"alert", "audio_source", b"audio_source", "capture_ns", b"capture_ns", "embedding", b"embedding", "event", b"event", "gap", b"gap", "health", b"health", "publish_ns", b"publish_ns", "run_id", b"run_id", "seq", b"seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alert", b"alert", "audio_source", b"audio_source", "capture_ns", b"capture_ns", "embedding", b"embedding", "event", b"event", "gap", b"gap", "health", b"health", "publish_ns", b"publish_ns", "recording", b"recording", "run_id", b"run_id", "seq", b"seq"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["embedding", "audio_source", "alert", "health", "gap"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["embedding", "audio_source", "alert", "health", "gap", "recording"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -730,6 +736,7 @@ class Query(_message.Message):
     MIN_DURATION_S_FIELD_NUMBER: _builtins.int
     COOLDOWN_S_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
+    CLIP_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     text: _builtins.str
     threshold_on: _builtins.float
@@ -740,6 +747,8 @@ class Query(_message.Message):
     """over threshold_on for this long before the alert begins"""
     cooldown_s: _builtins.float
     """after an end, before the next begin"""
+    clip: _builtins.bool
+    """what the sensors gave around the begin of its alerts is saved by the agent"""
     @_builtins.property
     def modalities(self) -> _containers.RepeatedScalarFieldContainer[_sensors_pb2.Modality.ValueType]:
         """empty: every modality that is present"""
@@ -759,10 +768,11 @@ class Query(_message.Message):
         min_duration_s: _builtins.float = ...,
         cooldown_s: _builtins.float = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
+        clip: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cooldown_s", b"cooldown_s", "id", b"id", "min_duration_s", b"min_duration_s", "modalities", b"modalities", "text", b"text", "threshold_off", b"threshold_off", "threshold_on", b"threshold_on", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clip", b"clip", "cooldown_s", b"cooldown_s", "id", b"id", "min_duration_s", b"min_duration_s", "modalities", b"modalities", "text", b"text", "threshold_off", b"threshold_off", "threshold_on", b"threshold_on", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -779,6 +789,7 @@ class AddQueryRequest(_message.Message):
     MIN_DURATION_S_FIELD_NUMBER: _builtins.int
     COOLDOWN_S_FIELD_NUMBER: _builtins.int
     ID_FIELD_NUMBER: _builtins.int
+    CLIP_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """1..1000 characters"""
     threshold_on: _builtins.float
@@ -788,6 +799,8 @@ class AddQueryRequest(_message.Message):
     cooldown_s: _builtins.float
     id: _builtins.str
     """empty: one is made"""
+    clip: _builtins.bool
+    """save what the sensors gave around the begin of its alerts, where the agent's config says"""
     @_builtins.property
     def modalities(self) -> _containers.RepeatedScalarFieldContainer[_sensors_pb2.Modality.ValueType]: ...
     def __init__(
@@ -800,10 +813,11 @@ class AddQueryRequest(_message.Message):
         min_duration_s: _builtins.float | None = ...,
         cooldown_s: _builtins.float | None = ...,
         id: _builtins.str = ...,
+        clip: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_cooldown_s", b"_cooldown_s", "_min_duration_s", b"_min_duration_s", "_threshold_off", b"_threshold_off", "_threshold_on", b"_threshold_on", "cooldown_s", b"cooldown_s", "min_duration_s", b"min_duration_s", "threshold_off", b"threshold_off", "threshold_on", b"threshold_on"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cooldown_s", b"_cooldown_s", "_min_duration_s", b"_min_duration_s", "_threshold_off", b"_threshold_off", "_threshold_on", b"_threshold_on", "cooldown_s", b"cooldown_s", "id", b"id", "min_duration_s", b"min_duration_s", "modalities", b"modalities", "text", b"text", "threshold_off", b"threshold_off", "threshold_on", b"threshold_on"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cooldown_s", b"_cooldown_s", "_min_duration_s", b"_min_duration_s", "_threshold_off", b"_threshold_off", "_threshold_on", b"_threshold_on", "clip", b"clip", "cooldown_s", b"cooldown_s", "id", b"id", "min_duration_s", b"min_duration_s", "modalities", b"modalities", "text", b"text", "threshold_off", b"threshold_off", "threshold_on", b"threshold_on"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cooldown_s: _TypeAlias = _typing.Literal["cooldown_s"]  # noqa: Y015
     _WhichOneofArgType__cooldown_s: _TypeAlias = _typing.Literal["_cooldown_s", b"_cooldown_s"]  # noqa: Y015
@@ -972,6 +986,100 @@ class GetStatusRequest(_message.Message):
 Global___GetStatusRequest: _TypeAlias = GetStatusRequest  # noqa: Y015
 
 @_typing.final
+class RecordingState(_message.Message):
+    """How recording goes; an event when it changes. Events of this kind are not recorded themselves."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _State:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _StateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[RecordingState._State.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        STATE_UNSPECIFIED: RecordingState._State.ValueType  # 0
+        STATE_RECORDING: RecordingState._State.ValueType  # 1
+        STATE_STOPPED: RecordingState._State.ValueType  # 2
+        """the disk is full or away: see reason; resumes by itself"""
+        STATE_FAILED: RecordingState._State.ValueType  # 3
+        """does not resume: see reason"""
+        STATE_CLOSED: RecordingState._State.ValueType  # 4
+        """the run is over"""
+        STATE_CLIPS_ONLY: RecordingState._State.ValueType  # 5
+        """nothing but clips of alerts is saved"""
+
+    class State(_State, metaclass=_StateEnumTypeWrapper): ...
+    STATE_UNSPECIFIED: RecordingState.State.ValueType  # 0
+    STATE_RECORDING: RecordingState.State.ValueType  # 1
+    STATE_STOPPED: RecordingState.State.ValueType  # 2
+    """the disk is full or away: see reason; resumes by itself"""
+    STATE_FAILED: RecordingState.State.ValueType  # 3
+    """does not resume: see reason"""
+    STATE_CLOSED: RecordingState.State.ValueType  # 4
+    """the run is over"""
+    STATE_CLIPS_ONLY: RecordingState.State.ValueType  # 5
+    """nothing but clips of alerts is saved"""
+
+    @_typing.final
+    class DroppedEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    STATE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    FILES_FIELD_NUMBER: _builtins.int
+    DROPPED_FIELD_NUMBER: _builtins.int
+    REMOVED_FILES_FIELD_NUMBER: _builtins.int
+    REMOVED_BYTES_FIELD_NUMBER: _builtins.int
+    state: Global___RecordingState.State.ValueType
+    reason: _builtins.str
+    path: _builtins.str
+    """the file that is being written, or was last"""
+    files: _builtins.int
+    """so far"""
+    removed_files: _builtins.int
+    """to stay within what may be kept"""
+    removed_bytes: _builtins.int
+    @_builtins.property
+    def dropped(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """messages that are not in the files, by topic"""
+
+    def __init__(
+        self,
+        *,
+        state: Global___RecordingState.State.ValueType = ...,
+        reason: _builtins.str = ...,
+        path: _builtins.str = ...,
+        files: _builtins.int = ...,
+        dropped: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        removed_files: _builtins.int = ...,
+        removed_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dropped", b"dropped", "files", b"files", "path", b"path", "reason", b"reason", "removed_bytes", b"removed_bytes", "removed_files", b"removed_files", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordingState: _TypeAlias = RecordingState  # noqa: Y015
+
+@_typing.final
 class Status(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1032,6 +1140,8 @@ class Status(_message.Message):
     QUERIES_FIELD_NUMBER: _builtins.int
     HOP_S_FIELD_NUMBER: _builtins.int
     EVENTS_REFUSED_FIELD_NUMBER: _builtins.int
+    REPLAY_FIELD_NUMBER: _builtins.int
+    RECORDING_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     version: _builtins.str
     started_ns: _builtins.int
@@ -1060,6 +1170,14 @@ class Status(_message.Message):
     def ticks_shed(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """by reason"""
 
+    @_builtins.property
+    def replay(self) -> Global___ReplayState:
+        """absent on a live agent"""
+
+    @_builtins.property
+    def recording(self) -> Global___RecordingState:
+        """absent when nothing is recorded"""
+
     def __init__(
         self,
         *,
@@ -1080,14 +1198,127 @@ class Status(_message.Message):
         queries: _builtins.int = ...,
         hop_s: _builtins.float = ...,
         events_refused: _builtins.int = ...,
+        replay: Global___ReplayState | None = ...,
+        recording: Global___RecordingState | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["recording", b"recording", "replay", b"replay"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "events_refused", b"events_refused", "hop_s", b"hop_s", "inference_ms", b"inference_ms", "model", b"model", "queries", b"queries", "run_id", b"run_id", "started_ns", b"started_ns", "streams", b"streams", "subscribers", b"subscribers", "ticks_delivered", b"ticks_delivered", "ticks_in_flight", b"ticks_in_flight", "ticks_produced", b"ticks_produced", "ticks_shed", b"ticks_shed", "uptime_s", b"uptime_s", "version", b"version", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "events_refused", b"events_refused", "hop_s", b"hop_s", "inference_ms", b"inference_ms", "model", b"model", "queries", b"queries", "recording", b"recording", "replay", b"replay", "run_id", b"run_id", "started_ns", b"started_ns", "streams", b"streams", "subscribers", b"subscribers", "ticks_delivered", b"ticks_delivered", "ticks_in_flight", b"ticks_in_flight", "ticks_produced", b"ticks_produced", "ticks_shed", b"ticks_shed", "uptime_s", b"uptime_s", "version", b"version", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Status: _TypeAlias = Status  # noqa: Y015
+
+@_typing.final
+class ControlReplayRequest(_message.Message):
+    """What is present is done, all at once.
+
+    A seek, and the start over of a loop, begins a new stretch: the alerts that are on end; windows, alerts and stream health
+    start anew, so that nothing of before the jump is mixed with what follows. run_id stays and seq runs on.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAUSED_FIELD_NUMBER: _builtins.int
+    SPEED_FIELD_NUMBER: _builtins.int
+    SEEK_S_FIELD_NUMBER: _builtins.int
+    SEEK_NS_FIELD_NUMBER: _builtins.int
+    STEP_TICKS_FIELD_NUMBER: _builtins.int
+    paused: _builtins.bool
+    """true: stand still; false: go on"""
+    speed: _builtins.float
+    """0.1..1000 times the log's own; 0: as fast as the model goes"""
+    seek_s: _builtins.float
+    """seconds from the start of the log"""
+    seek_ns: _builtins.int
+    """capture time, nanoseconds since the UNIX epoch"""
+    step_ticks: _builtins.int
+    """go on for so many ticks, then pause"""
+    def __init__(
+        self,
+        *,
+        paused: _builtins.bool | None = ...,
+        speed: _builtins.float | None = ...,
+        seek_s: _builtins.float = ...,
+        seek_ns: _builtins.int = ...,
+        step_ticks: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_paused", b"_paused", "_speed", b"_speed", "paused", b"paused", "seek", b"seek", "seek_ns", b"seek_ns", "seek_s", b"seek_s", "speed", b"speed"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_paused", b"_paused", "_speed", b"_speed", "paused", b"paused", "seek", b"seek", "seek_ns", b"seek_ns", "seek_s", b"seek_s", "speed", b"speed", "step_ticks", b"step_ticks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__paused: _TypeAlias = _typing.Literal["paused"]  # noqa: Y015
+    _WhichOneofArgType__paused: _TypeAlias = _typing.Literal["_paused", b"_paused"]  # noqa: Y015
+    _WhichOneofReturnType__speed: _TypeAlias = _typing.Literal["speed"]  # noqa: Y015
+    _WhichOneofArgType__speed: _TypeAlias = _typing.Literal["_speed", b"_speed"]  # noqa: Y015
+    _WhichOneofReturnType_seek: _TypeAlias = _typing.Literal["seek_s", "seek_ns"]  # noqa: Y015
+    _WhichOneofArgType_seek: _TypeAlias = _typing.Literal["seek", b"seek"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__paused) -> _WhichOneofReturnType__paused | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__speed) -> _WhichOneofReturnType__speed | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_seek) -> _WhichOneofReturnType_seek | None: ...
+
+Global___ControlReplayRequest: _TypeAlias = ControlReplayRequest  # noqa: Y015
+
+@_typing.final
+class ReplayState(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_NS_FIELD_NUMBER: _builtins.int
+    DURATION_S_FIELD_NUMBER: _builtins.int
+    POSITION_S_FIELD_NUMBER: _builtins.int
+    SPEED_FIELD_NUMBER: _builtins.int
+    PAUSED_FIELD_NUMBER: _builtins.int
+    ENDED_FIELD_NUMBER: _builtins.int
+    BEHIND_S_FIELD_NUMBER: _builtins.int
+    STRETCH_FIELD_NUMBER: _builtins.int
+    FROM_S_FIELD_NUMBER: _builtins.int
+    TO_S_FIELD_NUMBER: _builtins.int
+    LOOP_FIELD_NUMBER: _builtins.int
+    start_ns: _builtins.int
+    """capture time at which the log begins, nanoseconds since the UNIX epoch"""
+    duration_s: _builtins.float
+    """of the log, gaps between its files included"""
+    position_s: _builtins.float
+    """up to where it has been read, seconds from the start of the log"""
+    speed: _builtins.float
+    """that was asked for, times the log's own; 0: as fast as the model goes"""
+    paused: _builtins.bool
+    ended: _builtins.bool
+    """all of it was read, and what follows from it published; a seek goes on from there"""
+    behind_s: _builtins.float
+    """how late the last sample was at this speed; nothing is left out to catch up"""
+    stretch: _builtins.int
+    """1 at first, one more after every jump: a seek, a loop's start over, a hole in the log"""
+    from_s: _builtins.float
+    """the part that is played, seconds from the start of the log"""
+    to_s: _builtins.float
+    loop: _builtins.bool
+    """starts over at its end"""
+    def __init__(
+        self,
+        *,
+        start_ns: _builtins.int = ...,
+        duration_s: _builtins.float = ...,
+        position_s: _builtins.float = ...,
+        speed: _builtins.float = ...,
+        paused: _builtins.bool = ...,
+        ended: _builtins.bool = ...,
+        behind_s: _builtins.float = ...,
+        stretch: _builtins.int = ...,
+        from_s: _builtins.float = ...,
+        to_s: _builtins.float = ...,
+        loop: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["behind_s", b"behind_s", "duration_s", b"duration_s", "ended", b"ended", "from_s", b"from_s", "loop", b"loop", "paused", b"paused", "position_s", b"position_s", "speed", b"speed", "start_ns", b"start_ns", "stretch", b"stretch", "to_s", b"to_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplayState: _TypeAlias = ReplayState  # noqa: Y015
 
 @_typing.final
 class IngestResponse(_message.Message):

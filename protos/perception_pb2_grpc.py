@@ -65,6 +65,11 @@ class PerceptionStub:
                 request_serializer=protos_dot_perception__pb2.GetStatusRequest.SerializeToString,
                 response_deserializer=protos_dot_perception__pb2.Status.FromString,
                 _registered_method=True)
+        self.ControlReplay = channel.unary_unary(
+                '/sensebind.v1.Perception/ControlReplay',
+                request_serializer=protos_dot_perception__pb2.ControlReplayRequest.SerializeToString,
+                response_deserializer=protos_dot_perception__pb2.ReplayState.FromString,
+                _registered_method=True)
         self.Ingest = channel.stream_unary(
                 '/sensebind.v1.Perception/Ingest',
                 request_serializer=protos_dot_sensors__pb2.SensorSample.SerializeToString,
@@ -118,6 +123,14 @@ class PerceptionServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ControlReplay(self, request, context):
+        """Pauses, resumes, steps, seeks in, or changes the speed of a log that is being replayed; all fields absent: only tells how
+        it stands. The answer to a seek comes once it is done. FAILED_PRECONDITION on a live agent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Ingest(self, request_iterator, context):
         """Pushes samples of sensors of type `remote`.
         """
@@ -157,6 +170,11 @@ def add_PerceptionServicer_to_server(servicer, server):
                     servicer.GetStatus,
                     request_deserializer=protos_dot_perception__pb2.GetStatusRequest.FromString,
                     response_serializer=protos_dot_perception__pb2.Status.SerializeToString,
+            ),
+            'ControlReplay': grpc.unary_unary_rpc_method_handler(
+                    servicer.ControlReplay,
+                    request_deserializer=protos_dot_perception__pb2.ControlReplayRequest.FromString,
+                    response_serializer=protos_dot_perception__pb2.ReplayState.SerializeToString,
             ),
             'Ingest': grpc.stream_unary_rpc_method_handler(
                     servicer.Ingest,
@@ -326,6 +344,33 @@ class Perception:
             '/sensebind.v1.Perception/GetStatus',
             protos_dot_perception__pb2.GetStatusRequest.SerializeToString,
             protos_dot_perception__pb2.Status.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ControlReplay(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sensebind.v1.Perception/ControlReplay',
+            protos_dot_perception__pb2.ControlReplayRequest.SerializeToString,
+            protos_dot_perception__pb2.ReplayState.FromString,
             options,
             channel_credentials,
             insecure,

@@ -52,6 +52,10 @@ class PerceptionStub:
     cannot take, or for too much in one call.
     """
     GetStatus: _grpc.UnaryUnaryMultiCallable[_perception_pb2.GetStatusRequest, _perception_pb2.Status]
+    ControlReplay: _grpc.UnaryUnaryMultiCallable[_perception_pb2.ControlReplayRequest, _perception_pb2.ReplayState]
+    """Pauses, resumes, steps, seeks in, or changes the speed of a log that is being replayed; all fields absent: only tells how
+    it stands. The answer to a seek comes once it is done. FAILED_PRECONDITION on a live agent.
+    """
     Ingest: _grpc.StreamUnaryMultiCallable[_sensors_pb2.SensorSample, _perception_pb2.IngestResponse]
     """Pushes samples of sensors of type `remote`."""
 
@@ -74,6 +78,10 @@ class PerceptionAsyncStub(PerceptionStub):
     cannot take, or for too much in one call.
     """
     GetStatus: _aio.UnaryUnaryMultiCallable[_perception_pb2.GetStatusRequest, _perception_pb2.Status]  # type: ignore[assignment]
+    ControlReplay: _aio.UnaryUnaryMultiCallable[_perception_pb2.ControlReplayRequest, _perception_pb2.ReplayState]  # type: ignore[assignment]
+    """Pauses, resumes, steps, seeks in, or changes the speed of a log that is being replayed; all fields absent: only tells how
+    it stands. The answer to a seek comes once it is done. FAILED_PRECONDITION on a live agent.
+    """
     Ingest: _aio.StreamUnaryMultiCallable[_sensors_pb2.SensorSample, _perception_pb2.IngestResponse]  # type: ignore[assignment]
     """Pushes samples of sensors of type `remote`."""
 
@@ -129,6 +137,16 @@ class PerceptionServicer(metaclass=_abc_1.ABCMeta):
         request: _perception_pb2.GetStatusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_perception_pb2.Status, _abc.Awaitable[_perception_pb2.Status]]: ...
+
+    @_abc_1.abstractmethod
+    def ControlReplay(
+        self,
+        request: _perception_pb2.ControlReplayRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_perception_pb2.ReplayState, _abc.Awaitable[_perception_pb2.ReplayState]]:
+        """Pauses, resumes, steps, seeks in, or changes the speed of a log that is being replayed; all fields absent: only tells how
+        it stands. The answer to a seek comes once it is done. FAILED_PRECONDITION on a live agent.
+        """
 
     @_abc_1.abstractmethod
     def Ingest(

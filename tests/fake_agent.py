@@ -17,6 +17,7 @@ from agent.alerts.book import Query
 from agent.clock import RunClock
 from agent.events.bus import Bus
 from agent.events.vectors import vector_message
+from agent.log.playback import Playback
 from agent.server.interface import Clip, Embeddings, StandingQuery
 from agent.server.server import Limits, Server
 from agent.streams import Stream
@@ -54,6 +55,7 @@ class FakeAgent:
         self.embeds.set()
         self.embed_calls = 0
         self.embed_error: Exception | None = None
+        self.playback: Playback | None = None
 
     def now_ns(self) -> int:
         return self.clock.now_ns()

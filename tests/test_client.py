@@ -14,6 +14,7 @@ from fake_agent import D, FakeAgent, serving, until
 
 from agent.client import Client, ClientError, heat_map_of, vector_of
 from agent.events.vectors import heat_map_message, vector_message
+from agent.log.playback import Playback, PlayOptions
 from drivers.codec import encode_sample
 from drivers.driver import Modality, Sample
 from protos import perception_pb2 as pb
@@ -95,6 +96,19 @@ async def test_embed_and_status(client: Client) -> None:
     assert found.model == "fake"
     status = await client.status()
     assert (status.run_id, status.queries, status.subscribers) == ("run", 0, 0)
+
+
+async def test_control_replay(agent: FakeAgent, client: Client) -> None:
+    with pytest.raises(ClientError, match="this agent captures live") as refused:
+        await client.control_replay(paused=True)
+    assert refused.value.code == grpc.StatusCode.FAILED_PRECONDITION
+    agent.playback = Playback(0, 60 * 10**9, PlayOptions(lasting=True), agent.clock)
+    state = await client.control_replay(paused=True, speed=2)
+    assert (state.paused, state.speed, state.duration_s) == (True, 2, 60)
+    assert await client.control_replay() == state
+    with pytest.raises(ClientError, match=r"seek_s: is 61\.000 s from the start; 0\.000 to 60\.000 s are replayed"):
+        await client.control_replay(seek_s=61)
+    assert not (await client.control_replay(step_ticks=1)).paused
 
 
 async def samples(sensor: str, count: int) -> AsyncIterator[tuple[str, Modality, Sample]]:

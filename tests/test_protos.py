@@ -64,11 +64,11 @@ def drop_presence(files: FileDescriptorSet) -> None:
 
 
 def remove_enum_value(files: FileDescriptorSet) -> None:
-    del perception(files).enum_type[0].value[-1]
+    del perception(files).enum_type[0].value[5]
 
 
 def renumber_enum_value(files: FileDescriptorSet) -> None:
-    perception(files).enum_type[0].value[-1].number = 77
+    perception(files).enum_type[0].value[5].number = 77
 
 
 def remove_nested_enum(files: FileDescriptorSet) -> None:

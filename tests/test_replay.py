@@ -13,8 +13,9 @@ from mcap.writer import Writer
 from recorded_run import CONFIG, SENSORS, START_NS, facts, one_of_each, record, replayed, samples
 
 from agent.log.format import FACTS_RECORD, ReplayError
+from agent.log.reading import facts_of
 from agent.log.recorder import CHUNK_BYTES
-from agent.log.replay import Replay, config_of, facts_of
+from agent.log.replay import Replay, config_of
 from agent.streams import Stream, Streams
 from agent.windows.windower import Tick, Windower
 from drivers.driver import Sample
@@ -46,7 +47,7 @@ def test_samples_come_back(tmp_path: Path) -> None:
                 assert error <= 0.005 + 1e-4
             case "imu":
                 assert np.array_equal(now.data, was.data)
-    assert replay.unfinished == ""
+    assert replay.timeline.unfinished == ""
     assert replay.clock.now_ns() == max(sample.end_ns for _, sample in handed)
     assert {name: report.state for name, report in replay.reports().items()} == dict.fromkeys(SENSORS, "ended")
     assert replay.reports()["microphone"].drops == {"not recorded": 3}
@@ -103,7 +104,7 @@ def test_a_truncated_log_gives_a_prefix(tmp_path: Path) -> None:
         replay = Replay(part)
         found = replayed(replay)
         assert [(n, s.t_ns) for n, s in found] == [(n, s.t_ns) for n, s in handed[: len(found)]]
-        assert replay.unfinished
+        assert replay.timeline.unfinished
         counts.append(len(found))
     assert sorted(counts) == [count for _, count in sorted(zip(lengths, counts, strict=True))]
     assert min(counts) < max(counts)

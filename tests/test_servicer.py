@@ -13,6 +13,7 @@ from fake_agent import FakeAgent, reason, serving, until, violations
 import agent.server.requests
 import agent.server.servicer
 from agent.embedding.worker import WorkerError
+from agent.log.playback import Playback, PlayOptions
 from agent.server.interface import EmbedError
 from agent.server.server import Limits
 from agent.server.servicer import MAX_EMBED_CALLS
@@ -165,3 +166,91 @@ async def test_every_picture_at_fault_is_named(stub: PerceptionStub, caplog: pyt
     refused = await refusal(stub.Embed(pb.EmbedRequest(images=[png(8, 8), rgb8(8, 8), Image()])))
     assert set(violations(refused)) == {"images[0]", "images[1]", "images[2]"}
     assert caplog.text == ""
+
+
+START_NS = 1_700_000_000_000_000_000
+S = 1_000_000_000
+
+
+@pytest.fixture
+def playback(agent_: FakeAgent) -> Playback:
+    options = PlayOptions(from_ns=START_NS + 10 * S, to_ns=START_NS + 50 * S, lasting=True)
+    agent_.playback = Playback(START_NS, START_NS + 60 * S, options, agent_.clock)
+    return agent_.playback
+
+
+async def test_a_live_agent_cannot_be_replayed(stub: PerceptionStub) -> None:
+    refused = await refusal(stub.ControlReplay(pb.ControlReplayRequest(paused=True)))
+    assert (refused.code(), reason(refused)) == (grpc.StatusCode.FAILED_PRECONDITION, "NOT_A_REPLAY")
+    assert "sensebind replay --serve" in refused.details()
+
+
+async def test_a_replay_is_controlled(stub: PerceptionStub, playback: Playback) -> None:
+    state = await stub.ControlReplay(pb.ControlReplayRequest())
+    assert (state.start_ns, state.duration_s, state.from_s, state.to_s) == (START_NS, 60, 10, 50)
+    assert (state.position_s, state.speed, state.paused, state.stretch) == (10, 0, False, 1)
+    state = await stub.ControlReplay(pb.ControlReplayRequest(paused=True, speed=2.5))
+    assert (state.paused, state.speed) == (True, 2.5)
+    state = await stub.ControlReplay(pb.ControlReplayRequest(paused=False, speed=0))
+    assert (state.paused, state.speed) == (False, 0)
+    state = await stub.ControlReplay(pb.ControlReplayRequest(step_ticks=3))
+    playback.ticked(3)
+    assert (await stub.ControlReplay(pb.ControlReplayRequest())).paused
+
+
+@pytest.mark.parametrize("where", [{"seek_s": 30.0}, {"seek_ns": START_NS + 30 * S}])
+async def test_a_seek_is_answered_once_it_is_done(
+    stub: PerceptionStub, playback: Playback, where: dict[str, float]
+) -> None:
+    asked = asyncio.ensure_future(stub.ControlReplay(pb.ControlReplayRequest(**where)))  # type: ignore[arg-type]
+    await until(lambda: playback.state().position_ns == START_NS + 30 * S)
+    assert playback.jump() == START_NS + 30 * S
+    assert not asked.done()
+    assert playback.jump() is None
+    state = await asked
+    assert (state.position_s, state.stretch) == (30, 2)
+
+
+async def test_a_client_that_gives_up_its_seek_leaves_the_others_theirs(
+    stub: PerceptionStub, playback: Playback
+) -> None:
+    refused = await refusal(stub.ControlReplay(pb.ControlReplayRequest(seek_s=30), timeout=0.1))
+    assert refused.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    asked = asyncio.ensure_future(stub.ControlReplay(pb.ControlReplayRequest(seek_s=40)))
+    await until(lambda: playback.state().position_ns == START_NS + 40 * S)
+    assert playback.jump() == START_NS + 40 * S
+    playback.jump()
+    assert (await asked).position_s == 40
+
+
+async def test_a_seek_that_the_end_of_the_agent_overtakes(stub: PerceptionStub, playback: Playback) -> None:
+    asked = asyncio.ensure_future(stub.ControlReplay(pb.ControlReplayRequest(seek_s=30)))
+    await until(lambda: playback.state().position_ns == START_NS + 30 * S)
+    playback.close()
+    refused = await refusal(asked)
+    assert (refused.code(), reason(refused)) == (grpc.StatusCode.UNAVAILABLE, "AGENT_STOPS")
+
+
+@pytest.mark.parametrize(
+    ("request_", "fields"),
+    [
+        (pb.ControlReplayRequest(speed=0.01), {"speed"}),
+        (pb.ControlReplayRequest(speed=-1), {"speed"}),
+        (pb.ControlReplayRequest(speed=float("inf")), {"speed"}),
+        (pb.ControlReplayRequest(speed=float("nan"), seek_s=float("nan")), {"speed", "seek_s"}),
+        (pb.ControlReplayRequest(seek_s=9.9), {"seek_s"}),
+        (pb.ControlReplayRequest(seek_s=50.1), {"seek_s"}),
+        (pb.ControlReplayRequest(seek_s=1e300), {"seek_s"}),
+        (pb.ControlReplayRequest(seek_ns=0), {"seek_ns"}),
+        (pb.ControlReplayRequest(step_ticks=1, paused=False), {"step_ticks"}),
+        (pb.ControlReplayRequest(step_ticks=2**32 - 1), {"step_ticks"}),
+    ],
+)
+async def test_what_a_replay_cannot_do_is_refused_by_field(
+    stub: PerceptionStub, playback: Playback, request_: pb.ControlReplayRequest, fields: set[str]
+) -> None:
+    before = playback.state()
+    refused = await refusal(stub.ControlReplay(request_))
+    assert refused.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert set(violations(refused)) == fields
+    assert playback.state() == before

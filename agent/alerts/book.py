@@ -69,6 +69,8 @@ class Query:
     """On for this long before the alert begins: two ticks of the default hop, so that one odd window is no alert."""
     cooldown_s: float = 2.0
     """After an end, before the next begin."""
+    clip: bool = False
+    """Save what was recorded around the begin of its alerts."""
 
     def __post_init__(self) -> None:
         if not _ID.fullmatch(self.id):

@@ -15,9 +15,6 @@ from agent.capture.source import CaptureReport, CaptureState, SensorSpec, check_
 from drivers.driver import BadData, Clock, Driver, DriverError, EndOfStream, ReadTimeout, Sample
 from drivers.remote import Remote
 
-BATCH = 32
-"""Samples that one `poll` returns at most."""
-
 READ_S = 1.0
 PATIENCE = 10
 """Reads in a row without a sample, after which a driver that should be fast counts as lost."""
@@ -55,14 +52,13 @@ class Offline:
             self._read(name)
 
     def poll(self, timeout_s: float) -> list[tuple[str, Sample]]:  # noqa: ARG002  reading never waits for long
-        """Return the next (sensor, sample) in the order of their ends."""
-        samples: list[tuple[str, Sample]] = []
+        """Return the next (sensor, sample) in the order of their ends: one, so that reports are as of that sample."""
         with self._lock:
-            while self._heap and len(samples) < BATCH:
-                _, name, sample = heapq.heappop(self._heap)
-                samples.append((name, sample))
-                self._read(name)
-        return samples
+            if not self._heap:
+                return []
+            _, name, sample = heapq.heappop(self._heap)
+            self._read(name)
+            return [(name, sample)]
 
     def reports(self) -> dict[str, CaptureReport]:
         """How reading goes, per sensor."""

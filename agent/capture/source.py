@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from agent.streams import Stream
 from drivers.driver import BadData, Clock, Driver, Modality, Sample
 from drivers.registry import driver_class
 from drivers.remote import Remote
+
+Item = TypeVar("Item", covariant=True)
 
 CaptureState = Literal["starting", "running", "lost", "ended"]
 """`starting`: nothing came yet. `lost`: no samples; it is being tried again. `ended`: nothing will come any more."""
@@ -43,15 +45,25 @@ class CaptureReport:
     """Samples (for `lost by driver`: rows or images) that were dropped, by reason."""
 
 
-class Source(Protocol):
-    """Where a pipeline takes its samples from."""
+@dataclass(frozen=True, slots=True)
+class Jump:
+    """In place of samples: those that come next do not continue those before. A recording was sought in."""
+
+    start_ns: int
+    """They come from then on."""
+    over: bool = False
+    """Nothing more was to come before: the last windows of before are as good as they get."""
+
+
+class Source(Protocol[Item]):
+    """Where a pipeline takes its samples from: an item is (sensor, sample)."""
 
     def start(self) -> None:
         """Begin; live sources return before their devices are open."""
         ...
 
-    def poll(self, timeout_s: float) -> list[tuple[str, Sample]]:
-        """Return (sensor, sample) in order of arrival, waiting for the first up to `timeout_s`; [] when none came."""
+    def poll(self, timeout_s: float) -> Sequence[Item] | Jump:
+        """Return items in order of arrival, waiting for the first up to `timeout_s`; empty when none came."""
         ...
 
     def reports(self) -> dict[str, CaptureReport]:

@@ -185,10 +185,14 @@ def _counts(path: Path) -> NDArray[np.uint16]:
 def _imu_rows(path: Path) -> Array:
     """Lines of ax,ay,az,gx,gy,gz in m/s2 and rad/s -> [n, 6]; the first line may be a heading."""
     check_file(path)
+    first, _, rest = path.read_bytes().partition(b"\n")
     parser = CsvParser(NEEDED, ",", "m/s2", "rad/s")
-    rows = parser.feed(b"\n" + path.read_bytes() + b"\n")
-    if parser.rejected > 1 or not rows:
+    rows = parser.feed(b"\n" + first + b"\n")
+    headings = parser.rejected
+    rows += parser.feed(rest + b"\n")
+    if parser.rejected > headings or not rows:
         raise EmbedError(
-            f"{path}: {parser.rejected} lines are no measurement; wanted lines of {','.join(NEEDED)} in m/s2 and rad/s"
+            f"{path}: {parser.rejected} lines are no measurement, {len(rows)} are; "
+            f"wanted lines of {','.join(NEEDED)} in m/s2 and rad/s"
         )
     return np.array(rows, np.float32)

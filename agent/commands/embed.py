@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, get_args
@@ -145,14 +146,16 @@ def _arrays(found: Comparison) -> dict[str, np.ndarray[Any, Any]]:
 
 
 def _write(path: Path, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
-    """The file appears whole or not at all."""
+    """The file appears whole or not at all, and takes no other place than that of a file."""
+    if os.path.exists(path) and not os.path.isfile(path):  # a rename would put an end to /dev/null
+        raise EmbedError(f"{path}: cannot be written (not a file); choose another place")
     partial = path.parent / f".{path.name}.partial"
     try:
         with partial.open("wb") as file:  # given a path, NumPy would append .npz to the name
             np.savez(file, **arrays)  # type: ignore[arg-type]  # the stub takes every name for an option of its own
         os.replace(partial, path)
     except OSError as error:
-        if partial.is_file():
+        with suppress(OSError):  # it may never have been there
             partial.unlink()
         raise EmbedError(f"{path}: cannot be written ({error.strerror}); choose another place") from None
 

@@ -1,36 +1,124 @@
-"""Replays a log through the pipeline and prints what is said, as `replay` on the command line does."""
+"""Replays a recording through the pipeline and prints what is said, as `replay` on the command line does."""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 
 from rich.console import Console
 
+from agent.clock import RunClock
 from agent.commands.watching import Printer
 from agent.config import Config
 from agent.events.filters import EventFilter
+from agent.log.format import ReplayError
+from agent.log.playback import MAX_SPEED, SPEEDS, PlayOptions, checked_speed
+from agent.log.timeline import Timeline
 from agent.pipeline import Pipeline
 from protos import perception_pb2 as pb
 
 QUEUE_EVENTS = 4096
+_WAKE_S = 0.2
+_EPOCH_S = 1e9
+"""A larger number of seconds is since 1970, not since the start of a log."""
 
 
-def replay(path: Path, config: Config | None = None) -> pb.Status:
-    """Run a log to its end and print its events and what became of the ticks. Raises ReplayError."""
-    printer = Printer(Console())
-    pipeline = Pipeline.replaying(path, config)
-    subscription = pipeline.bus.subscribe(EventFilter(pb.SubscribeRequest()), lambda: None, max_others=QUEUE_EVENTS)
+def replaying(
+    logs: Sequence[Path],
+    config: Config | None = None,
+    *,
+    speed: str = "max",
+    begin: str | None = None,
+    end: str | None = None,
+    loop: bool = False,
+    paused: bool = False,
+    sensors: str | None = None,
+    reuse_embeddings: bool = False,
+    serve: bool = False,
+) -> Pipeline:
+    """Make the pipeline of a replay from the words of the command line. Raises ReplayError and ConfigError."""
+    if paused and not serve:
+        raise ReplayError("--paused: without --serve nobody could let the replay go on; add that, or leave this out")
+    start_ns = Timeline(logs).start_ns
+    options = PlayOptions(
+        speed=speed_of(speed),
+        from_ns=None if begin is None else time_of(begin, start_ns, "--from"),
+        to_ns=None if end is None else time_of(end, start_ns, "--to"),
+        loop=loop,
+        paused=paused,
+        lasting=serve,
+    )
+    names = None if sensors is None else [name.strip() for name in sensors.split(",") if name.strip()]
+    return Pipeline.replaying(logs, config, sensors=names, options=options, reuse_embeddings=reuse_embeddings)
+
+
+def replay(pipeline: Pipeline) -> pb.Status:
+    """Run a replay to its end, and print its events, what became of the ticks and what the log lacks."""
+    printer, clock = Printer(Console()), RunClock.start()
+    some = threading.Event()
+    everything = EventFilter(pb.SubscribeRequest())
+    subscription = pipeline.bus.subscribe(everything, some.set, max_alerts=QUEUE_EVENTS, max_others=QUEUE_EVENTS)
     try:
         pipeline.load_model()
+        began_ns = clock.now_ns()
         pipeline.start()
         ended = False
         while not ended:
-            ended = pipeline.wait(timeout_s=0.2)
+            ended = pipeline.wait(timeout_s=0.0)
+            some.clear()
             for data in iter(subscription.take, None):
                 printer.on_event(pb.Event.FromString(data))
+            if not ended:
+                some.wait(_WAKE_S)
+        took_s = (clock.now_ns() - began_ns) / 1e9
         status = pipeline.status()
     finally:
         pipeline.stop()
-    shed = sum(status.ticks_shed.values())
-    printer.print(f"{path}: {status.ticks_produced} ticks, {status.ticks_delivered} delivered, {shed} shed")
+    for line in _summary(status, took_s):
+        printer.print(line)
     return status
+
+
+def speed_of(text: str) -> float:
+    """The speed that a word means. Raises ReplayError."""
+    try:
+        return MAX_SPEED if text == "max" else checked_speed(float(text))
+    except ValueError:
+        raise ReplayError(f"--speed {text!r} is no speed; give {SPEEDS[0]:g} to {SPEEDS[1]:g}, or max") from None
+
+
+def time_of(text: str, start_ns: int, option: str) -> int:
+    """The capture time that a word means: seconds from `start_ns`, or since 1970, or a time of day or date in UTC.
+
+    A time of day is the first one at or after the start. Raises ReplayError.
+    """
+    start = datetime.fromtimestamp(start_ns // 10**9, UTC)
+    try:
+        if ":" not in text:
+            seconds = float(text)
+            return round(seconds * 1e9) + (0 if seconds >= _EPOCH_S else start_ns)
+        if "-" in text:
+            at = datetime.fromisoformat(text)
+            at = at if at.tzinfo else at.replace(tzinfo=UTC)
+        else:
+            at = datetime.combine(start.date(), time.fromisoformat(text), UTC)
+            at += timedelta(days=at < start)
+        return round((at - datetime.fromtimestamp(0, UTC)) / timedelta(microseconds=1)) * 1000
+    except (ValueError, OverflowError):
+        raise ReplayError(
+            f"{option} {text!r} is no time; give seconds from the start of the log (12.5), or UTC: 14:05:10 or "
+            f"{start:%Y-%m-%dT%H:%M:%S}"
+        ) from None
+
+
+def _summary(status: pb.Status, took_s: float) -> list[str]:
+    lines = [
+        f"{stream.sensor}: " + ", ".join(f"{count} {reason}" for reason, count in sorted(stream.drops.items()))
+        for stream in status.streams
+        if stream.drops
+    ]
+    shed, played_s = sum(status.ticks_shed.values()), status.replay.position_s - status.replay.from_s
+    ticks = f"{status.ticks_produced} ticks, {status.ticks_delivered} delivered, {shed} shed"
+    return [*lines, f"{ticks}; {played_s:.1f} s in {took_s:.1f} s"]

@@ -44,6 +44,10 @@ def line_of(event: pb.Event) -> str | None:
             reason = f": {health.reason}" if health.reason else ""
             rate = f"{health.rate_hz:.1f} of {health.expected_rate_hz:.1f} Hz"
             return f"{when}  stream {health.sensor} is {state} at {rate}{reason}"
+        case "recording":
+            state = pb.RecordingState.State.Name(event.recording.state).removeprefix("STATE_").lower()
+            reason = f": {event.recording.reason}" if event.recording.reason else ""
+            return f"{when}  recording {event.recording.path} is {state}{reason}"
         case "gap":
             gap = event.gap
             return f"{when}  missed {gap.events or 'some'} events, seq {gap.first_seq}..{gap.last_seq}: {gap.reason}"

@@ -12,6 +12,7 @@ KINDS: dict[str, pb.EventKind.ValueType] = {
     "alert": pb.EVENT_KIND_ALERT,
     "health": pb.EVENT_KIND_HEALTH,
     "gap": pb.EVENT_KIND_GAP,
+    "recording": pb.EVENT_KIND_RECORDING,
 }
 _MAX_PERIOD_NS = 3.6e12
 """An hour: the slowest rate that is kept, however near to 0 the one that is asked for."""

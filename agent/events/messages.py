@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from agent.health import StreamState
     from agent.localization.heatmap import Box
     from agent.localization.source import AudioSource
+    from agent.log.recorder import RecorderReport
 
 _PHASES: dict[str, pb.AlertPhase.ValueType] = {
     "begin": pb.ALERT_PHASE_BEGIN,
@@ -45,6 +46,14 @@ _SOURCE_STATES: dict[str, pb.SourceState.ValueType] = {
     "in view": pb.SOURCE_STATE_IN_VIEW,
     "heard, but not in view": pb.SOURCE_STATE_NOT_IN_VIEW,
     "heard, no picture": pb.SOURCE_STATE_UNSEEN,
+}
+
+_RECORDING: dict[str, pb.RecordingState.State.ValueType] = {
+    "recording": pb.RecordingState.STATE_RECORDING,
+    "stopped": pb.RecordingState.STATE_STOPPED,
+    "failed": pb.RecordingState.STATE_FAILED,
+    "closed": pb.RecordingState.STATE_CLOSED,
+    "off": pb.RecordingState.STATE_CLIPS_ONLY,
 }
 
 
@@ -129,6 +138,24 @@ def health(state: StreamState, now_ns: int) -> pb.Event:
     return pb.Event(capture_ns=now_ns, health=stream_health(state))
 
 
+def recording(report: RecorderReport, now_ns: int) -> pb.Event:
+    """How recording goes, at a time."""
+    return pb.Event(capture_ns=now_ns, recording=recording_state(report))
+
+
+def recording_state(report: RecorderReport) -> pb.RecordingState:
+    """How recording goes, as it also stands in the agent's Status."""
+    return pb.RecordingState(
+        state=_RECORDING[report.state],
+        reason=report.error,
+        path=str(report.path) if report.path else "",
+        files=report.parts,
+        dropped={topic: sum(reasons.values()) for topic, reasons in report.drops.items()},
+        removed_files=report.removed_files,
+        removed_bytes=report.removed_bytes,
+    )
+
+
 def stream_health(state: StreamState) -> pb.StreamHealth:
     """How a stream is, as it also stands in the agent's Status."""
     return pb.StreamHealth(
@@ -159,6 +186,7 @@ def query(standing: Query, warnings: Sequence[str] = ()) -> pb.Query:
         min_duration_s=standing.min_duration_s,
         cooldown_s=standing.cooldown_s,
         warnings=warnings,
+        clip=standing.clip,
     )
 
 

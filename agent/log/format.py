@@ -1,8 +1,9 @@
 """What a log is: its topics, and the facts of the run that it carries. Shared by the recorder and replay.
 
-A log is an MCAP file. Samples are on `/sensors/<name>`, in the order in which they came, with their capture time as log
-time and the sensor's running number as `sequence`: it skips as many numbers as rows or images are missing before a
-sample. Events are on `/events`. The facts are one metadata record, before everything else.
+A log is an MCAP file, or several: the parts of one recording, each complete. Samples are on `/sensors/<name>`, in the
+order in which they came, with their capture time as log time and the sensor's running number as `sequence`: it skips as
+many numbers as rows or images are missing before a sample, and runs on from part to part. Events are on `/events`. The
+facts are one metadata record, before everything else.
 """
 
 from __future__ import annotations
@@ -60,12 +61,15 @@ class RunFacts:
 
     run_id: str
     start_ns: int
+    """When what this file holds began: the run's start, or the first sample of a later part."""
     offset_ns: int
     """UNIX time minus the monotonic clock."""
     sensors: dict[str, LoggedSensor]
     config: dict[str, Any]
     """The tree that `agent.config.parse` takes."""
     versions: dict[str, str] = field(default_factory=dict)
+    part: int = 1
+    """Which file of the recording this is, from 1; 0 is a piece taken out of one: a clip, a cut."""
 
     def to_record(self) -> dict[str, str]:
         """The facts as a metadata record holds them."""
@@ -77,6 +81,7 @@ class RunFacts:
             "sensors": json.dumps({name: asdict(sensor) for name, sensor in self.sensors.items()}),
             "config": json.dumps(self.config),
             "versions": json.dumps(self.versions),
+            "part": str(self.part),
         }
 
     @classmethod
@@ -93,6 +98,7 @@ class RunFacts:
                 sensors,
                 json.loads(record["config"]),
                 json.loads(record["versions"]),
+                int(record.get("part", "1")),
             )
         except KeyError as error:
             raise ValueError(f"{error} is missing") from None

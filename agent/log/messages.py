@@ -1,8 +1,9 @@
 """Samples as the messages of a log, and back. Pure.
 
-Pictures and audio are in Foxglove's schemas, so that viewers show them: vision as JPEG, depth and thermal as 16-bit
-PNG, audio as 16-bit PCM. IMU rows are in ours, lossless. So is what those schemas cannot hold (a value beyond 16 bits
-or not finite, audio beyond full scale or at a broken rate): on the topic `/sensors_raw/<name>`, as float32.
+Pictures and audio are in Foxglove's schemas, so that viewers show them: vision as JPEG, PNG or raw RGB, depth and
+thermal as 16-bit PNG or raw float32, audio as 16-bit PCM. IMU rows are in ours, lossless. So is what those schemas
+cannot hold (a value beyond 16 bits or not finite, audio beyond full scale or at a broken rate): on the topic
+`/sensors_raw/<name>`, as float32.
 """
 
 from __future__ import annotations
@@ -12,31 +13,36 @@ from typing import Any
 import numpy as np
 from foxglove_schemas_protobuf.CompressedImage_pb2 import CompressedImage
 from foxglove_schemas_protobuf.RawAudio_pb2 import RawAudio
+from foxglove_schemas_protobuf.RawImage_pb2 import RawImage
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from numpy.typing import NDArray
 
 from agent.log.format import RAW_TOPIC, SENSORS_TOPIC, LoggedSensor
+from agent.log.settings import PictureFormat
 from drivers import codec
 from drivers.driver import BadData, Sample
 from protos.sensors_pb2 import AudioBlock, Image, SensorSample
 
 IMAGE_SCHEMA: str = CompressedImage.DESCRIPTOR.full_name
+RAW_IMAGE_SCHEMA: str = RawImage.DESCRIPTOR.full_name
 AUDIO_SCHEMA: str = RawAudio.DESCRIPTOR.full_name
 SAMPLE_SCHEMA: str = SensorSample.DESCRIPTOR.full_name
 
 _PCM_S16 = "pcm-s16"
 _FULL_SCALE = 32768
+_RGB, _FLOAT32 = "rgb8", "32FC1"
+_AS_USUAL = PictureFormat()
 
 
-def encode(name: str, sensor: LoggedSensor, sample: Sample) -> tuple[str, Message]:
+def encode(name: str, sensor: LoggedSensor, sample: Sample, pictures: PictureFormat = _AS_USUAL) -> tuple[str, Message]:
     """Return the topic and the message of a sample. Raises BadData for a time before 1970."""
     if sample.t_ns < 0:
         raise BadData(f"a sample of {sample.t_ns} ns came; a log begins in 1970")
     if sensor.modality == "imu":
         return SENSORS_TOPIC + name, codec.encode_sample(name, "imu", sample)
     try:
-        return SENSORS_TOPIC + name, _encode_foxglove(name, sensor, sample)
+        return SENSORS_TOPIC + name, _encode_foxglove(name, sensor, sample, pictures)
     except BadData:
         return RAW_TOPIC + name, codec.encode_sample(name, sensor.modality, sample)
 
@@ -52,22 +58,43 @@ def decode(schema: str, sensor: LoggedSensor, t_ns: int, data: bytes) -> Sample:
             return Sample(t_ns, rows, rate_hz)
         if schema == IMAGE_SCHEMA:
             return Sample(t_ns, _decode_picture(CompressedImage.FromString(data), sensor))
+        if schema == RAW_IMAGE_SCHEMA:
+            return Sample(t_ns, _decode_raw(RawImage.FromString(data), sensor))
     except DecodeError as error:
         raise BadData(f"not a message of {schema}: {error}") from None
-    raise BadData(f"a message of {schema}; wanted {IMAGE_SCHEMA}, {AUDIO_SCHEMA} or {SAMPLE_SCHEMA}")
+    known = f"{IMAGE_SCHEMA}, {RAW_IMAGE_SCHEMA}, {AUDIO_SCHEMA} or {SAMPLE_SCHEMA}"
+    raise BadData(f"a message of {schema}; wanted {known}")
 
 
-def _encode_foxglove(name: str, sensor: LoggedSensor, sample: Sample) -> Message:
+def _encode_foxglove(name: str, sensor: LoggedSensor, sample: Sample, pictures: PictureFormat) -> Message:
     """Raises BadData when the schema cannot hold the values."""
     stamp = Timestamp()
     stamp.FromNanoseconds(sample.t_ns)
     if sensor.modality == "audio":
         return _encode_audio(stamp, sample)
-    if sensor.modality == "vision":
-        body, form = codec.encode_colour(sample.data, "jpeg").data, "jpeg"
+    colour = sensor.modality == "vision"
+    form = pictures.colour if colour else pictures.plane
+    if form == "raw":
+        return _encode_raw(stamp, name, sample.data, _RGB if colour else _FLOAT32)
+    if colour:
+        picture = codec.encode_colour(sample.data, form, pictures.jpeg_quality)
     else:
-        body, form = codec.encode_plane(sample.data, "png", sensor.scale, sensor.offset).data, "png"
-    return CompressedImage(timestamp=stamp, frame_id=name, data=body, format=form)
+        picture = codec.encode_plane(sample.data, form, sensor.scale, sensor.offset)
+    return CompressedImage(timestamp=stamp, frame_id=name, data=picture.data, format=form)
+
+
+def _encode_raw(stamp: Timestamp, name: str, data: NDArray[Any], encoding: str) -> RawImage:
+    height, width = data.shape[:2]
+    little = np.ascontiguousarray(data, data.dtype.newbyteorder("<"))
+    return RawImage(
+        timestamp=stamp,
+        frame_id=name,
+        width=width,
+        height=height,
+        encoding=encoding,
+        step=little.strides[0],
+        data=little.tobytes(),
+    )
 
 
 def _encode_audio(stamp: Timestamp, sample: Sample) -> RawAudio:
@@ -100,8 +127,23 @@ def _decode_picture(message: CompressedImage, sensor: LoggedSensor) -> NDArray[A
     match sensor.modality, message.format:
         case "vision", "jpeg":
             return codec.decode_colour(Image(encoding=Image.ENCODING_JPEG, data=message.data))
+        case "vision", "png":
+            return codec.decode_colour(Image(encoding=Image.ENCODING_PNG, data=message.data))
         case "depth" | "thermal", "png":
             png = Image(encoding=Image.ENCODING_PNG, data=message.data, scale=sensor.scale, offset=sensor.offset)
             return codec.decode_plane(png)
         case _:
-            raise BadData(f"{sensor.modality} in format {message.format!r}; vision is jpeg, depth and thermal are png")
+            raise BadData(f"{sensor.modality} in format {message.format!r}; vision is jpeg or png, the others png")
+
+
+def _decode_raw(message: RawImage, sensor: LoggedSensor) -> NDArray[Any]:
+    image = Image(width=message.width, height=message.height, data=message.data)
+    match sensor.modality, message.encoding:
+        case "vision", "rgb8":
+            image.encoding = Image.ENCODING_RGB8
+            return codec.decode_colour(image)
+        case "depth" | "thermal", "32FC1":
+            image.encoding = Image.ENCODING_FLOAT32
+            return codec.decode_plane(image)
+        case _:
+            raise BadData(f"{sensor.modality} as {message.encoding!r}; vision is {_RGB}, depth and thermal {_FLOAT32}")

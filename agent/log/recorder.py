@@ -1,47 +1,38 @@
-"""Writes a run into a log, on a thread of its own: whoever hands something in never waits for the disk or a codec."""
+"""Records a run, on threads of its own: whoever hands something in never waits for the disk or a codec.
+
+write_* -> queue -> (picture encoders) -> recorder's thread -> recording (files), clips (memory)
+"""
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
-from google.protobuf.message import Message
-from mcap.well_known import MessageEncoding
-from mcap.writer import CompressionType, Writer
-from mcap_protobuf.schema import register_schema
-
-from agent.log import messages as log_messages
-from agent.log.format import (
-    EVENTS_TOPIC,
-    FACTS_RECORD,
-    MODEL_RECORD,
-    SENSORS_TOPIC,
-    SEQUENCE_MASK,
-    RecordError,
-    RunFacts,
-)
-from drivers.driver import BadData, Sample
+from agent.clock import RunClock
+from agent.log.clips import Clips
+from agent.log.encoded import Encoded, encode_event, encode_sample, rows_of
+from agent.log.format import EVENTS_TOPIC, MODEL_RECORD, SENSORS_TOPIC, RunFacts
+from agent.log.recording import CLOSE_S, Recording
+from agent.log.settings import CHUNK_BYTES, RecordSettings
+from drivers.driver import BadData, Clock, Sample, image_like
 from protos import perception_pb2 as pb
+
+__all__ = ["CHUNK_BYTES", "Recorder", "RecorderReport"]
 
 log = logging.getLogger(__name__)
 
-CHUNK_BYTES = 256 * 1024
-"""A killed recording loses at most the chunk being filled."""
-QUEUE_BYTES = 64 * 2**20
 ITEM_BYTES = 512
 """What waiting costs beside the data itself."""
-CLOSE_S = 30.0
-"""Longest wait for the rest to be written."""
 
-State = Literal["recording", "failed", "closed"]
+State = Literal["recording", "stopped", "off", "failed", "closed"]
+"""`stopped`: the disk is full, or away; it resumes by itself. `off`: only clips are made. `failed`: a fault of ours."""
 QUEUE_FULL, STOPPED, BAD_DATA = "queue full", "recording stopped", "bad data"
 
 
@@ -51,11 +42,18 @@ class RecorderReport:
 
     state: State
     error: str
-    """Why it failed, one line."""
+    """Why it is stopped or failed, one line."""
     written: dict[str, int]
-    """What the file holds for good, by topic."""
+    """What the files hold for good, by topic."""
     drops: dict[str, dict[str, int]]
     """By topic and reason."""
+    path: Path | None = None
+    """The file that is being written, or was last."""
+    parts: int = 0
+    """Files so far."""
+    removed_files: int = 0
+    """By retention."""
+    removed_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,34 +62,62 @@ class _Item:
     payload: Sample | pb.Event | str
     """A sample, an event, or the name of the model."""
     size: int
+    encoding: Future[Encoded] | None = None
+    lost: int = 0
+    """Rows or images dropped before it."""
 
 
 class Recorder:
     """Records from its construction until `close`. Any thread may hand in.
 
-    At most `max_bytes` wait to be written: when full, the oldest is dropped and counted; with `lossless` (offline runs)
-    the one who hands in waits instead.
+    At most `settings.queue_bytes` wait to be written: when full, the oldest is dropped and counted; with `lossless`
+    (offline runs) the one who hands in waits instead.
     """
 
-    def __init__(self, path: Path, facts: RunFacts, *, max_bytes: int = QUEUE_BYTES, lossless: bool = False) -> None:
-        """Begin the file. Raises RecordError when it exists already or cannot be made."""
-        self._path = path
+    def __init__(
+        self,
+        path: Path | None,
+        facts: RunFacts,
+        settings: RecordSettings | None = None,
+        *,
+        lossless: bool = False,
+        clock: Clock | None = None,
+        clips: Clips | None = None,
+        on_change: Callable[[RecorderReport], None] | None = None,
+    ) -> None:
+        """Begin the file; without a path only `clips` get what is handed in. Raises RecordError.
+
+        `on_change` is called by the recorder's thread when the state or the file is another, or files were removed.
+        """
         self._facts = facts
-        self._max_bytes = max_bytes
+        self._settings = settings or RecordSettings()
         self._lossless = lossless
+        self._clips = clips
+        self._on_change = on_change
         self._changed = threading.Condition()
         self._queue: deque[_Item] = deque()
         self._queued_bytes = 0
-        self._state: State = "recording"
-        self._error = ""
+        self._closing = False
+        self._ended = False
+        self._failure = ""
         self._written: Counter[str] = Counter()
         self._drops: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self._missing: Counter[str] = Counter()
-        """Rows or images dropped since the last sample that was written, by topic."""
-        self._unflushed: Counter[str] = Counter()
-        """In the chunk that is being filled, by topic."""
-        self._sequence: dict[str, int] = {}
-        self._file = _LogFile(path, facts, self._on_flushed)
+        """Rows or images dropped since the last sample that was taken to be written, by topic."""
+        self._latest_ns = facts.start_ns
+        """Capture time of the last sample that was handed in."""
+        self._recording: Recording | None = None
+        if path:
+            self._recording = Recording(
+                path,
+                facts,
+                self._settings,
+                clock or RunClock.start(),
+                on_written=self._count_written,
+                on_dropped=lambda messages: self._count_drops(messages, STOPPED),
+            )
+        self._told: tuple[object, ...] = ()
+        self._encoders = ThreadPoolExecutor(self._settings.encoders, "log-encoder")
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
         self._thread.start()
 
@@ -110,19 +136,29 @@ class Recorder:
 
     def report(self) -> RecorderReport:
         """How it goes."""
+        recording = self._recording
         with self._changed:
             drops = {topic: dict(reasons) for topic, reasons in self._drops.items()}
-            return RecorderReport(self._state, self._error, dict(self._written), drops)
+            error = self._failure or (recording.error if recording else "")
+            report = RecorderReport(self._state(), error, dict(self._written), drops)
+        if recording is None:
+            return report
+        return replace(
+            report,
+            path=recording.path,
+            parts=recording.parts,
+            removed_files=recording.removed_files,
+            removed_bytes=recording.removed_bytes,
+        )
 
     def close(self) -> None:
         """Write what waits and finish the file; may be called again."""
         with self._changed:
-            if self._state == "recording":
-                self._state = "closed"
+            self._closing = True
             self._changed.notify_all()
         self._thread.join(CLOSE_S)
         if self._thread.is_alive():
-            log.error("%s: the disk takes too long; the log stays unfinished, but can be replayed", self._path)
+            log.error("the disk takes too long; the log stays unfinished, but can be replayed")
 
     def __enter__(self) -> Self:
         return self
@@ -132,151 +168,154 @@ class Recorder:
     ) -> None:
         self.close()
 
+    def _state(self) -> State:
+        if self._failure:
+            return "failed"
+        if self._ended:
+            return "closed"
+        if self._recording is None:
+            return "off"
+        return "stopped" if self._recording.error else "recording"
+
     def _put(self, item: _Item) -> None:
         with self._changed:
+            if isinstance(item.payload, Sample):
+                self._latest_ns = item.payload.t_ns
             if self._lossless:
-                self._changed.wait_for(lambda: self._state != "recording" or self._queued_bytes < self._max_bytes)
-            if self._state != "recording":
+                self._changed.wait_for(lambda: not self._takes() or self._queued_bytes < self._settings.queue_bytes)
+            if not self._takes() and not isinstance(item.payload, str):
                 self._drop(item, STOPPED)
                 return
-            self._queue.append(item)
+            self._queue.append(self._begin_encoding(item))
             self._queued_bytes += item.size
-            while not self._lossless and self._queued_bytes > self._max_bytes and len(self._queue) > 1:
+            while not self._lossless and self._queued_bytes > self._settings.queue_bytes and len(self._queue) > 1:
                 oldest = self._queue.popleft()
                 self._queued_bytes -= oldest.size
                 self._drop(oldest, QUEUE_FULL)
             self._changed.notify_all()
 
+    def _takes(self) -> bool:
+        """Whether what is handed in is of any use."""
+        if self._closing or self._failure:
+            return False
+        return self._clips is not None or self._state() == "recording"
+
+    def _begin_encoding(self, item: _Item) -> _Item:
+        """Let pictures be encoded elsewhere: that takes milliseconds; the rest takes none."""
+        sensor = self._facts.sensors.get(item.topic.removeprefix(SENSORS_TOPIC))
+        if sensor is None or not image_like(sensor.modality):
+            return item
+        return replace(item, encoding=self._encoders.submit(self._encode, item))
+
+    def _encode(self, item: _Item) -> Encoded:
+        """Raises BadData."""
+        if isinstance(item.payload, pb.Event):
+            return encode_event(item.payload)
+        assert isinstance(item.payload, Sample)
+        name = item.topic.removeprefix(SENSORS_TOPIC)
+        return encode_sample(name, self._facts.sensors[name], item.payload, self._settings.pictures)
+
     def _drop(self, item: _Item, reason: str) -> None:
         self._drops[item.topic][reason] += 1
+        if item.encoding:
+            item.encoding.cancel()
         if isinstance(item.payload, Sample):
-            sample = item.payload
-            self._missing[item.topic] += sample.lost + (len(sample.data) if sample.rate_hz else 1)
+            self._missing[item.topic] += item.lost + item.payload.lost + rows_of(item.payload)
 
     def _run(self) -> None:
+        item: _Item | None = None
+        self._tell()
         try:
-            while item := self._next():
-                self._write(item)
-            self._file.finish()
-        except OSError as error:
-            self._fail(f"{self._path}: recording stopped: {error.strerror or error}; the agent goes on without it")
+            while not self._is_over():
+                item = self._next()
+                if item:
+                    self._take(item)
+                    item = None
+                if self._recording:
+                    self._recording.tend(self._latest_ns)
+                self._tell()
+            if self._recording:
+                self._recording.finish()
         except Exception as error:
-            log.exception("%s: recording failed", self._path)
-            self._fail(f"{self._path}: recording stopped: {error}")
-        finally:
-            self._file.close()
+            log.exception("recording failed")
+            self._fail(f"recording failed: {error}; the agent goes on without it", item)
+        self._encoders.shutdown(cancel_futures=True)
+        if self._clips:
+            self._clips.close()
+        with self._changed:
+            self._ended = True
+        self._tell()
+
+    def _is_over(self) -> bool:
+        with self._changed:
+            return self._closing and not self._queue
 
     def _next(self) -> _Item | None:
-        """Wait for something to write; None once closed and everything is written."""
+        """Wait for something to write; None when none comes before the recording wants to be tended."""
+        timeout_s = self._recording.wait_s() if self._recording else None
         with self._changed:
-            self._changed.wait_for(lambda: self._queue or self._state != "recording")
+            self._changed.wait_for(lambda: self._queue or self._closing, timeout_s)
             if not self._queue:
                 return None
             item = self._queue.popleft()
             self._queued_bytes -= item.size
             self._changed.notify_all()
-            return item
+            return replace(item, lost=self._missing.pop(item.topic, 0))
 
-    def _write(self, item: _Item) -> None:
-        payload = item.payload
-        self._unflushed[item.topic] += 1
-        if isinstance(payload, Sample):
-            self._write_sample(item, payload)
-        elif isinstance(payload, pb.Event):
-            self._file.write(EVENTS_TOPIC, payload, payload.capture_ns, payload.publish_ns, payload.seq)
-        else:
-            self._file.add_metadata(MODEL_RECORD, {"model": payload})
-
-    def _write_sample(self, item: _Item, sample: Sample) -> None:
-        name = item.topic.removeprefix(SENSORS_TOPIC)
-        with self._changed:
-            missing = self._missing.pop(item.topic, 0)
-        lost = sample.lost + missing
+    def _take(self, item: _Item) -> None:
+        if isinstance(item.payload, str):
+            if self._recording:
+                self._recording.set_model(item.payload)
+            if self._clips:
+                self._clips.set_model(item.payload)
+            return
         try:
-            topic, message = log_messages.encode(name, self._facts.sensors[name], replace(sample, lost=lost))
+            message = item.encoding.result() if item.encoding else self._encode(item)
         except BadData as error:
             with self._changed:
                 first = not self._drops[item.topic][BAD_DATA]
-                self._missing[item.topic] += missing
-                self._unflushed[item.topic] -= 1
                 self._drop(item, BAD_DATA)
             if first:
+                name = item.topic.removeprefix(SENSORS_TOPIC)
                 log.warning("%s: not recorded: %s; more of them are counted, not logged", name, error)
             return
-        sequence = (self._sequence.get(name, -1) + 1 + lost) & SEQUENCE_MASK
-        self._sequence[name] = sequence
-        self._file.write(topic, message, sample.t_ns, sample.t_ns, sequence)
+        message = replace(message, lost=message.lost + item.lost)
+        if self._clips:
+            self._clips.add(message)
+        if self._recording:
+            self._recording.write(message)
 
-    def _on_flushed(self) -> None:
+    def _count_written(self, messages: Sequence[Encoded]) -> None:
         with self._changed:
-            self._written += self._unflushed
-        self._unflushed.clear()
+            self._written.update(message.topic for message in messages)
 
-    def _fail(self, error: str) -> None:
-        log.error("%s", error)
+    def _count_drops(self, messages: Sequence[Encoded], reason: str) -> None:
         with self._changed:
-            self._state, self._error = "failed", error
-            while self._queue:
-                self._drop(self._queue.popleft(), STOPPED)
-            for topic, count in self._unflushed.items():
-                self._drops[topic][STOPPED] += count
-            self._queued_bytes = 0
+            for message in messages:
+                self._drops[message.topic][reason] += 1
             self._changed.notify_all()
 
-
-class _LogFile:
-    """An MCAP file that is flushed at every end of a chunk, and then says so. Raises OSError once it is begun."""
-
-    def __init__(self, path: Path, facts: RunFacts, on_flushed: Callable[[], None]) -> None:
-        self._on_flushed = on_flushed
+    def _tell(self) -> None:
+        """Call `on_change` when there is something new to say."""
+        if self._on_change is None:
+            return
+        report = self.report()
+        news = (report.state, report.error, report.path, report.removed_files)
+        if news == self._told:
+            return
+        self._told = news
         try:
-            self._stream = path.open("xb")
-        except FileExistsError:
-            raise RecordError(f"{path}: exists already; give another name, or remove it first") from None
-        except OSError as error:
-            raise RecordError(
-                f"{path}: cannot be written: {error.strerror}; give a file in a folder that can"
-            ) from None
-        self._writer = Writer(self._stream, chunk_size=CHUNK_BYTES, compression=CompressionType.NONE)
-        self._schemas: dict[str, int] = {}
-        self._channels: dict[str, int] = {}
-        try:
-            self._writer.start(library=f"sensebind {version('sensebind')}")
-            self.add_metadata(FACTS_RECORD, facts.to_record())
-        except OSError as error:
-            self.close()
-            raise RecordError(f"{path}: cannot be written: {error.strerror}") from None
+            self._on_change(report)
+        except Exception:
+            log.exception("whoever wants to know how recording goes failed")
 
-    def add_metadata(self, name: str, record: dict[str, str]) -> None:
-        self._writer.add_metadata(name, record)
-        self._stream.flush()
-
-    def write(self, topic: str, message: Message, log_ns: int, publish_ns: int, sequence: int) -> None:
-        channel = self._channels.get(topic)
-        if channel is None:
-            channel = self._writer.register_channel(topic, MessageEncoding.Protobuf, self._schema(message))
-            self._channels[topic] = channel
-        end = self._stream.tell()
-        data = message.SerializeToString()
-        self._writer.add_message(channel, log_ns, data, publish_ns, sequence & SEQUENCE_MASK)
-        if self._stream.tell() != end:  # that filled the chunk
-            self._flush()
-
-    def finish(self) -> None:
-        self._writer.finish()  # type: ignore[no-untyped-call]  # mcap does not annotate it
-        self._flush()
-
-    def close(self) -> None:
-        # On a full disk, closing fails once more over what could not be written.
-        with contextlib.suppress(OSError):
-            self._stream.close()
-
-    def _flush(self) -> None:
-        self._stream.flush()
-        self._on_flushed()
-
-    def _schema(self, message: Message) -> int:
-        name = message.DESCRIPTOR.full_name
-        if name not in self._schemas:
-            self._schemas[name] = register_schema(self._writer, type(message))
-        return self._schemas[name]
+    def _fail(self, error: str, item: _Item | None) -> None:
+        with self._changed:
+            self._failure = error
+            for lost in [item, *self._queue] if item else self._queue:
+                self._drop(lost, STOPPED)
+            self._queue.clear()
+            self._queued_bytes = 0
+            self._changed.notify_all()
+        if self._recording:
+            self._recording.give_up()

@@ -1,52 +1,28 @@
-"""A log as a source: its samples in the order in which they were recorded, on the log's own clock, nothing dropped.
+"""A recording as a source: its samples in the order in which they were recorded, on the log's own clock.
 
-A log that was cut off (a killed recorder, a full disk, a partial copy) is read up to its last whole chunk: reading goes
-from front to back and needs no index.
+A log that was cut off (a killed recorder, a full disk, a partial copy) is read up to its last whole chunk.
 """
 
 from __future__ import annotations
 
-import logging
-import struct
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
-from itertools import islice
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
-
-from mcap.exceptions import InvalidMagic, McapError
-from mcap.records import Channel, McapRecord, Message, Metadata, Schema
-from mcap.stream_reader import MAGIC_SIZE, StreamReader
+from typing import Any, TypeAlias
 
 from agent.capture.source import CaptureReport, CaptureState, check_form
-from agent.clock import ManualClock
 from agent.log import messages as log_messages
-from agent.log.format import FACTS_RECORD, SEQUENCE_MASK, ReplayError, RunFacts, sensor_of
-from drivers.driver import BadData, Sample
-from drivers.remote import Remote
+from agent.log.format import EVENTS_TOPIC, SEQUENCE_MASK, ReplayError, sensor_of
+from agent.log.pictures import LoggedPicture
+from agent.log.playback import ALL, PlayOptions
+from agent.log.player import Due, Player
+from agent.log.reading import facts_of
+from agent.log.timeline import Entry, Timeline
+from drivers.driver import BadData, Clock, Sample, image_like
 
-log = logging.getLogger(__name__)
-
-BATCH = 32
-"""Samples that one `poll` returns at most."""
-MAX_RECORD_BYTES = 256 * 2**20
-"""Larger than any chunk: a chunk ends with the message that fills it. Keeps a damaged length from being allocated."""
-
-# What reading bytes that are cut off or damaged raises; KeyError: a message whose channel never came.
-_UNREADABLE = (McapError, ValueError, KeyError, struct.error, OverflowError, MemoryError)
-
-
-def facts_of(path: Path) -> RunFacts:
-    """Read what a log says of its run. Raises ReplayError."""
-    with _open(path) as stream:
-        record = _find_facts(path, stream)
-    if record is None:
-        raise ReplayError(f"{path}: has no record {FACTS_RECORD!r}; sensebind replays only what it recorded itself")
-    try:
-        return RunFacts.from_record(record)
-    except ValueError as error:
-        raise ReplayError(f"{path}: its record {FACTS_RECORD!r} cannot be used: {error}") from None
+SensorSample: TypeAlias = tuple[str, Sample]
 
 
 def config_of(path: Path) -> dict[str, Any]:
@@ -54,128 +30,103 @@ def config_of(path: Path) -> dict[str, Any]:
     return facts_of(path).config
 
 
-class Replay:
-    """A Source that reads one log. `clock` is the log's: it stands at the newest sample that was returned."""
+class Replay(Player[SensorSample]):
+    """A Source that reads one recording. `clock` is the log's: it stands at the newest sample that was returned."""
 
-    def __init__(self, path: Path, sensors: Collection[str] | None = None) -> None:
-        """Read the facts of a log; only `sensors` are replayed, by default all it holds. Raises ReplayError."""
-        self.facts = facts_of(path)
-        self.clock = ManualClock(self.facts.start_ns)
-        self.unfinished = ""
-        """Why the log ended before its end; empty when it is whole."""
-        self._path = path
-        wanted = self.facts.sensors if sensors is None else sensors
-        self._sensors = {name: sensor for name, sensor in self.facts.sensors.items() if name in wanted}
-        self._states: dict[str, CaptureState] = {
-            name: "starting" if name in self._sensors else "ended" for name in wanted
-        }
-        self._errors = {name: "" if name in self._sensors else "not in the log" for name in wanted}
-        self._drops: dict[str, Counter[str]] = {name: Counter() for name in wanted}
-        self._sequence: dict[str, int] = {}
-        self._stream: BinaryIO | None = None
-        self._samples: Iterator[tuple[str, Sample]] = iter(())
-        self._ended = False
-
-    def start(self) -> None:
-        """Open the log. Raises ReplayError."""
-        self._stream = _open(self._path)
-        self._samples = self._read(self._stream)
-
-    def poll(self, timeout_s: float) -> list[tuple[str, Sample]]:  # noqa: ARG002  reading never waits for long
-        """Return the next (sensor, sample) of the log and move the clock to the newest of them."""
-        batch = list(islice(self._samples, BATCH))
-        for _, sample in batch:
-            self.clock.sleep_until(sample.end_ns)
-        if len(batch) < BATCH:
-            self._end()
-        return batch
+    def __init__(
+        self,
+        log: Path | Timeline,
+        sensors: Collection[str] | None = None,
+        options: PlayOptions = ALL,
+        pace: Clock | None = None,
+    ) -> None:
+        """Only `sensors` are replayed, by default all that the log holds. Raises ReplayError."""
+        super().__init__(log if isinstance(log, Timeline) else Timeline([log]), options, pace)
+        wanted = self.timeline.sensors if sensors is None else sensors
+        self._sensors = {name: sensor for name, sensor in self.timeline.sensors.items() if name in wanted}
+        self._wanted = list(wanted)
+        self._begin()
 
     def reports(self) -> dict[str, CaptureReport]:
         """How reading goes, per sensor."""
         return {
-            name: CaptureReport(state, self._errors[name], 0, dict(self._drops[name]))
+            name: CaptureReport("ended" if self.ended else state, self._errors[name], 0, dict(self._drops[name]))
             for name, state in self._states.items()
         }
 
-    @property
-    def remotes(self) -> dict[str, Remote]:
-        """None: nobody pushes into what was recorded."""
-        return {}
+    def _begin(self) -> None:
+        """Know nothing of what was read before."""
+        self._states: dict[str, CaptureState] = {
+            name: "starting" if name in self._sensors else "ended" for name in self._wanted
+        }
+        self._errors = {name: "" if name in self._sensors else "not in the log" for name in self._wanted}
+        self._drops: dict[str, Counter[str]] = {name: Counter() for name in self._wanted}
+        self._sequence: dict[str, int] = {}
 
-    @property
-    def ended(self) -> bool:
-        """Whether all of the log was returned."""
-        return self._ended
+    def _read(self, from_ns: int | None) -> Iterator[Due[SensorSample]]:
+        self._begin()
+        return self._samples(from_ns)
 
-    def stop(self) -> None:
-        """Close the log; may be called again."""
-        self._samples = iter(())
-        self._end()
-        if self._stream:
-            self._stream.close()
+    def _samples(self, from_ns: int | None) -> Iterator[Due[SensorSample]]:
+        known_ns = 0
+        for entry in self.timeline.read(from_ns):
+            message = entry.message
+            known_ns = max(known_ns, entry.file_start_ns)
+            if entry.topic == EVENTS_TOPIC:
+                known_ns = max(known_ns, message.log_time)
+                continue
+            name = sensor_of(entry.topic)
+            if name not in self._sensors or (from_ns is not None and message.log_time < from_ns):
+                continue
+            sample = self._decode(name, entry)
+            if sample is not None:
+                yield Due((name, sample), sample.t_ns, sample.end_ns, known_ns)
 
-    def _end(self) -> None:
-        self._ended = True
-        self._states = dict.fromkeys(self._states, "ended")
-
-    def _read(self, stream: BinaryIO) -> Iterator[tuple[str, Sample]]:
-        schemas: dict[int, str] = {}
-        channels: dict[int, Channel] = {}
+    def _decode(self, name: str, entry: Entry) -> Sample | None:
+        """The sample of a message; None when it is bad."""
+        sensor, message = self._sensors[name], entry.message
+        lost = self._lost(name, message.sequence)
+        sample: Sample
         try:
-            for record in _records(stream):
-                if isinstance(record, Schema):
-                    schemas[record.id] = record.name
-                elif isinstance(record, Channel):
-                    channels[record.id] = record
-                elif isinstance(record, Message):
-                    channel = channels[record.channel_id]
-                    name = sensor_of(channel.topic)
-                    if name in self._sensors:
-                        yield from self._decode(name, schemas[channel.schema_id], record)
-        except _UNREADABLE as error:
-            self.unfinished = f"{self._path}: the log is cut off or damaged; what stands before is replayed"
-            log.warning("%s (%s at byte %d)", self.unfinished, type(error).__name__, stream.tell())
+            if image_like(sensor.modality):
+                on_fault = partial(self._note_bad, name)
+                sample = LoggedPicture(entry.schema, sensor, message.log_time, message.data, lost, on_fault)
+            else:
+                sample = log_messages.decode(entry.schema, sensor, message.log_time, message.data)
+                check_form(sample, sensor.modality)
+                sample = replace(sample, lost=lost)
+        except BadData as error:
+            self._note_bad(name, error)
+            return None
+        self._states[name] = "running"
+        return sample
 
-    def _decode(self, name: str, schema: str, message: Message) -> Iterator[tuple[str, Sample]]:
-        """The one sample of a message, or none when it is bad."""
-        sensor = self._sensors[name]
-        # What was lost before the first sample is before the log.
-        previous = self._sequence.get(name, message.sequence - 1)
-        lost = (message.sequence - previous - 1) & SEQUENCE_MASK
-        self._sequence[name] = message.sequence
+    def _lost(self, name: str, sequence: int) -> int:
+        """Rows or images that are missing before a message. What was lost before the first is before the log."""
+        previous = self._sequence.get(name, sequence - 1)
+        self._sequence[name] = sequence
+        lost = (sequence - previous - 1) & SEQUENCE_MASK
+        if lost > SEQUENCE_MASK // 2:  # it goes back: pieces of a recording that overlap
+            return 0
         if lost:
             self._drops[name]["not recorded"] += lost
-        try:
-            sample = log_messages.decode(schema, sensor, message.log_time, message.data)
-            check_form(sample, sensor.modality)
-        except BadData as error:
-            self._errors[name] = str(error)
-            self._drops[name]["bad data"] += 1
-            return
-        self._states[name] = "running"
-        yield name, replace(sample, lost=lost)
+        return lost
+
+    def _note_bad(self, name: str, error: BadData) -> None:
+        self._errors[name] = str(error)
+        self._drops[name]["bad data"] += 1
 
 
-def _open(path: Path) -> BinaryIO:
-    try:
-        return path.open("rb")
-    except OSError as error:
-        raise ReplayError(f"{path}: cannot be read: {error.strerror}; give the path of a log") from None
+def check_sensors(timeline: Timeline, wanted: Collection[str], configured: Collection[str]) -> None:
+    """Raise ReplayError for a sensor that a recording, or the configuration, lacks."""
+    for where, known in ((str(timeline), timeline.sensors), ("the configuration", configured)):
+        if missing := [name for name in wanted if name not in known]:
+            names = ", ".join(sorted(known)) or "none"
+            raise ReplayError(f"{where}: has no sensor {missing[0]!r}; its sensors are: {names}")
 
 
-def _find_facts(path: Path, stream: BinaryIO) -> dict[str, str] | None:
-    try:
-        for record in _records(stream):
-            if isinstance(record, Metadata) and record.name == FACTS_RECORD:
-                return record.metadata
-    except InvalidMagic:
-        raise ReplayError(f"{path}: is no log; give an MCAP file that sensebind recorded") from None
-    except _UNREADABLE:
-        if stream.tell() < MAGIC_SIZE:
-            raise ReplayError(f"{path}: is empty, or cut off within its first bytes") from None
-    return None
-
-
-def _records(stream: BinaryIO) -> Iterator[McapRecord]:
-    """The records from front to back. Ends by one of `_UNREADABLE` where they are cut off or damaged."""
-    return StreamReader(stream, validate_crcs=True, record_size_limit=MAX_RECORD_BYTES).records
+def with_sensors(config: Mapping[str, Any], wanted: Collection[str]) -> dict[str, Any]:
+    """A configuration's tree with some of its sensors, and no choice of one that it lacks then."""
+    tree = {**config, "sensors": {name: sensor for name, sensor in config["sensors"].items() if name in wanted}}
+    chosen = {key: name for key, name in (config.get("localization") or {}).items() if name in wanted}
+    return {**tree, "localization": chosen}

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from agent.alerts.book import Query
 from agent.events.bus import Bus
+from agent.log.playback import Playback
 from agent.streams import Streams
 from drivers.driver import Modality, Sample
 from protos import perception_pb2 as pb
@@ -107,4 +108,9 @@ class Agent(Protocol):
 
     def status(self) -> pb.Status:
         """How it is, without `subscribers`, `queries` and `events_refused`, which the server knows."""
+        ...
+
+    @property
+    def playback(self) -> Playback | None:
+        """How the log is played that it replays; None when it captures."""
         ...

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from agent.alerts.book import MAX_TEXT, Query, QueryError
 from agent.events.bus import Bus, Resume
 from agent.events.filters import KINDS
+from agent.log.playback import MAX_SPEED, SPEEDS, Command, PlaybackState
 from agent.server.interface import Clip
 from agent.server.refusal import Violation, bad_request
 from agent.streams import Streams
@@ -27,6 +28,8 @@ MAX_EMBED_ITEMS = 64
 MAX_EMBED_PIXELS = 64_000_000
 """Of all pictures of a call together: 192 MB once decoded."""
 MAX_CLIP_S = 60.0
+MAX_STEP_TICKS = 1_000_000
+_MOST_SECONDS = 1e9
 
 
 def check_subscribe(request: pb.SubscribeRequest, streams: Streams, bus: Bus) -> Resume | None:
@@ -73,7 +76,8 @@ def query_of(request: pb.AddQueryRequest, taken: Collection[str]) -> Query:
     }
     modalities = tuple(MODALITY_NAMES[modality] for modality in request.modalities)
     try:
-        return Query(request.id or query_id(request.text, taken), request.text, modalities, **given)
+        name = request.id or query_id(request.text, taken)
+        return Query(name, request.text, modalities, clip=request.clip, **given)
     except QueryError as error:
         raise bad_request((error.field, str(error).removeprefix(f"{error.field}: "))) from None
 
@@ -113,6 +117,43 @@ def embed_inputs(request: pb.EmbedRequest) -> tuple[list[str], list[NDArray[np.u
     if faults:
         raise bad_request(*faults)
     return list(request.texts), images, clips
+
+
+def replay_command(request: pb.ControlReplayRequest, state: PlaybackState) -> Command:
+    """Return what is asked of a replay that stands so."""
+    faults: list[Violation] = []
+    speed = None
+    if request.HasField("speed"):
+        speed = request.speed or MAX_SPEED
+        if request.speed and not SPEEDS[0] <= speed <= SPEEDS[1]:
+            allowed = f"{SPEEDS[0]:g} to {SPEEDS[1]:g}, or 0: as fast as the model goes"
+            faults.append(("speed", f"is {request.speed:g}; it is {allowed}"))
+    seek_ns = _seek_ns(request, state, faults)
+    if request.step_ticks and request.HasField("paused") and not request.paused:
+        faults.append(("step_ticks", "pauses after that many ticks; leave out paused = false"))
+    if request.step_ticks > MAX_STEP_TICKS:
+        faults.append(("step_ticks", f"are {request.step_ticks}; at most {MAX_STEP_TICKS} are allowed in a call"))
+    if faults:
+        raise bad_request(*faults)
+    paused = request.paused if request.HasField("paused") else None
+    return Command(paused, speed, seek_ns, request.step_ticks)
+
+
+def _seek_ns(request: pb.ControlReplayRequest, state: PlaybackState, faults: list[Violation]) -> int | None:
+    match field := request.WhichOneof("seek"):
+        case "seek_s" if abs(request.seek_s) < _MOST_SECONDS:
+            seek_ns = state.start_ns + round(request.seek_s * 1e9)
+        case "seek_ns":
+            seek_ns = request.seek_ns
+        case None:
+            return None
+        case _:
+            faults.append((field, f"is {request.seek_s}; give seconds from the start of the log"))
+            return None
+    if not state.from_ns <= seek_ns <= state.to_ns:
+        first_s, last_s, found_s = ((t_ns - state.start_ns) / 1e9 for t_ns in (state.from_ns, state.to_ns, seek_ns))
+        faults.append((field, f"is {found_s:.3f} s from the start; {first_s:.3f} to {last_s:.3f} s are replayed"))
+    return seek_ns
 
 
 def _pictures(images: Sequence[Image], faults: list[Violation]) -> list[NDArray[np.uint8]]:

@@ -19,10 +19,11 @@ from agent.alerts.book import QueryError
 from agent.embedding.worker import WorkerError
 from agent.events import messages as events
 from agent.events.vectors import vector_message
+from agent.log.playback import ReplayOver
 from agent.server.ingest import Intake
 from agent.server.interface import Agent, EmbedError
 from agent.server.refusal import Refusal, bad_request, too_many
-from agent.server.requests import embed_inputs, query_of
+from agent.server.requests import embed_inputs, query_of, replay_command
 from agent.server.subscribers import Subscribers, stopping
 from protos import perception_pb2 as pb
 
@@ -62,6 +63,7 @@ class Servicer:
             "ListQueries": unary(_unary(pb.ListQueriesRequest, self._list_queries)),
             "Embed": unary(_unary(pb.EmbedRequest, self._embed)),
             "GetStatus": unary(_unary(pb.GetStatusRequest, self._get_status)),
+            "ControlReplay": unary(_unary(pb.ControlReplayRequest, self._control_replay)),
             "Ingest": grpc.stream_unary_rpc_method_handler(self._ingest),
         }
         return grpc.method_handlers_generic_handler(SERVICE.full_name, calls)
@@ -145,6 +147,17 @@ class Servicer:
         status.queries = len(self._agent.list_queries())
         status.events_refused = self._agent.bus.refused.total()
         return status
+
+    async def _control_replay(self, request: pb.ControlReplayRequest) -> pb.ReplayState:
+        playback = self._agent.playback
+        if playback is None:
+            message = "this agent captures live; only one that was started by `sensebind replay --serve` is controlled"
+            raise Refusal(grpc.StatusCode.FAILED_PRECONDITION, message, "NOT_A_REPLAY")
+        command = replay_command(request, playback.state())
+        try:
+            return (await asyncio.wrap_future(playback.control(command))).message()
+        except ReplayOver:
+            raise stopping() from None
 
     async def _ingest(self, raws: AsyncIterator[bytes], context: Context) -> bytes:
         async def call() -> bytes:

@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 from agent.alerts.book import Query
 from agent.events.bus import Bus
-from agent.pipeline import Loaded, Pipeline
+from agent.loaded import Loaded
+from agent.log.playback import Playback
+from agent.pipeline import Pipeline
 from agent.server.interface import Clip, Embeddings, EmbedError, StandingQuery
 from agent.server.server import Server
 from agent.streams import Streams
@@ -98,6 +100,11 @@ class ServedPipeline:
         """How the run goes."""
         return self._pipeline.status()
 
+    @property
+    def playback(self) -> Playback | None:
+        """How the log is played; None when the agent captures."""
+        return self._pipeline.playback
+
     async def _model(self) -> Loaded:
         return await _settled(self._pipeline.loaded)
 
@@ -139,13 +146,14 @@ class Serving:
 async def serving(pipeline: Pipeline, address: str, *, insecure: bool = False) -> AsyncIterator[Serving]:
     """Run a pipeline and serve it; listens at once, while the model is still being loaded.
 
-    Raises ListenError and RecordError.
+    What must lose nothing begins once it is. Raises ListenError and RecordError.
     """
     server = Server(ServedPipeline(pipeline))
     listening = await server.start(address, insecure=insecure)
     healthy = asyncio.create_task(_tell_health(pipeline, server))
     try:
-        pipeline.start()
+        if not pipeline.lossless:
+            pipeline.start()
         # A thread that nothing waits for: an agent that is told to stop does not load a model to the end first.
         threading.Thread(target=_load, args=[pipeline], name="load", daemon=True).start()
         yield Serving(listening, asyncio.wrap_future(pipeline.loaded), asyncio.wrap_future(pipeline.ended))
@@ -159,6 +167,8 @@ async def serving(pipeline: Pipeline, address: str, *, insecure: bool = False) -
 def _load(pipeline: Pipeline) -> None:
     with suppress(Exception):  # `Pipeline.loaded` holds it
         pipeline.load_model()
+        if pipeline.lossless:
+            pipeline.start()
 
 
 async def _tell_health(pipeline: Pipeline, server: Server) -> None:

@@ -1,6 +1,6 @@
 // Prints what a sensebind agent perceives, one event a line.
 //
-//   npm install && node watch.js [host:port] [--count N] [--kind embedding|audio_source|alert|health] ...
+//   npm install && node watch.js [host:port] [--count N] [--kind embedding|audio_source|alert|health|recording] ...
 //
 // It shows that the service needs nothing of Python: the messages are loaded from protos/*.proto as they are.
 
@@ -74,6 +74,8 @@ function describe(kind, body) {
       return `${lower(body.phase, "ALERT_PHASE_")} "${body.text}" by ${body.modalities.map(modality).join(", ")}`;
     case "health":
       return `${body.sensor} ${lower(body.state, "STATE_")} ${body.rate_hz.toFixed(1)} Hz ${body.reason}`.trimEnd();
+    case "recording":
+      return `${lower(body.state, "STATE_")} ${body.path} ${body.reason}`.trimEnd();
     case "gap":
       return `${body.first_seq}..${body.last_seq} ${body.reason}`;
     default:

@@ -1,0 +1,124 @@
+"""Takes recordings out of logs and into logs, as `log export` and `log import` on the command line do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agent.log.format import LogError, ReplayError
+from agent.log.reading import facts_of
+from drivers.driver import MODALITIES, image_like
+
+if TYPE_CHECKING:
+    from agent.log.exchange.log_file import ImportReport
+    from agent.log.exchange.ros_topics import AudioFormat, Wanted
+
+TARGETS = ("media", "shards")
+BAG_SUFFIXES = (".mcap", ".db3")
+
+
+def export_log(
+    log: Path, out: Path, to: str = "media", sensors: Sequence[str] = (), every_s: float | None = None
+) -> None:
+    """Write a log into a new folder, `to` "media" or training "shards", and print what is in it.
+
+    `every_s` is the distance of training examples. Raises LogError and ConfigError.
+    """
+    if to not in TARGETS:
+        raise LogError(f"--to {to}: is not known; give {' or '.join(TARGETS)}")
+    if to == "shards":
+        from agent.log.exchange.shards import EVERY_S, export_shards
+
+        report = export_shards(log, out, sensors, EVERY_S if every_s is None else every_s)
+        print(f"{out}: {report.examples} examples in {report.shards} shards")
+        _print_faults("left out", report.left_out)
+        unfinished = report.unfinished
+    else:
+        from agent.log.exchange.media import export_media
+
+        media = export_media(log, out, sensors)
+        for file in media.files:
+            missing = f", {file.missing} missing" if file.missing else ""
+            what = f"{file.count} {file.unit} in {file.file}{missing}" if file.file else "no samples"
+            print(f"{file.name}: {what}")
+            _print_faults(file.name, file.faults)
+        print(f"{out}: written")
+        unfinished = media.unfinished
+    if unfinished:
+        print(f"warning: {unfinished}")
+
+
+def import_log(source: Path, out: Path, topics: Sequence[str] = (), audio: str | None = None) -> None:
+    """Make a log of a folder of media or of a ROS 2 bag, and print what is in it. Raises LogError and ConfigError.
+
+    `topics` are as `/camera/image_raw=front_camera`, or `=heat:thermal`; `audio` is as `16000x1`, rate and channels of
+    sound whose bag does not tell.
+    """
+    if not source.exists():
+        raise LogError(f"{source}: there is no such file or folder; give a folder of media or a ROS 2 bag")
+    if source.is_dir() and not (source / "metadata.yaml").exists():
+        if topics or audio:
+            raise LogError(f"{source}: is a folder of media; --topic and --audio are for ROS 2 bags")
+        from agent.log.exchange.media import import_folder
+
+        report = import_folder(source, out)
+    elif source.is_dir() or source.suffix in BAG_SUFFIXES:
+        from agent.log.exchange.rosbag import import_bag
+
+        if _is_log(source):
+            raise LogError(f"{source}: is a log of sensebind already; run it: sensebind replay {source}")
+        report = import_bag(source, out, _wanted(topics), _audio(audio))
+    else:
+        raise LogError(f"{source}: is no folder of media and no ROS 2 bag (a folder, .mcap or .db3)")
+    _print_import(out, report)
+
+
+def _is_log(path: Path) -> bool:
+    try:
+        facts_of(path)
+    except ReplayError:
+        return False
+    return True
+
+
+def _wanted(topics: Sequence[str]) -> Mapping[str, Wanted]:
+    from agent.log.exchange.ros_topics import Wanted
+
+    wanted: dict[str, Wanted] = {}
+    for text in topics:
+        topic, _, target = text.partition("=")
+        name, _, modality = target.partition(":")
+        if not topic or not name or modality not in ("", *MODALITIES):
+            raise LogError(f"--topic {text}: give /topic=name, or /topic=name:thermal")
+        if topic in wanted or any(other.name == name for other in wanted.values()):
+            raise LogError(f"--topic {text}: the topic or the name is given twice")
+        wanted[topic] = Wanted(name, modality or None)  # type: ignore[arg-type]  # checked above
+    return wanted
+
+
+def _audio(text: str | None) -> AudioFormat | None:
+    from agent.log.exchange.ros_topics import AudioFormat
+
+    if text is None:
+        return None
+    parts = re.fullmatch(r"([1-9]\d{2,6})x([1-9]\d?)", text)
+    if parts is None:
+        raise LogError(f"--audio {text}: give rate and channels, as 16000x1")
+    return AudioFormat(int(parts[1]), int(parts[2]))
+
+
+def _print_import(out: Path, report: ImportReport) -> None:
+    for name, sensor in report.sensors.items():
+        what = "pictures" if image_like(sensor.modality) else "rows"
+        print(f"{name}: {sensor.rows} {what}" + (f", {sensor.missing} missing" if sensor.missing else ""))
+        _print_faults(name, sensor.faults)
+    for line in report.skipped:
+        print(f"skipped: {line}")
+    print(f"{out}: written; run it: sensebind replay {out}")
+
+
+def _print_faults(name: str, faults: Mapping[str, int]) -> None:
+    for reason, count in faults.items():
+        print(f"{name}: {count} {reason}")

@@ -1,0 +1,107 @@
+"""A golden replay: a short log, and what the agent said about it once, compared with what it says now.
+
+A folder holds `log.mcap` and `events.mcap`, a log of events only. Events are compared field by field, by the tolerances
+and the ignored fields of `agent.log.comparison`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.config import parse
+from agent.events.filters import EventFilter
+from agent.log.comparison import ACROSS_MACHINES, EXACT, differences
+from agent.log.format import LogError
+from agent.log.recorder import Recorder
+from agent.log.settings import RecordSettings
+from agent.log.timeline import Timeline
+from agent.pipeline import Pipeline
+from protos import perception_pb2 as pb
+
+LOG, EVENTS = "log.mcap", "events.mcap"
+_MOST_EVENTS = 100_000
+_MOST_LINES = 40
+
+
+class GoldenError(LogError):
+    """The agent does not say what it said, or there is nothing to compare with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What an agent said about a log, and by which weights."""
+
+    events: Sequence[pb.Event]
+    model: str
+
+
+def record(log: Path, out: Path) -> int:
+    """Make a golden replay of a log of one file; the number of events. Raises LogError when there is one already."""
+    if (out / LOG).exists():
+        raise GoldenError(f"{out / LOG}: exists already; `sensebind golden check {out} --accept` stores what is new")
+    said = said_now(log)
+    out.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(log, out / LOG)
+    _store(out, said)
+    return len(said.events)
+
+
+def check(folder: Path, *, exact: bool = False, accept: bool = False, tell: Callable[[str], None] = print) -> None:
+    """Replay and compare; tell every difference: when, which window, which field. Raises GoldenError when there is one.
+
+    `accept` stores what is said now instead.
+    """
+    before, now = said_before(folder), said_now(folder / LOG)
+    found = differences(before.events, now.events, EXACT if exact else ACROSS_MACHINES)
+    start_ns = Timeline([folder / LOG]).start_ns
+    for difference in found[:_MOST_LINES]:
+        tell(f"{(difference.capture_ns - start_ns) / 1e9:9.3f} s  {difference}")
+    if len(found) > _MOST_LINES:
+        tell(f"... and {len(found) - _MOST_LINES} more")
+    if found and before.model != now.model:
+        tell(f"the model was {before.model} and is {now.model}")
+    if accept:
+        _store(folder, now)
+        tell(f"{folder}: {len(found)} differences accepted")
+    elif found:
+        advice = f"if they are meant, store them by `sensebind golden check {folder} --accept`"
+        raise GoldenError(f"{folder}: {len(found)} differences; {advice}")
+    else:
+        tell(f"{folder}: {len(now.events)} events, no difference")
+
+
+def said_now(log: Path) -> Said:
+    """Replay a log on the CPU, where rounding differs least between machines, by its own configuration."""
+    tree = Timeline([log]).facts.config
+    config = parse({**tree, "model": {**tree.get("model", {}), "device": "cpu", "dtype": "float32"}}, str(log))
+    pipeline = Pipeline.replaying(log, config)
+    request = EventFilter(pb.SubscribeRequest(vectors=True, heat_maps=True))
+    subscription = pipeline.bus.subscribe(request, lambda: None, max_alerts=_MOST_EVENTS, max_others=_MOST_EVENTS)
+    try:
+        model = pipeline.load_model().name
+        pipeline.start()
+        pipeline.wait()
+    finally:
+        pipeline.stop()
+    return Said([pb.Event.FromString(data) for data in iter(subscription.take, None)], model)
+
+
+def said_before(folder: Path) -> Said:
+    """What is stored. Raises LogError."""
+    timeline = Timeline([folder / EVENTS])
+    return Said([pb.Event.FromString(message.data) for message in timeline.events()], timeline.model())
+
+
+def _store(folder: Path, said: Said) -> None:
+    """Replace the stored events in one step."""
+    fresh = folder / f".{EVENTS}.{os.getpid()}"
+    facts = Timeline([folder / LOG]).facts
+    with Recorder(fresh, facts, RecordSettings(compression={"events": "lz4"}), lossless=True) as recorder:
+        recorder.write_model(said.model)
+        for event in said.events:
+            recorder.write_event(event)
+    fresh.replace(folder / EVENTS)

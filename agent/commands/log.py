@@ -1,0 +1,194 @@
+"""`sensebind log info / repair / cut / merge / export / import`: what is in logs, logs made of logs, and other files.
+
+Imports stand inside the commands, so that the command line starts at once.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from agent.log.cutting import Written
+    from agent.log.survey import Survey
+
+log_app = typer.Typer(help="Look into logs, and make logs of logs.", no_args_is_help=True)
+
+Recording = Annotated[Path, typer.Argument(help="A log, or a folder with the files of one recording.")]
+Out = Annotated[Path, typer.Argument(help="The log to write; must not exist.")]
+_NS = 1_000_000_000
+
+
+@log_app.command()
+def info(
+    log: Annotated[Path, typer.Argument(help="A log, or a folder of logs.")],
+    as_json: Annotated[bool, typer.Option("--json", help="For programs: one object a line and recording.")] = False,
+) -> None:
+    """Say what is in a log: run, duration, sensors, gaps, model, and whether it is complete."""
+    from rich.console import Console
+
+    from agent.log.files import recordings
+    from agent.log.survey import survey
+
+    console = Console()
+    for files in recordings(log) if log.is_dir() else [[log]]:
+        found = survey(files)
+        if as_json:
+            print(json.dumps(_document(found)))
+            continue
+        for line in _lines(found):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(_table(found))
+
+
+@log_app.command()
+def repair(log: Annotated[Path, typer.Argument(help="A log that was cut off or damaged.")], out: Out) -> None:
+    """Write a complete copy of everything in a log that can be read."""
+    from agent.log.repair import repair as write_copy
+
+    repaired = write_copy(log, out)
+    for damage in repaired.damages:
+        print(f"{log}: {damage}")
+    if repaired.more_damages:
+        print(f"{log}: and {repaired.more_damages} more places")
+    print(f"{out}: {repaired.messages.total()} messages written")
+    if not repaired.has_facts:
+        print(f"{out}: what the log said of its run is lost; it can be looked at, but not replayed")
+
+
+@log_app.command()
+def cut(
+    log: Recording,
+    out: Out,
+    begin: Annotated[str | None, typer.Option("--from", help="Seconds from the start, or UTC: 14:05:10.")] = None,
+    end: Annotated[str | None, typer.Option("--to", help="As --from; what was captured then is left out.")] = None,
+    sensors: Annotated[str | None, typer.Option(help="Only these: front_camera,imu.")] = None,
+    events: Annotated[bool, typer.Option(help="Take events as well.")] = True,
+) -> None:
+    """Write a piece of a recording, some time or some sensors of it, as a log of its own."""
+    from agent.commands.replaying import time_of
+    from agent.log.cutting import cut as write_piece
+    from agent.log.files import recording_files
+    from agent.log.reading import facts_of
+
+    files = recording_files(log)
+    start_ns = facts_of(files[0]).start_ns
+    piece = write_piece(
+        files,
+        out,
+        from_ns=None if begin is None else time_of(begin, start_ns, "--from"),
+        to_ns=None if end is None else time_of(end, start_ns, "--to"),
+        sensors=None if sensors is None else _names(sensors),
+        events=events,
+    )
+    _tell(piece)
+
+
+@log_app.command()
+def merge(first: Recording, second: Recording, out: Out) -> None:
+    """Write two recordings as one: other sensors of the same time, or pieces of one run that follow each other."""
+    from agent.log.files import recording_files
+    from agent.log.merging import merge as write_both
+
+    _tell(write_both(recording_files(first), recording_files(second), out))
+
+
+@log_app.command()
+def export(
+    log: Recording,
+    out: Annotated[Path, typer.Argument(help="The folder to write; must not exist.")],
+    to: Annotated[str, typer.Option(help="media: MP4, WAV, CSV, PNG. shards: training examples.")] = "media",
+    sensors: Annotated[str | None, typer.Option(help="Only these: front_camera,imu.")] = None,
+    every_s: Annotated[float | None, typer.Option(help="Seconds between training examples; by default 2.")] = None,
+) -> None:
+    """Write a recording as files that other programs open, or as training shards."""
+    from agent.commands.exchange import export_log
+
+    export_log(log, out, to, [] if sensors is None else _names(sensors), every_s)
+
+
+@log_app.command("import")
+def import_(
+    source: Annotated[Path, typer.Argument(help="A folder of video, sound and tables, or a ROS 2 bag.")],
+    out: Out,
+    topic: Annotated[list[str] | None, typer.Option(help="Of a bag: /camera/image_raw=front_camera; repeat.")] = None,
+    audio: Annotated[str | None, typer.Option(help="Rate and channels of a bag's sound: 16000x1.")] = None,
+) -> None:
+    """Make a log of media or of a ROS 2 bag."""
+    from agent.commands.exchange import import_log
+
+    import_log(source, out, topic or [], audio)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _tell(written: Written) -> None:
+    counts = ", ".join(f"{count} {topic}" for topic, count in sorted(written.messages.items()))
+    print(f"{written.path}: {written.messages.total()} messages written: {counts}")
+
+
+def _lines(found: Survey) -> list[str]:
+    files = str(found.files[0]) + (f" and {len(found.files) - 1} more" if len(found.files) > 1 else "")
+    began = datetime.fromtimestamp(found.first_ns / _NS, UTC)
+    kind = "piece" if found.facts.part == 0 else "recording"
+    return [
+        f"{files}: {kind} of run {found.facts.run_id}, {found.size / 1e6:.1f} MB",
+        f"  {began:%Y-%m-%d %H:%M:%S} UTC, {(found.last_ns - found.first_ns) / _NS:.1f} s",
+        f"  model {found.model or 'not recorded'}",
+        *(f"  {damage}; `sensebind log repair` writes a complete copy" for damage in found.damages),
+    ]
+
+
+def _table(found: Survey) -> Table:
+    from rich.table import Table
+
+    from agent.log.format import sensor_of
+
+    table = Table("sensor", "modality", "messages", "a second", "nominal Hz", "gaps", "missing", "MB", box=None)
+    for topic, seen in sorted(found.topics.items()):
+        name = sensor_of(topic)
+        sensor = found.facts.sensors.get(name or "")
+        table.add_row(
+            name or topic,
+            sensor.modality if sensor else "",
+            str(seen.count),
+            f"{seen.rate_hz:.1f}",
+            f"{sensor.rate_hz:g}" if sensor else "",
+            str(seen.gaps),
+            str(seen.missing),
+            f"{seen.size / 1e6:.1f}",
+        )
+    return table
+
+
+def _document(found: Survey) -> dict[str, Any]:
+    """What `--json` prints."""
+    return {
+        "files": [str(path) for path in found.files],
+        "run_id": found.facts.run_id,
+        "part": found.facts.part,
+        "bytes": found.size,
+        "first_ns": found.first_ns,
+        "last_ns": found.last_ns,
+        "model": found.model,
+        "complete": not found.damages,
+        "damages": found.damages,
+        "topics": {
+            topic: {
+                "messages": seen.count,
+                "bytes": seen.size,
+                "rate_hz": seen.rate_hz,
+                "gaps": seen.gaps,
+                "missing": seen.missing,
+            }
+            for topic, seen in sorted(found.topics.items())
+        },
+    }

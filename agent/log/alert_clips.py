@@ -1,0 +1,58 @@
+"""Which clips are saved: what all sensors gave around the begin of alerts whose queries ask for one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import Future
+from datetime import UTC, datetime
+from pathlib import Path
+
+from agent.log import retention
+from agent.log.clips import Clip, Clips
+from agent.log.files import SUFFIX
+from agent.log.format import RecordError
+from agent.log.settings import Retention
+from protos import perception_pb2 as pb
+
+log = logging.getLogger(__name__)
+
+
+class AlertClips:
+    """Asks `clips` for one log per alert, in one folder, which is kept within a budget."""
+
+    def __init__(
+        self,
+        clips: Clips,
+        folder: Path,
+        *,
+        before_s: float,
+        after_s: float,
+        max_bytes: int,
+        unix_now_ns: Callable[[], int],
+    ) -> None:
+        """Make the folder. Raises RecordError."""
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RecordError(f"{folder}: clips cannot be saved there: {error.strerror}; change clips.folder") from None
+        self._clips = clips
+        self._folder = folder
+        self._before_ns, self._after_ns = round(before_s * 1e9), round(after_s * 1e9)
+        self._rules = Retention(max_bytes=max_bytes)
+        self._unix_now_ns = unix_now_ns
+
+    def on_event(self, event: pb.Event, asks: Callable[[str], bool]) -> None:
+        """Take note of an event; `asks` tells whether a query, by its id, wants clips. Does not wait."""
+        alert = event.alert
+        if alert.phase != pb.ALERT_PHASE_BEGIN or not asks(alert.query_id):
+            return
+        began = datetime.fromtimestamp(alert.begin_ns // 1_000_000_000, UTC)
+        path = self._folder / f"{began:%Y%m%dT%H%M%SZ}_{alert.query_id}_{event.run_id}_{alert.alert_id}{SUFFIX}"
+        clip = self._clips.request(path, alert.begin_ns - self._before_ns, alert.begin_ns + self._after_ns)
+        clip.add_done_callback(self._saved)
+
+    def _saved(self, clip: Future[Clip]) -> None:
+        if clip.exception() is None:
+            log.info("%s: clip saved", clip.result().path)
+            retention.apply(self._folder, self._rules, self._unix_now_ns())

@@ -1,0 +1,93 @@
+"""The contents of logs on their way into another log, or into a report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from mcap.opcode import Opcode
+from mcap.records import Channel as ChannelRecord
+from mcap.records import Message, Metadata, Schema
+
+from agent.log.format import EVENTS_TOPIC, sensor_of
+from agent.log.reading import Damaged, Span, chunk_records, parse
+from agent.log.writing import Channel, LogWriter
+
+Frame = tuple[int, int, bytes]
+_NAME_LENGTH = slice(28, 32)
+"""In a chunk, the length of its compression's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """A message, all that its channel is, and whether its chunk was compressed."""
+
+    channel: Channel
+    message: Message
+    compressed: bool
+
+    @property
+    def sensor(self) -> str | None:
+        """The sensor whose sample it is, if any."""
+        return sensor_of(self.channel.topic)
+
+    @property
+    def is_event(self) -> bool:
+        """Whether it is an event."""
+        return self.channel.topic == EVENTS_TOPIC
+
+    def write(self, writer: LogWriter) -> None:
+        """Put it into another log."""
+        message = self.message
+        writer.add_message(
+            self.channel,
+            message.sequence,
+            message.log_time,
+            message.publish_time,
+            message.data,
+            compress=self.compressed,
+        )
+
+
+def _raise(damage: Damaged) -> None:
+    raise damage
+
+
+def contents(
+    frames: Iterable[Frame],
+    wanted: Span = lambda _start_ns, _end_ns: True,
+    on_damage: Callable[[Damaged], None] = _raise,
+) -> Iterator[Copied | Metadata]:
+    """Messages and metadata in the order in which they stand; `on_damage` is told of what is none.
+
+    The messages of chunks that are not `wanted` are passed over. Raises what `frames` and `on_damage` raise.
+    """
+    schemas = {0: Schema(0, b"", "", "")}
+    channels: dict[int, Channel] = {}
+    for offset, opcode, body in frames:
+        is_chunk = opcode == Opcode.CHUNK
+        compressed = is_chunk and any(body[_NAME_LENGTH])
+        try:
+            for record in chunk_records(offset, body, wanted) if is_chunk else parse(offset, opcode, body):
+                if isinstance(record, Message):
+                    channel = channels.get(record.channel_id)
+                    if channel:
+                        yield Copied(channel, record, compressed)
+                    else:
+                        on_damage(Damaged(offset, f"a message of channel {record.channel_id}, which never came"))
+                elif isinstance(record, Schema):
+                    schemas[record.id] = record
+                elif isinstance(record, ChannelRecord):
+                    channels[record.id] = _channel(offset, record, schemas)
+                else:
+                    yield record
+        except Damaged as damage:
+            on_damage(damage)
+
+
+def _channel(offset: int, record: ChannelRecord, schemas: dict[int, Schema]) -> Channel:
+    schema = schemas.get(record.schema_id)
+    if schema is None:
+        raise Damaged(offset, f"channel {record.topic!r} of a schema that never came")
+    metadata = tuple(record.metadata.items())
+    return Channel(record.topic, schema.name, schema.data, schema.encoding, record.message_encoding, metadata)

@@ -1,0 +1,109 @@
+"""A new file that grows at its end and is made safe in the background, so that whoever writes never waits for the disk.
+
+What was written outlives a killed process at once. A power cut it outlives once it is synced: a few milliseconds after
+each `sync` on a flash disk, as soon as the disk can on a slow one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import logging
+import os
+import threading
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+class NewFile:
+    """A file that did not exist before. It is locked while it is open, so that nobody takes it for an old one.
+
+    To be used by one thread. `write` raises OSError, also for what went wrong with an earlier `sync`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Create it. Raises OSError, as FileExistsError when there is one."""
+        self.path = path
+        self.size = 0
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        self._changed = threading.Condition()
+        self._unsynced = True
+        self._closing = False
+        self._error: OSError | None = None
+        with contextlib.suppress(OSError):  # a file system without locks has nothing to tell other processes by
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._thread = threading.Thread(target=self._keep_safe, name="log-sync", daemon=True)
+        self._thread.start()
+
+    def write(self, data: bytes) -> None:
+        """Append all of `data`. When that fails part of it may be there; `cut_back` takes it off again."""
+        if self._error:
+            raise self._error
+        view = memoryview(data)
+        while view:
+            written = os.write(self._fd, view)
+            self.size += written
+            view = view[written:]
+
+    def cut_back(self, size: int) -> None:
+        """Take off what stands behind `size`."""
+        os.ftruncate(self._fd, size)
+        os.lseek(self._fd, size, os.SEEK_SET)
+        self.size = size
+
+    def sync(self) -> None:
+        """Ask for what was written so far to be made safe; returns at once."""
+        with self._changed:
+            self._unsynced = True
+            self._changed.notify()
+
+    def close(self, timeout_s: float | None = 0.0) -> bool:
+        """Let it be made safe a last time and closed; say whether that was done in time. May be called again."""
+        with self._changed:
+            self._closing = self._unsynced = True
+            self._changed.notify()
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _keep_safe(self) -> None:
+        with contextlib.suppress(OSError):  # a file system that cannot sync folders needs no sync of names
+            _sync_folder(self.path.parent)
+        closing = False
+        while not closing:
+            with self._changed:
+                self._changed.wait_for(lambda: self._unsynced)
+                closing, self._unsynced = self._closing, False
+            try:
+                os.fdatasync(self._fd)
+            except OSError as error:
+                if self._error is None:
+                    log.error("%s: cannot be made safe on the disk: %s", self.path, error.strerror)
+                self._error = error
+        os.close(self._fd)
+
+
+def in_use(path: Path) -> bool:
+    """Whether a `NewFile` here or in another process still writes to a path."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno == errno.EWOULDBLOCK
+    finally:
+        os.close(fd)
+    return False
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,68 @@
+"""What a sensor's samples become in a folder of media, and back: the two sides that every kind of file has."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from agent.log.format import LoggedSensor
+from drivers.driver import Sample
+
+
+class Track(ABC):
+    """One sensor's samples on their way into a file. `add` and `finish` raise LogError and OSError."""
+
+    def __init__(self, path: Path) -> None:
+        """Of a file, or folder, that does not exist."""
+        self.path = path
+        self.first_ns: int | None = None
+        """Of the first sample that was added."""
+        self.count = 0
+        """Pictures or rows in the file."""
+        self.missing = 0
+        """Pictures or rows that were missing before others."""
+        self.faults: Counter[str] = Counter()
+        """Samples that are not in the file, or not as they were, by reason."""
+
+    def add(self, sample: Sample) -> None:
+        """Append a sample."""
+        if self.first_ns is None:
+            self.first_ns = sample.t_ns
+        self.missing += sample.lost
+        self._add(sample)
+
+    @abstractmethod
+    def _add(self, sample: Sample) -> None: ...
+
+    @abstractmethod
+    def finish(self) -> None:
+        """Make the file whole."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of everything, whether the file is whole or not; may be called again."""
+
+    def description(self) -> dict[str, Any]:
+        """What an importer is told of it, beside where it is and when it begins."""
+        return {}
+
+
+class Media(ABC):
+    """A file that can be imported: looked at, not read yet."""
+
+    sensor: LoggedSensor
+    options: dict[str, Any]
+    """What a config says of it beside modality and rate: size, channels."""
+
+    def __init__(self, path: Path) -> None:
+        """Look at a file. Raises LogError."""
+        self.path = path
+        self.faults: Counter[str] = Counter()
+        """What was left out while reading, by reason."""
+
+    @abstractmethod
+    def samples(self, begin_ns: int) -> Iterator[Sample]:
+        """All samples, the first at `begin_ns`. Raises LogError."""

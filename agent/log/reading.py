@@ -1,0 +1,219 @@
+"""The records of a log from front to back, distrusting the bytes: no index is needed, and no length is believed.
+
+A log that was cut off (a killed recorder, a full disk, a partial copy) or damaged gives what stands before, then raises
+`Damaged`. Memory is bounded by one chunk, and a chunk by `MAX_CHUNK_BYTES`, also once decompressed.
+
+Source of the layout: the MCAP specification, https://mcap.dev/spec.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
+
+import lz4.frame  # type: ignore[import-untyped]
+import zstandard
+from mcap import records as mcap
+from mcap.data_stream import ReadDataStream
+from mcap.exceptions import McapError
+from mcap.opcode import Opcode
+
+from agent.log.format import FACTS_RECORD, LogError, ReplayError, RunFacts
+
+MAGIC = b"\x89MCAP0\r\n"
+MAX_CHUNK_BYTES = 256 * 2**20
+"""Of a record, and of what it holds once decompressed. A chunk ends with the message that fills it; the largest message
+is a raw picture of 133 MB."""
+
+RECORD_HEAD = struct.Struct("<BQ")
+MESSAGE_HEAD = struct.Struct("<HIQQ")
+CHUNK_HEAD = struct.Struct("<QQQII")
+"""Start, end, size once decompressed, CRC of that, length of the compression's name."""
+
+_MAX_WINDOW_BYTES = 2**27
+"""What any zstd level but `--ultra --long` stays below."""
+
+# What parsing bytes that are no record raises.
+_UNPARSABLE = (McapError, ValueError, struct.error)
+
+Span = Callable[[int, int], bool]
+"""Says of the earliest and latest log time in a chunk whether its messages are wanted."""
+
+Record = mcap.Schema | mcap.Channel | mcap.Message | mcap.Metadata
+"""What reading gives; indexes and statistics only repeat it."""
+
+
+class Damaged(LogError):
+    """A log is cut off or damaged; `offset` is where, in bytes."""
+
+    def __init__(self, offset: int, what: str) -> None:
+        super().__init__(f"cut off or damaged at byte {offset}: {what}")
+        self.offset = offset
+
+
+class NotMcap(Damaged):
+    """The bytes do not begin, or do not end, as MCAP does."""
+
+
+def open_log(path: Path) -> BinaryIO:
+    """Open a file for reading. Raises ReplayError."""
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise ReplayError(f"{path}: cannot be read: {error.strerror}; give the path of a log") from None
+
+
+def facts_of(path: Path) -> RunFacts:
+    """Read what a log says of its run. Raises ReplayError."""
+    with open_log(path) as stream:
+        record = _find_facts(path, stream)
+    if record is None:
+        raise ReplayError(f"{path}: has no record {FACTS_RECORD!r}; sensebind replays only what it recorded itself")
+    try:
+        return RunFacts.from_record(record)
+    except ValueError as error:
+        raise ReplayError(f"{path}: its record {FACTS_RECORD!r} cannot be used: {error}") from None
+
+
+def _find_facts(path: Path, stream: BinaryIO) -> dict[str, str] | None:
+    try:
+        for record in records(stream):
+            if isinstance(record, mcap.Metadata) and record.name == FACTS_RECORD:
+                return record.metadata
+    except Damaged as damage:
+        if isinstance(damage, NotMcap) and damage.offset == 0:
+            raise ReplayError(f"{path}: is no log; give an MCAP file that sensebind recorded") from None
+        if damage.offset < len(MAGIC):
+            raise ReplayError(f"{path}: is empty, or cut off within its first bytes") from None
+    return None
+
+
+def _always(_start_ns: int, _end_ns: int) -> bool:
+    return True
+
+
+def records(stream: BinaryIO, wanted: Span = _always) -> Iterator[Record]:
+    """The records of a log up to its last byte; a message comes after its channel and its schema. Raises Damaged.
+
+    The messages of chunks that are not `wanted` are passed over.
+    """
+    schemas: set[int] = {0}  # 0 stands for a channel without a schema
+    channels: set[int] = set()
+    for offset, opcode, body in frames(stream):
+        found = chunk_records(offset, body, wanted) if opcode == Opcode.CHUNK else parse(offset, opcode, body)
+        for record in found:
+            if isinstance(record, mcap.Schema):
+                schemas.add(record.id)
+            elif isinstance(record, mcap.Channel):
+                if record.schema_id not in schemas:
+                    raise Damaged(offset, f"channel {record.topic!r} of a schema that never came")
+                channels.add(record.id)
+            elif isinstance(record, mcap.Message) and record.channel_id not in channels:
+                raise Damaged(offset, f"a message of channel {record.channel_id}, which never came")
+            yield record
+
+
+def frames(stream: BinaryIO) -> Iterator[tuple[int, int, bytes]]:
+    """The records of a file as (offset, opcode, body), chunks whole. Raises Damaged unless it ends as MCAP does."""
+    offset = _read_magic(stream, 0)
+    opcode = 0
+    while opcode != Opcode.FOOTER:
+        opcode, length = RECORD_HEAD.unpack(_read(stream, offset, RECORD_HEAD.size))
+        if not opcode or length > MAX_CHUNK_BYTES:
+            raise Damaged(offset, f"record {opcode} of {length} bytes; {MAX_CHUNK_BYTES} are allowed")
+        yield offset, opcode, _read(stream, offset, length)
+        offset += RECORD_HEAD.size + length
+    _read_magic(stream, offset)
+
+
+def chunk_records(offset: int, body: bytes, wanted: Span = _always) -> Iterator[Record]:
+    """The records in a chunk whose checksum holds. Raises Damaged."""
+    data = memoryview(unpack_chunk(offset, body))
+    start_ns, end_ns, *_ = CHUNK_HEAD.unpack_from(body)
+    all_of_it = wanted(start_ns, end_ns)
+    at = 0
+    while at < len(data):
+        begin = at + RECORD_HEAD.size
+        opcode, length = RECORD_HEAD.unpack_from(data, at) if begin <= len(data) else (0, 0)
+        at = begin + length
+        if at > len(data):
+            raise Damaged(offset, "a chunk that ends inside a record")
+        if all_of_it or opcode != Opcode.MESSAGE:
+            yield from parse(offset, opcode, data[begin:at])
+
+
+def unpack_chunk(offset: int, body: bytes) -> bytes:
+    """What a chunk holds, decompressed and checked. Raises Damaged."""
+    try:
+        _, _, size, crc, name_length = CHUNK_HEAD.unpack_from(body)
+        at = CHUNK_HEAD.size + name_length
+        compression = body[CHUNK_HEAD.size : at].decode()
+        (length,) = struct.unpack_from("<Q", body, at)
+    except _UNPARSABLE as error:
+        raise Damaged(offset, f"no chunk: {error}") from None
+    packed = body[at + 8 :]
+    if length != len(packed) or size > MAX_CHUNK_BYTES:
+        raise Damaged(offset, f"a chunk of {length} bytes, {size} once decompressed; {MAX_CHUNK_BYTES} are allowed")
+    data = _decompress(offset, compression, packed, size)
+    if len(data) != size:
+        raise Damaged(offset, f"a chunk that holds other than the {size} bytes it declares")
+    if crc and zlib.crc32(data) != crc:
+        raise Damaged(offset, "a chunk whose checksum is wrong")
+    return data
+
+
+def parse(offset: int, opcode: int, body: bytes | memoryview) -> list[Record]:
+    """The one record that a body holds, or none when it only repeats or indexes others. Raises Damaged."""
+    try:
+        match opcode:
+            case Opcode.MESSAGE:
+                channel, sequence, log_ns, publish_ns = MESSAGE_HEAD.unpack_from(body)
+                return [mcap.Message(channel, log_ns, bytes(body[MESSAGE_HEAD.size :]), publish_ns, sequence)]
+            case Opcode.SCHEMA:
+                return [mcap.Schema.read(ReadDataStream(BytesIO(body)))]
+            case Opcode.CHANNEL:
+                return [mcap.Channel.read(ReadDataStream(BytesIO(body)))]
+            case Opcode.METADATA:
+                return [mcap.Metadata.read(ReadDataStream(BytesIO(body)))]
+    except _UNPARSABLE as error:
+        what = str(error) or type(error).__name__
+        raise Damaged(offset, f"record {opcode} of {len(body)} bytes: {what}") from None
+    return []
+
+
+def _decompress(offset: int, compression: str, packed: bytes, size: int) -> bytes:
+    """At most one byte more than `size`, whatever the packed data would give."""
+    try:
+        match compression:
+            case "":
+                return packed
+            case "lz4":
+                data: bytes = lz4.frame.LZ4FrameDecompressor().decompress(packed, max_length=size + 1)
+                return data
+            case "zstd":
+                with zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW_BYTES).stream_reader(packed) as reader:
+                    return reader.read(size + 1)
+    except (RuntimeError, zstandard.ZstdError) as error:
+        raise Damaged(offset, f"a chunk that cannot be decompressed: {error}") from None
+    raise Damaged(offset, f"a chunk compressed by {compression!r}; lz4 and zstd are known")
+
+
+def _read(stream: BinaryIO, offset: int, length: int) -> bytes:
+    data = stream.read(length)
+    if len(data) < length:
+        raise Damaged(offset, "the file ends inside a record" if data else "the file ends without its footer")
+    return data
+
+
+def _read_magic(stream: BinaryIO, offset: int) -> int:
+    """Return the offset behind it."""
+    magic = stream.read(len(MAGIC))
+    if len(magic) < len(MAGIC):
+        raise Damaged(offset + len(magic), "the file ends within its first or last bytes")
+    if magic != MAGIC:
+        raise NotMcap(offset, f"{magic!r} where MCAP has {MAGIC!r}")
+    return offset + len(MAGIC)

@@ -1,0 +1,342 @@
+"""The files of a recording: begun, split, cut off when the disk is full, gone on with when there is room again.
+
+To be used by one thread. Nothing but RecordError at the very start is raised: what cannot be written is counted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from agent.log import retention
+from agent.log.disk import NO_ROOM, NewFile
+from agent.log.encoded import Encoded, Numbers
+from agent.log.files import part_path
+from agent.log.format import EVENTS_TOPIC, FACTS_RECORD, MODEL_RECORD, SENSORS_TOPIC, RecordError, RunFacts
+from agent.log.settings import RecordSettings
+from agent.log.writing import LogWriter
+from drivers.driver import Clock
+
+log = logging.getLogger(__name__)
+
+RETRY_S = 5.0
+"""While recording is stopped, how often room is looked for; seldomer when there turned out to be too little."""
+MAX_RETRY_S = 60.0
+RETENTION_BYTES = 16 * 2**20
+"""Written between two looks at the folder."""
+CLOSE_S = 30.0
+"""Longest wait for the disk at the end."""
+
+
+class Recording:
+    """A recording, which is stopped while `error` says why. `path` is the file that is being written."""
+
+    def __init__(
+        self,
+        path: Path,
+        facts: RunFacts,
+        settings: RecordSettings,
+        clock: Clock,
+        *,
+        on_written: Callable[[Sequence[Encoded]], None],
+        on_dropped: Callable[[Sequence[Encoded]], None],
+    ) -> None:
+        """Begin the first file. Raises RecordError when it exists already or cannot be made; a full disk is no error.
+
+        `on_written` gets what stands in a file for good, `on_dropped` what never will.
+        """
+        self.error = ""
+        self.parts = 0
+        self.removed_files = 0
+        self.removed_bytes = 0
+        self._facts = facts
+        self._settings = settings
+        self._clock = clock
+        self._on_written, self._on_dropped = on_written, on_dropped
+        self._name = path
+        self._model = ""
+        self._part: _Part | None = None
+        self._waiting: list[Encoded] = []
+        """In the chunk that is being filled."""
+        self._numbers = Numbers()
+        self._written_numbers = Numbers()
+        """As they were when the last chunk was written."""
+        self._newest_ns = facts.start_ns
+        self._due_ns = 0
+        """When the chunk must be written, or when to look for room again."""
+        self._retry_s = RETRY_S
+        self._looked_at = 0
+        """Size of the file when retention was last applied."""
+        self._overfull = False
+        self.path = self._path_of(1)
+        self._last = self.path, self.parts
+        """As they were before the file that is being written."""
+        if self.path.exists():
+            raise RecordError(f"{self.path}: exists already; give another name, or remove it first")
+        try:
+            self._begin(facts.start_ns)
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                advice = "give a file in a folder that can"
+                raise RecordError(f"{self.path}: cannot be written: {error.strerror}; {advice}") from None
+            self._stop(error, [])
+
+    def write(self, message: Encoded) -> None:
+        """Write a message, or count it as dropped while recording is stopped."""
+        if self._part is None:
+            self._drop([message])
+            return
+        try:
+            self._put(self._part, message)
+        except OSError as error:
+            self._recover(error, [message])
+
+    def set_model(self, name: str) -> None:
+        """Note which weights the run uses, in this file and those that follow."""
+        self._model = name
+        if self._part:
+            try:
+                self._part.writer.add_metadata(MODEL_RECORD, {"model": name})
+            except OSError as error:
+                self._recover(error, [], here=False)
+
+    def wait_s(self) -> float | None:
+        """Seconds until `tend` has something to do; None when it has nothing."""
+        if self._part and not self._waiting:
+            return None
+        return max(0.0, (self._due_ns - self._clock.now_ns()) / 1e9)
+
+    def tend(self, newest_ns: int) -> None:
+        """Write a chunk that is old enough, or resume recording, at capture time `newest_ns`, when there is room."""
+        if self._clock.now_ns() < self._due_ns:
+            return
+        if self._part is None:
+            self._resume(newest_ns)
+        elif self._waiting:
+            try:
+                self._end_chunk(self._part)
+            except OSError as error:
+                self._recover(error, [])
+
+    def finish(self) -> None:
+        """Write what is left and complete the file."""
+        while self._part and self._waiting:
+            try:
+                self._end_chunk(self._part)
+            except OSError as error:
+                if self._waiting:  # else there is only no room for more
+                    self._recover(error, [])
+        if self._part and not self._part.end(CLOSE_S):
+            log.error("%s: the disk takes too long; it may not hold all of the log after a power cut", self.path)
+        self._part = None
+
+    def give_up(self) -> None:
+        """End the file after its last chunk; what is in none counts as dropped."""
+        self._drop(self._give_up([]))
+
+    def _put(self, part: _Part, message: Encoded) -> _Part:
+        """Return the file that it is in, or will be. Raises OSError; it is then in none, like those that wait."""
+        split = part.is_long_enough(message, self._settings)
+        now_ns = self._clock.now_ns()
+        if self._waiting and (split or now_ns >= self._due_ns or not part.writer.fits(message.data)):
+            self._end_chunk(part)
+        if split:
+            self._part = None
+            part.end()
+            part = self._begin(message.log_ns)
+        if not self._waiting:
+            self._due_ns = now_ns + round(self._settings.chunk_s * 1e9)
+        number, lost = self._numbers.take(message)
+        name = "events" if message.topic == EVENTS_TOPIC else message.topic.removeprefix(SENSORS_TOPIC)
+        compress = self._settings.compression.get(name) == "lz4"
+        data = message.message_data(lost)
+        part.writer.add_message(message.channel, number, message.log_ns, message.publish_ns, data, compress=compress)
+        if message.rows:
+            part.begun_ns.setdefault(message.topic, message.log_ns)
+        self._waiting.append(message)
+        self._newest_ns = max(self._newest_ns, message.log_ns)
+        return part
+
+    def _end_chunk(self, part: _Part) -> None:
+        """Write the chunk and see that there is room for the next. Raises OSError."""
+        part.writer.end_chunk()
+        part.file.sync()
+        written, self._waiting = self._waiting, []
+        self._written_numbers = self._numbers.copy()
+        self._retry_s = RETRY_S
+        self._on_written(written)
+        if part.writer.size - self._looked_at >= RETENTION_BYTES:
+            self._looked_at = part.writer.size
+            self._apply_retention()
+        if self._free_bytes() < self._settings.min_free_bytes:
+            self._apply_retention()
+            self._check_room(0)
+
+    def _begin(self, start_ns: int, spare_bytes: int = 0) -> _Part:
+        """Begin the next file. Raises OSError and leaves nothing behind."""
+        self._apply_retention()
+        self._check_room(spare_bytes)
+        number = self.parts + 1
+        while number > 1 and self._path_of(number).exists():
+            number += 1
+        path = self._path_of(number)
+        self._last = self.path, self.parts
+        self._part = _Part(path, replace(self._facts, part=number, start_ns=start_ns), self._model, self._settings)
+        self.path, self.parts, self._looked_at = path, number, 0
+        return self._part
+
+    def _path_of(self, number: int) -> Path:
+        split = self._settings.split_bytes is not None or self._settings.split_s is not None
+        return part_path(self._name, number) if split or number > 1 else self._name
+
+    def _recover(self, error: OSError, messages: Sequence[Encoded], *, here: bool = True) -> None:
+        """Write on where retention makes room, else in another file; stop when that fails too, or is of no use."""
+        rest = list(messages)
+        failure: OSError | None = error
+        if here and self._part and self._apply_retention():
+            self._part.cut_back(self._part.writer.size)
+            failure = self._write_on(rest)
+        if failure:
+            was_useful = self._part is not None and self._part.writer.chunks > 0
+            rest = self._give_up(rest)
+            failure = self._write_on(rest) if was_useful else failure
+        if failure:
+            self._stop(failure, self._give_up(rest))
+
+    def _write_on(self, rest: list[Encoded]) -> OSError | None:
+        """Write what waits and then `rest`, which loses what is written; return what went wrong."""
+        try:
+            part = self._part or self._begin(rest[0].log_ns if rest else self._newest_ns)
+            if self._waiting:
+                self._end_chunk(part)
+            while rest:
+                part = self._put(part, rest[0])
+                del rest[0]
+        except OSError as error:
+            return error
+        return None
+
+    def _give_up(self, messages: Sequence[Encoded]) -> list[Encoded]:
+        """End the file after its last chunk; return what is in none, and `messages` after it."""
+        part, self._part = self._part, None
+        rest, self._waiting = [*self._waiting, *messages], []
+        self._numbers = self._written_numbers.copy()
+        if part and not part.abandon():
+            self.path, self.parts = self._last
+        return rest
+
+    def _stop(self, error: OSError, rest: Sequence[Encoded]) -> None:
+        self._drop(rest)
+        self._wait_to_retry()
+        self._retry_s = min(2 * self._retry_s, MAX_RETRY_S)
+        self.error = f"{self.path}: recording stopped: {error.strerror}; the agent goes on without it"
+        log.error("%s", self.error)
+
+    def _resume(self, newest_ns: int) -> None:
+        self._wait_to_retry()
+        # With just enough room it would stop at once again.
+        spare_bytes = max(self._settings.min_free_bytes // 4, 2 * self._settings.chunk_bytes)
+        with contextlib.suppress(OSError):  # it has been told why recording stopped
+            self._begin(newest_ns, spare_bytes)
+            self.error = ""
+            log.warning("%s: recording goes on", self.path)
+
+    def _wait_to_retry(self) -> None:
+        self._due_ns = self._clock.now_ns() + round(self._retry_s * 1e9)
+
+    def _drop(self, messages: Sequence[Encoded]) -> None:
+        for message in messages:
+            self._numbers.miss(message)
+        self._written_numbers = self._numbers.copy()
+        self._on_dropped(messages)
+
+    def _check_room(self, spare_bytes: int) -> None:
+        """Raises OSError when the disk is too full to go on."""
+        wanted = self._settings.min_free_bytes + spare_bytes
+        if self._free_bytes() < wanted:
+            raise OSError(errno.ENOSPC, f"less than {wanted / 2**20:.0f} MiB free on the disk")
+
+    def _free_bytes(self) -> int:
+        return shutil.disk_usage(self.path.parent).free
+
+    def _apply_retention(self) -> bool:
+        """Say whether anything was removed."""
+        rules = self._settings.retention
+        removed, left = retention.apply(self.path.parent, rules, self._clock.now_ns())
+        self.removed_files += len(removed)
+        self.removed_bytes += sum(file.size for file in removed)
+        overfull = rules.max_bytes is not None and left > rules.max_bytes
+        if overfull and not self._overfull:
+            log.warning(
+                "%s: its logs hold more than the %s bytes allowed; none may go", self.path.parent, rules.max_bytes
+            )
+        self._overfull = overfull
+        return bool(removed)
+
+
+class _Part:
+    """One file of a recording."""
+
+    def __init__(self, path: Path, facts: RunFacts, model: str, settings: RecordSettings) -> None:
+        """Begin it. Raises OSError and leaves nothing behind."""
+        self.begun_ns: dict[str, int] = {}
+        """Capture time of the first sample, by topic."""
+        self.file = NewFile(path)
+        try:
+            self.writer = LogWriter(self.file.write, settings.chunk_bytes)
+            self.writer.add_metadata(FACTS_RECORD, facts.to_record())
+            if model:
+                self.writer.add_metadata(MODEL_RECORD, {"model": model})
+        except OSError:
+            self._remove()
+            raise
+
+    def is_long_enough(self, message: Encoded, settings: RecordSettings) -> bool:
+        """Whether a message belongs into the next file."""
+        if settings.split_bytes is not None and self.writer.chunks and self.writer.size >= settings.split_bytes:
+            return True
+        # By the sensor's own stamps: those of another may be wrong.
+        begun_ns = self.begun_ns.get(message.topic)
+        return (
+            settings.split_s is not None
+            and begun_ns is not None
+            and message.log_ns - begun_ns >= round(settings.split_s * 1e9)
+        )
+
+    def end(self, timeout_s: float = 0.0) -> bool:
+        """Write the summary, without which it is read all the same; say whether the file is safe within the time."""
+        whole = self.writer.size
+        try:
+            self.writer.finish()
+        except OSError as error:
+            log.warning("%s: has no summary: %s; it can be replayed, and repaired", self.file.path, error.strerror)
+            self.cut_back(whole)
+        self.writer.close()
+        return self.file.close(timeout_s)
+
+    def abandon(self) -> bool:
+        """End the file after its last chunk, after a fault; without one nothing is left, and this says False."""
+        if not self.writer.chunks:
+            self._remove()
+            return False
+        self.cut_back(self.writer.size)
+        self.writer.drop_chunk()
+        self.end()
+        return True
+
+    def cut_back(self, size: int) -> None:
+        """Take off what stands behind `size`."""
+        try:
+            self.file.cut_back(size)
+        except OSError as error:
+            log.warning("%s: may end in a part of a chunk: %s", self.file.path, error.strerror)
+
+    def _remove(self) -> None:
+        self.file.close()
+        with contextlib.suppress(OSError):  # what is left has no messages
+            self.file.path.unlink()

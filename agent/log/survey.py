@@ -1,0 +1,91 @@
+"""What is in a log: read from front to back, so that what is said of it has been seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from agent.log.copying import Copied, contents
+from agent.log.format import MODEL_RECORD, RAW_TOPIC, SENSORS_TOPIC, SEQUENCE_MASK, RunFacts
+from agent.log.reading import Damaged, facts_of, frames, open_log
+
+
+@dataclass
+class Topic:
+    """The messages of one sensor, or the events."""
+
+    count: int = 0
+    size: int = 0
+    """Bytes."""
+    first_ns: int = 0
+    last_ns: int = 0
+    """Log times of the first and the last message."""
+    first_number: int = 0
+    last_number: int = -1
+    gaps: int = 0
+    missing: int = 0
+    """Numbers that are skipped: rows or images that were lost, or events that are not in the log."""
+
+    def add(self, copied: Copied) -> None:
+        """Take the next message."""
+        message = copied.message
+        if not self.count:
+            self.first_ns, self.first_number = message.log_time, message.sequence
+        else:
+            skipped = (message.sequence - self.last_number - 1) & SEQUENCE_MASK
+            if 0 < skipped <= SEQUENCE_MASK // 2:  # more is a step back
+                self.gaps += 1
+                self.missing += skipped
+        self.count += 1
+        self.size += len(message.data)
+        self.last_ns, self.last_number = message.log_time, message.sequence
+
+    @property
+    def rate_hz(self) -> float:
+        """Messages a second; 0 when that cannot be told."""
+        return (self.count - 1) * 1e9 / (self.last_ns - self.first_ns) if self.last_ns > self.first_ns else 0.0
+
+
+@dataclass
+class Survey:
+    """What is in the files of one recording."""
+
+    files: Sequence[Path]
+    facts: RunFacts
+    """As they stand in the first file."""
+    size: int = 0
+    """Bytes on the disk."""
+    model: str = ""
+    topics: dict[str, Topic] = field(default_factory=dict)
+    """By topic; what a sensor has on its raw topic is counted with the rest."""
+    damages: list[str] = field(default_factory=list)
+    """What is cut off or damaged, by file."""
+
+    @property
+    def first_ns(self) -> int:
+        """The earliest log time of a topic's first message."""
+        return min((topic.first_ns for topic in self.topics.values()), default=self.facts.start_ns)
+
+    @property
+    def last_ns(self) -> int:
+        """The latest log time of a topic's last message."""
+        return max((topic.last_ns for topic in self.topics.values()), default=self.facts.start_ns)
+
+
+def survey(files: Sequence[Path]) -> Survey:
+    """Read the files of a recording, in time order. Memory is bounded by a chunk. Raises ReplayError."""
+    found = Survey(files, facts_of(files[0]))
+    for path in files:
+        found.size += path.stat().st_size
+        with open_log(path) as stream:
+            try:
+                for item in contents(frames(stream)):
+                    if isinstance(item, Copied):
+                        name = item.channel.topic.replace(RAW_TOPIC, SENSORS_TOPIC, 1)
+                        found.topics.setdefault(name, Topic()).add(item)
+                    elif item.name == MODEL_RECORD:
+                        found.model = item.metadata.get("model", "")
+            except Damaged as damage:
+                found.damages.append(f"{path}: {damage}")
+    return found

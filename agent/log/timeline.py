@@ -1,0 +1,138 @@
+"""One or several files of a recording as one timeline, from any time on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+
+from mcap.records import Channel, Message, Metadata, Schema
+
+from agent.log.files import recording_files
+from agent.log.format import EVENTS_TOPIC, MODEL_RECORD, LoggedSensor, ReplayError, RunFacts
+from agent.log.reading import Damaged, facts_of, open_log, records
+from agent.log.seeking import chunks_of, records_from
+from agent.windows.windower import LONGEST_HOLE_S
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A message of a log."""
+
+    topic: str
+    schema: str
+    """The name of its schema."""
+    message: Message
+    file_start_ns: int
+    """When what its file holds began: the log's time has come to that at least."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogFile:
+    """One file of a recording."""
+
+    path: Path
+    facts: RunFacts
+
+
+class Timeline:
+    """The messages of a recording in the order in which they were written, its files one after the other.
+
+    Memory is bounded by a chunk, and while a time is sought by 24 bytes for each chunk of one file.
+    """
+
+    def __init__(self, logs: Sequence[Path]) -> None:
+        """Files, or folders of one run, in any order. Raises ReplayError: no log, or not the parts of one recording."""
+        paths = dict.fromkeys(path for log_path in logs for path in recording_files(log_path))
+        self.files = _in_order([LogFile(path, facts_of(path)) for path in paths])
+        self.facts = self.files[0].facts
+        """Of the run, as they stand in the first file."""
+        self.sensors: dict[str, LoggedSensor] = {}
+        for file in reversed(self.files):
+            self.sensors |= file.facts.sensors
+        self.unfinished = ""
+        """Which file ended before its end, as far as it is known by now; empty when none did."""
+
+    def __str__(self) -> str:
+        path = self.files[0].path
+        return str(path) if len(self.files) == 1 else f"{path} and {len(self.files) - 1} more"
+
+    @property
+    def start_ns(self) -> int:
+        """When the recording began."""
+        return self.facts.start_ns
+
+    @cached_property
+    def end_ns(self) -> int:
+        """The capture time of the last message; the start of a recording that holds none. Raises ReplayError."""
+        for file in reversed(self.files):
+            with open_log(file.path) as stream:
+                end_ns = chunks_of(stream).end_ns(longest_ns=round(LONGEST_HOLE_S * 1e9))
+            if end_ns is not None:
+                return max(end_ns, self.start_ns)
+        return self.start_ns
+
+    def read(self, from_ns: int | None = None) -> Iterator[Entry]:
+        """Every message, or those from the first chunk on that holds one at or after a time. Raises ReplayError.
+
+        A file that is cut off or damaged is read up to there; then the next one is.
+        """
+        for file in self.files[self._first_file(from_ns) :]:
+            schemas: dict[int, str] = {0: ""}
+            channels: dict[int, Channel] = {}
+            with open_log(file.path) as stream:
+                try:
+                    for record in records(stream) if from_ns is None else records_from(stream, from_ns):
+                        if isinstance(record, Message):
+                            channel = channels[record.channel_id]
+                            yield Entry(channel.topic, schemas[channel.schema_id], record, file.facts.start_ns)
+                        elif isinstance(record, Schema):
+                            schemas[record.id] = record.name
+                        elif isinstance(record, Channel):
+                            channels[record.id] = record
+                except Damaged as damage:
+                    self.unfinished = f"{file.path}: the log is cut off or damaged; what stands before is replayed"
+                    log.warning("%s (%s)", self.unfinished, damage)
+
+    def events(self) -> Iterator[Message]:
+        """The messages of the topic of events."""
+        return (entry.message for entry in self.read() if entry.topic == EVENTS_TOPIC)
+
+    def model(self) -> str:
+        """The name and hash of the weights that the run used; empty when it had none. Raises ReplayError."""
+        for file in self.files:
+            with open_log(file.path) as stream:
+                try:
+                    for record in records(stream):
+                        if isinstance(record, Metadata) and record.name == MODEL_RECORD:
+                            return record.metadata.get("model", "")
+                except Damaged:
+                    continue
+        return ""
+
+    def _first_file(self, from_ns: int | None) -> int:
+        """The first file that can hold anything from a time on: the one before that which begins by then.
+
+        Samples come late, so what was captured last of a file may stand in the next one.
+        """
+        begun = [i for i, file in enumerate(self.files) if from_ns is not None and file.facts.start_ns <= from_ns]
+        return max(0, begun[-1] - 1) if begun else 0
+
+
+def _in_order(files: Sequence[LogFile]) -> list[LogFile]:
+    """By their numbers, pieces by their time. Raises ReplayError."""
+    numbered = all(file.facts.part for file in files)
+    ordered = sorted(files, key=lambda file: file.facts.part if numbered else file.facts.start_ns)
+    for file, after in pairwise(ordered):
+        names = f"{file.path} and {after.path}"
+        if file.facts.run_id != after.facts.run_id:
+            runs = f"{file.facts.run_id} and {after.facts.run_id}"
+            raise ReplayError(f"{names} are of different runs ({runs}); replay them one after the other")
+        if numbered and file.facts.part == after.facts.part:
+            raise ReplayError(f"{names} are both part {file.facts.part} of one recording; give one of them")
+    return ordered

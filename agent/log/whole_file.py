@@ -1,0 +1,78 @@
+"""A file, and a log, that appears whole or not at all, and never in an old one's place."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from agent.log.format import RecordError
+from agent.log.settings import CHUNK_BYTES
+from agent.log.writing import LogWriter
+
+BUFFER_BYTES = 2**20
+
+
+@contextmanager
+def whole_log(path: Path) -> Iterator[LogWriter]:
+    """Give the writer of a new log, which is finished when the block ends without an error. Raises as `whole_file`."""
+    with whole_file(path) as write:
+        writer = LogWriter(write, CHUNK_BYTES)
+        try:
+            yield writer
+            writer.finish()
+        finally:
+            writer.close()
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Callable[[bytes], None]]:
+    """Give what appends to a new file, which gets its name, safe on the disk, when the block ends without an error.
+
+    Raises RecordError when there is a file already, or when it cannot be written, then or within the block.
+    """
+    if path.exists():
+        raise RecordError(f"{path}: exists already; give another name, or remove it first")
+    # Hidden, and in the same folder: a name can be given only to what lies on the same disk.
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with _faults_told(path):
+        stream = unfinished.open("xb", buffering=BUFFER_BYTES)
+
+    def write(data: bytes) -> None:
+        with _faults_told(path):
+            stream.write(data)
+
+    try:
+        yield write
+        with _faults_told(path):
+            stream.flush()
+            os.fsync(stream.fileno())
+            _give_name(unfinished, path)
+    finally:
+        with suppress(OSError):  # a full disk refuses once more what is buffered
+            stream.close()
+        with suppress(OSError):  # it has its name already
+            unfinished.unlink()
+
+
+@contextmanager
+def _faults_told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileExistsError:
+        raise RecordError(f"{path}: exists already; give another name, or remove it first") from None
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be written: {error.strerror}; nothing is left of it") from None
+
+
+def _give_name(unfinished: Path, path: Path) -> None:
+    """Raises OSError, as FileExistsError when another program was faster."""
+    try:
+        os.link(unfinished, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links, on which only renaming is left, which does not look
+        if path.exists():
+            raise FileExistsError(path) from None
+        unfinished.rename(path)

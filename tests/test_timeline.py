@@ -1,0 +1,200 @@
+"""Recordings of several files, whole, cut off, and with parts that are gone."""
+
+from __future__ import annotations
+
+import random
+import struct
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from mcap.writer import CompressionType, Writer
+from recorded_run import SENSORS, START_NS, event, facts, record, replayed, samples
+
+from agent.log.format import FACTS_RECORD, LogError, ReplayError, RunFacts
+from agent.log.playback import PlayOptions
+from agent.log.recorder import Recorder
+from agent.log.replay import Replay
+from agent.log.seeking import chunks_of, records_from
+from agent.log.settings import RecordSettings
+from agent.log.timeline import Timeline
+from drivers.driver import Sample
+
+S = 1_000_000_000
+STEPS = 60
+"""Tenths of a second."""
+Pairs = list[tuple[str, Sample]]
+
+
+def stamps(pairs: Pairs) -> list[tuple[str, int]]:
+    return [(name, sample.t_ns) for name, sample in pairs]
+
+
+def split(folder: Path, handed: Pairs, run: RunFacts | None = None) -> list[Path]:
+    """Record into parts of about a second."""
+    settings = RecordSettings(split_s=1.0, chunk_bytes=64 * 1024)
+    with Recorder(folder / "run.mcap", run or facts(), settings, lossless=True) as recorder:
+        for name, sample in handed:
+            recorder.write_sample(name, sample)
+    assert not recorder.report().drops
+    return sorted(folder.glob("*.mcap"))
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    parts = split(tmp_path_factory.mktemp("split"), samples(STEPS))
+    assert len(parts) >= 4
+    return parts
+
+
+def read(*logs: Path, from_ns: int | None = None) -> Pairs:
+    return replayed(Replay(Timeline(logs), options=PlayOptions(from_ns=from_ns)))
+
+
+def test_the_parts_of_a_recording_are_one_timeline(parts: list[Path]) -> None:
+    shuffled = random.Random(3).sample(parts, len(parts))
+    for logs in ([parts[0].parent], parts, shuffled):
+        replay = Replay(Timeline(logs))
+        found = replayed(replay)
+        assert stamps(found) == stamps(samples(STEPS))
+        assert [sample.lost for _, sample in found] == [sample.lost for _, sample in samples(STEPS)]
+        assert replay.reports()["camera"].drops == {}
+        assert (replay.timeline.start_ns, replay.timeline.end_ns) == (START_NS, samples(STEPS)[-1][1].t_ns)
+
+
+def test_a_part_that_is_gone_is_seen_as_a_gap(parts: list[Path]) -> None:
+    kept = [parts[0], *parts[2:]]
+    replay = Replay(Timeline(kept))
+    found = replayed(replay)
+    gone = {stamp for stamp in stamps(samples(STEPS)) if stamp not in stamps(found)}
+    for name in SENSORS:
+        missing = sum(sensor == name for sensor, _ in gone)
+        assert missing > 0
+        after = [sample.lost for sensor, sample in found if sensor == name and sample.lost]
+        # The microphone had lost 3 rows of its own.
+        assert sum(after) >= missing, name
+        assert replay.reports()[name].drops["not recorded"] == sum(after)
+
+
+def test_a_part_that_is_cut_off_costs_its_end_only(parts: list[Path], tmp_path: Path) -> None:
+    cut = tmp_path / parts[1].name
+    cut.write_bytes(parts[1].read_bytes()[:-4000])
+    replay = Replay(Timeline([parts[0], cut, *parts[2:]]))
+    found = replayed(replay)
+    assert "cut off or damaged" in replay.timeline.unfinished
+    assert stamps(found)[-1] == stamps(samples(STEPS))[-1]
+    assert len(found) < STEPS * len(SENSORS)
+
+
+def test_files_that_do_not_belong_together_are_refused(parts: list[Path], tmp_path: Path) -> None:
+    other = tmp_path / "other.mcap"
+    with Recorder(other, replace(facts(), run_id="d4e5f6"), lossless=True):
+        pass
+    with pytest.raises(ReplayError, match=r"are of different runs \(a1b2c3 and d4e5f6\); replay them one after"):
+        Timeline([parts[0], other])
+    copy = tmp_path / "copy.mcap"
+    copy.write_bytes(parts[1].read_bytes())
+    with pytest.raises(ReplayError, match="are both part 2 of one recording"):
+        Timeline([*parts, copy])
+    assert len(Timeline([parts[0], parts[0]]).files) == 1, "the same file twice is one file"
+
+
+def test_a_time_is_found_in_every_kind_of_file(parts: list[Path], tmp_path: Path) -> None:
+    """By the index, without it, and where the index lies."""
+    handed = samples(STEPS)
+    whole = tmp_path / "whole.mcap"
+    with Recorder(whole, facts(), RecordSettings(chunk_bytes=64 * 1024), lossless=True) as recorder:
+        for name, sample in handed:
+            recorder.write_sample(name, sample)
+    with whole.open("rb") as stream:
+        assert chunks_of(stream).definitions is not None
+        assert len(chunks_of(stream).offsets) > 10
+    data = whole.read_bytes()
+    summary = struct.unpack_from("<Q", data, len(data) - 28)[0]
+    unfinished, lying = tmp_path / "unfinished.mcap", tmp_path / "lying.mcap"
+    unfinished.write_bytes(data[:summary])
+    lying.write_bytes(data[:summary] + bytes(b ^ 0x55 for b in data[summary : summary + 500]) + data[summary + 500 :])
+    for log in (unfinished, lying):
+        with log.open("rb") as stream:
+            assert chunks_of(stream).definitions is None
+    for t_ns in (START_NS + 1, START_NS + S, START_NS + 3 * S + 77, handed[-1][1].t_ns):
+        wanted = [stamp for stamp in stamps(handed) if stamp[1] >= t_ns]
+        for logs in ([whole], [unfinished], [lying], parts):
+            assert stamps(read(*logs, from_ns=t_ns)) == wanted
+
+
+def test_seeking_reads_only_what_is_needed(tmp_path: Path) -> None:
+    path = tmp_path / "run.mcap"
+    record(path, samples(STEPS))
+    with path.open("rb") as stream:
+        late = list(records_from(stream, START_NS + 5 * S))
+        assert len(late) < STEPS * len(SENSORS) / 2
+        assert list(records_from(stream, START_NS + 100 * S)) == []
+
+
+def test_messages_outside_of_chunks_are_found(tmp_path: Path) -> None:
+    """As other writers may leave them."""
+    chunked, loose = tmp_path / "chunked.mcap", tmp_path / "loose.mcap"
+    record(chunked, samples(20))
+    with chunked.open("rb") as stream, loose.open("wb") as out:
+        writer = Writer(out, use_chunking=False, compression=CompressionType.NONE)
+        writer.start()
+        writer.add_metadata(FACTS_RECORD, facts().to_record())
+        schemas: dict[int, int] = {}
+        channels: dict[int, int] = {}
+        for found in records_from(stream, 0):
+            match type(found).__name__:
+                case "Schema":
+                    schemas[found.id] = writer.register_schema(found.name, found.encoding, found.data)
+                case "Channel":
+                    channels[found.id] = writer.register_channel(found.topic, "protobuf", schemas[found.schema_id])
+                case "Message":
+                    channel = channels[found.channel_id]
+                    writer.add_message(channel, found.log_time, found.data, found.publish_time, found.sequence)
+        writer.finish()
+    assert Timeline([loose]).end_ns == samples(20)[-1][1].t_ns
+    t_ns = START_NS + S
+    assert stamps(read(loose, from_ns=t_ns)) == [stamp for stamp in stamps(samples(20)) if stamp[1] >= t_ns]
+
+
+def test_a_wrong_stamp_does_not_lengthen_a_log(tmp_path: Path) -> None:
+    path = tmp_path / "run.mcap"
+    handed = samples(20)
+    name, sample = handed[42]
+    handed[42] = name, replace(sample, t_ns=sample.t_ns + 3600 * S)
+    record(path, handed)
+    timeline = Timeline([path])
+    assert timeline.end_ns <= samples(20)[-1][1].t_ns
+    assert timeline.end_ns > START_NS
+    replay = Replay(path, options=PlayOptions(speed=1000.0))
+    assert stamps(replayed(replay)) == stamps(handed)
+    assert replay.clock.now_ns() == max(sample.end_ns for _, sample in samples(20)), "the clock does not follow it"
+
+
+def test_random_damage_never_does_worse_than_an_error(parts: list[Path], tmp_path: Path) -> None:
+    rng = random.Random(8)
+    data = parts[1].read_bytes()
+    path = tmp_path / "damaged.mcap"
+    outcomes = set()
+    for _ in range(60):
+        damaged = bytearray(data)
+        for _ in range(rng.randint(1, 4)):
+            # Half of it where the index is.
+            at = rng.randrange(len(data) - 3000, len(data)) if rng.random() < 0.5 else rng.randrange(len(data))
+            damaged[at] = rng.randrange(256)
+        path.write_bytes(bytes(damaged[: rng.choice([len(data), rng.randrange(len(data))])]))
+        try:
+            timeline = Timeline([path])
+            found = replayed(Replay(timeline, options=PlayOptions(from_ns=timeline.start_ns + S // 3)))
+            outcomes.add(bool(found))
+        except LogError:
+            outcomes.add("refused")
+    assert outcomes >= {True, "refused"}
+
+
+def test_the_events_of_a_log_come_back(tmp_path: Path) -> None:
+    path = tmp_path / "run.mcap"
+    record(path, samples(3), events=3)
+    found = [message.data for message in Timeline([path]).events()]
+    assert found == [event(seq).SerializeToString() for seq in (1, 2, 3)]
+    assert Timeline([path]).model() == ""
