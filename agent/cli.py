@@ -89,7 +89,7 @@ def record(
     report = pipeline.recorder.report()
     dropped = sum(sum(reasons.values()) for reasons in report.drops.values())
     print(f"{report.path}: {sum(report.written.values())} messages written, {dropped} dropped")
-    if report.state in ("failed", "stopped"):
+    if report.error:
         raise RecordError(report.error)
 
 

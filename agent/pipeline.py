@@ -227,8 +227,11 @@ class Pipeline:
             self.recorder = Recorder(self._log_to, facts, self.config.record, lossless=True)
 
     def _tell_recording(self, report: RecorderReport) -> None:
-        # To subscribers only: the recorder, whose thread this is, would wait for itself.
-        self.bus.publish(events.recording(report, self.clock.now_ns()))
+        event = events.recording(report, self.clock.now_ns())
+        if report.state == "closed":
+            self.bus.publish(event)  # there is no log left to hold it
+        else:
+            self.publish(event)
 
     def _record(self, item: tuple[str, Sample]) -> None:
         if self.recorder:

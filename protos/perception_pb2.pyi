@@ -987,7 +987,7 @@ Global___GetStatusRequest: _TypeAlias = GetStatusRequest  # noqa: Y015
 
 @_typing.final
 class RecordingState(_message.Message):
-    """How recording goes; an event when it changes. Events of this kind are not recorded themselves."""
+    """How recording goes; an event when it changes."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

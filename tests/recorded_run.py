@@ -97,7 +97,7 @@ def main(path: Path, limit_bytes: int | None = None) -> None:
     for name, sample in endless():
         recorder.write_sample(name, sample)
         handed += 1
-        if recorder.report().parts == 5:
+        if recorder.report().parts >= 5:
             break
     recorder.close()
     report = recorder.report()

@@ -103,8 +103,8 @@ def test_a_clip_begins_where_the_ring_does(tmp_path: Path) -> None:
     feed(clips, clock, range(50))
     answer = clips.request(tmp_path / "clip.mcap", START_NS, START_NS + 5 * SECOND)
     clips.close()
-    assert answer.result(0).from_ns == START_NS + 29 * SECOND // 10
-    assert answer.result(0).messages == 5 * 21
+    assert answer.result(0).from_ns == START_NS + 19 * SECOND // 10
+    assert answer.result(0).messages == 5 * 31
 
 
 def fault(answer: Future[Clip]) -> str:

@@ -47,6 +47,7 @@ class AlertClips:
         alert = event.alert
         if alert.phase != pb.ALERT_PHASE_BEGIN or not asks(alert.query_id):
             return
+        retention.apply(self._folder, self._rules, self._unix_now_ns())  # a full disk would never free itself
         began = datetime.fromtimestamp(alert.begin_ns // 1_000_000_000, UTC)
         path = self._folder / f"{began:%Y%m%dT%H%M%SZ}_{alert.query_id}_{event.run_id}_{alert.alert_id}{SUFFIX}"
         clip = self._clips.request(path, alert.begin_ns - self._before_ns, alert.begin_ns + self._after_ns)

@@ -81,12 +81,12 @@ class Clips:
     ) -> None:
         """`now_ns` is the time of the data: the run's clock, or offline the newest sample's.
 
-        `seconds` must hold the longest clip and LATENESS_S.
+        `seconds` must hold the longest clip.
         """
         self._facts = facts
         self._now_ns = now_ns
         self._model = ""
-        self._ring = Ring(seconds + LATENESS_S, max_bytes)
+        self._ring = Ring(seconds + 2 * LATENESS_S, max_bytes)
         self._changed = threading.Condition()
         self._requests: deque[_Request] = deque()
         self._closing = False
@@ -112,7 +112,7 @@ class Clips:
         with self._changed:
             if self._closing or len(self._requests) >= MAX_WAITING:
                 why = "the run is over" if self._closing else f"{MAX_WAITING} clips wait to be saved"
-                request.answer.set_exception(RecordError(f"{path}: not saved: {why}"))
+                self._refuse(request, RecordError(f"{path}: not saved: {why}"))
                 return request.answer
             self._requests.append(request)
             self._changed.notify_all()
@@ -132,8 +132,11 @@ class Clips:
             try:
                 request.answer.set_result(self._save(request, messages))
             except LogError as error:
-                log.warning("%s", error)
-                request.answer.set_exception(error)
+                self._refuse(request, error)
+
+    def _refuse(self, request: _Request, error: LogError) -> None:
+        log.warning("%s", error)
+        request.answer.set_exception(error)
 
     def _next(self) -> _Request | None:
         """Wait for a request that is due; None when all is over."""

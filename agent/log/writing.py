@@ -20,7 +20,7 @@ from importlib.metadata import version
 from tempfile import SpooledTemporaryFile
 from typing import IO
 
-import lz4.frame  # type: ignore[import-untyped]
+import lz4.frame
 from mcap import records as mcap
 from mcap.data_stream import RecordBuilder
 from mcap.opcode import Opcode
