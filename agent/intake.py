@@ -15,7 +15,7 @@ from typing import Generic, Protocol, TypeVar
 from agent.capture.source import CaptureReport, Jump, Source
 from agent.health import Health, StreamState
 from agent.log.format import LogError
-from agent.log.pictures import LoggedPicture
+from agent.log.replaying.pictures import LoggedPicture
 from agent.windows.windower import Tick, Windower
 from drivers.driver import Clock, DriverError, Sample
 

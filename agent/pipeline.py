@@ -32,12 +32,12 @@ from agent.events.bus import Bus
 from agent.health import Health, StreamState
 from agent.intake import Intake, SampleStretch, Stretch
 from agent.loaded import Loaded
-from agent.log.alert_clips import AlertClips
 from agent.log.format import RunFacts, logged_sensors
-from agent.log.playback import ALL, Playback, PlayOptions
-from agent.log.recorder import Recorder, RecorderReport
-from agent.log.replay import Replay, check_sensors, with_sensors
-from agent.log.run_recording import live_recording
+from agent.log.recording.alert_clips import AlertClips
+from agent.log.recording.recorder import Recorder, RecorderReport
+from agent.log.recording.run_recording import live_recording
+from agent.log.replaying.playback import ALL, Playback, PlayOptions
+from agent.log.replaying.replay import Replay, check_sensors, with_sensors
 from agent.log.timeline import Timeline
 from agent.streams import Streams
 from agent.windows.windower import Tick, Windower
@@ -146,7 +146,7 @@ class Pipeline:
         if not reuse_embeddings:
             replay = Replay(timeline, config.streams, options, pace)
             return cls(config, replay.clock, replay, lossless=True, playback=replay.playback)
-        from agent.log.recorded import RecordedTicks
+        from agent.log.replaying.recorded import RecordedTicks
 
         ticks = RecordedTicks(timeline, config.streams, config.hop_ns, options, pace)
         return cls(config, ticks.clock, ticks, lossless=True, playback=ticks.playback, recorded=timeline)
@@ -239,7 +239,7 @@ class Pipeline:
 
     def _begin_stretch(self, start_ns: int) -> Stretch[Any]:
         if self._recorded is not None:
-            from agent.log.recorded import TickStretch
+            from agent.log.replaying.recorded import TickStretch
 
             return TickStretch(start_ns)
         windower = Windower(self.streams, self.config.hop_ns, start_ns)
@@ -331,7 +331,7 @@ class Pipeline:
         model, name = load_weights(settings.weights, {*seen, "text"}, device=settings.device, dtype=settings.dtype)
         kind = Embedder
         if self._recorded is not None:
-            from agent.log.recorded import RecordedEmbedder, check_model
+            from agent.log.replaying.recorded import RecordedEmbedder, check_model
 
             check_model(self._recorded, name)
             kind = RecordedEmbedder

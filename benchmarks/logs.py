@@ -26,15 +26,15 @@ from pathlib import Path
 import numpy as np
 
 from agent.clock import ManualClock, RunClock
-from agent.log.copying import Copied, contents
-from agent.log.cutting import cut
+from agent.log.editing.copying import Copied, contents
+from agent.log.editing.cutting import cut
+from agent.log.editing.merging import merge
+from agent.log.editing.repair import repair
+from agent.log.editing.survey import survey
 from agent.log.format import LoggedSensor, RunFacts
-from agent.log.merging import merge
 from agent.log.reading import Damaged, frames
-from agent.log.recorder import Recorder
-from agent.log.repair import repair
+from agent.log.recording.recorder import Recorder
 from agent.log.settings import RecordSettings
-from agent.log.survey import survey
 from drivers import image_file
 from drivers.driver import Clock, Sample
 

@@ -28,8 +28,8 @@ from agent.health import Health, StreamState
 from agent.intake import Intake, SampleStretch
 from agent.log import messages
 from agent.log.format import LoggedSensor, RunFacts
-from agent.log.recorder import Recorder
-from agent.log.replay import Replay
+from agent.log.recording.recorder import Recorder
+from agent.log.replaying.replay import Replay
 from agent.pipeline import Pipeline
 from agent.streams import Stream, Streams
 from agent.windows.windower import Tick, Windower

@@ -17,7 +17,7 @@ from agent.alerts.book import Query
 from agent.clock import RunClock
 from agent.events.bus import Bus
 from agent.events.vectors import vector_message
-from agent.log.playback import Playback
+from agent.log.replaying.playback import Playback
 from agent.server.interface import Clip, Embeddings, StandingQuery
 from agent.server.server import Limits, Server
 from agent.streams import Stream

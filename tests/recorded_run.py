@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from agent.log.format import LoggedSensor, RunFacts
-from agent.log.recorder import Recorder
-from agent.log.replay import Replay
+from agent.log.recording.recorder import Recorder
+from agent.log.replaying.replay import Replay
 from drivers.driver import Sample
 from protos import perception_pb2 as pb
 

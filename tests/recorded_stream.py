@@ -17,7 +17,7 @@ import numpy as np
 from agent.clock import ManualClock
 from agent.log.encoded import encode_sample
 from agent.log.format import LoggedSensor, RunFacts
-from agent.log.recording import Recording
+from agent.log.recording.parts import Recording
 from agent.log.settings import PictureFormat, RecordSettings
 from drivers.driver import Sample
 

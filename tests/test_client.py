@@ -14,7 +14,7 @@ from fake_agent import D, FakeAgent, serving, until
 
 from agent.client import Client, ClientError, heat_map_of, vector_of
 from agent.events.vectors import heat_map_message, vector_message
-from agent.log.playback import Playback, PlayOptions
+from agent.log.replaying.playback import Playback, PlayOptions
 from drivers.codec import encode_sample
 from drivers.driver import Modality, Sample
 from protos import perception_pb2 as pb

@@ -10,7 +10,7 @@ import pytest
 from agent.commands import golden
 from agent.log.comparison import differences
 from agent.log.format import LogError
-from agent.log.recorder import Recorder
+from agent.log.recording.recorder import Recorder
 from agent.log.timeline import Timeline
 from protos import perception_pb2 as pb
 from protos.sensors_pb2 import MODALITY_IMU

@@ -17,9 +17,9 @@ from agent.capture.source import Jump
 from agent.clock import ManualClock
 from agent.health import Health, StreamState
 from agent.intake import Intake, SampleStretch
-from agent.log.playback import ALL, Command, PlayOptions
-from agent.log.recorder import Recorder
-from agent.log.replay import Replay
+from agent.log.recording.recorder import Recorder
+from agent.log.replaying.playback import ALL, Command, PlayOptions
+from agent.log.replaying.replay import Replay
 from agent.streams import Stream, Streams
 from agent.windows.windower import Tick, Windower
 from drivers.driver import Sample

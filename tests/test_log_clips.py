@@ -10,12 +10,12 @@ from other_reader import messages, metadata
 from recorded_run import SENSORS, START_NS, event, facts, one_of_each, replayed, samples
 
 from agent.clock import ManualClock
-from agent.log.clips import LATENESS_S, MAX_WAITING, MESSAGE_BYTES, Clip, Clips, Ring
 from agent.log.encoded import Encoded, encode_event, encode_sample
 from agent.log.format import RecordError
 from agent.log.reading import facts_of
-from agent.log.recorder import Recorder
-from agent.log.replay import Replay
+from agent.log.recording.clips import LATENESS_S, MAX_WAITING, MESSAGE_BYTES, Clip, Clips, Ring
+from agent.log.recording.recorder import Recorder
+from agent.log.replaying.replay import Replay
 from agent.log.settings import PictureFormat
 from drivers.driver import Sample
 

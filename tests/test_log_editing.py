@@ -14,16 +14,16 @@ from recorded_run import SENSORS, START_NS, event, facts, replayed, samples
 from typer.testing import CliRunner
 
 from agent.commands.log import log_app
-from agent.log.cutting import cut
+from agent.log.editing.cutting import cut
+from agent.log.editing.merging import merge
+from agent.log.editing.repair import repair
+from agent.log.editing.survey import survey
 from agent.log.files import recording_files, recordings
 from agent.log.format import LogError, RecordError, ReplayError, RunFacts
-from agent.log.merging import merge
 from agent.log.reading import CHUNK_HEAD, RECORD_HEAD, facts_of, frames
-from agent.log.recorder import Recorder
-from agent.log.repair import repair
-from agent.log.replay import Replay
+from agent.log.recording.recorder import Recorder
+from agent.log.replaying.replay import Replay
 from agent.log.settings import RecordSettings
-from agent.log.survey import survey
 from agent.log.writing import REDEFINE_CHUNKS
 from drivers.driver import Sample
 

@@ -28,7 +28,7 @@ from agent.log.exchange.media import MediaReport, export_media
 from agent.log.exchange.row_blocks import RowBlocks, RowCount, rate_of
 from agent.log.exchange.shards import export_shards
 from agent.log.format import LogError, LoggedSensor, ReplayError, RunFacts, logged_sensors
-from agent.log.recorder import Recorder
+from agent.log.recording.recorder import Recorder
 from agent.log.settings import RecordSettings
 from agent.windows.windower import Windower
 from drivers.driver import Sample

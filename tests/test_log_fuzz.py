@@ -12,13 +12,13 @@ from other_reader import messages
 from recorded_run import SENSORS, event, facts, samples
 
 from agent.log import messages as log_messages
-from agent.log.copying import Copied, contents
+from agent.log.editing.copying import Copied, contents
+from agent.log.editing.repair import repair
+from agent.log.editing.survey import survey
 from agent.log.format import ReplayError
 from agent.log.reading import Damaged, facts_of, frames
-from agent.log.recorder import Recorder
-from agent.log.repair import repair
+from agent.log.recording.recorder import Recorder
 from agent.log.settings import Compression, PictureFormat, RecordSettings
-from agent.log.survey import survey
 from drivers.driver import BadData
 
 TRIALS = 500

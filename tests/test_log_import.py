@@ -24,7 +24,7 @@ from agent.log.exchange.description import NAME, NO_START_NS
 from agent.log.exchange.media import export_media, import_folder
 from agent.log.format import LogError
 from agent.log.reading import facts_of
-from agent.log.replay import Replay
+from agent.log.replaying.replay import Replay
 from agent.pipeline import Pipeline
 from drivers.driver import Sample
 from protos import perception_pb2 as pb

@@ -18,9 +18,9 @@ from agent.log.encoded import Encoded, encode_event, encode_sample
 from agent.log.files import recording_files
 from agent.log.format import LoggedSensor, RecordError
 from agent.log.reading import facts_of
-from agent.log.recorder import Recorder, RecorderReport
-from agent.log.recording import RETRY_S, Recording
-from agent.log.replay import Replay
+from agent.log.recording.parts import RETRY_S, Recording
+from agent.log.recording.recorder import Recorder, RecorderReport
+from agent.log.replaying.replay import Replay
 from agent.log.settings import PictureFormat, RecordSettings, Retention
 from drivers.driver import Sample
 

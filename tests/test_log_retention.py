@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.log import retention
 from agent.log.disk import NewFile
-from agent.log.retention import Removed
+from agent.log.recording import retention
+from agent.log.recording.retention import Removed
 from agent.log.settings import Retention
 
 NOW_NS = 1_700_000_000_000_000_000

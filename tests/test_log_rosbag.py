@@ -23,7 +23,7 @@ from agent.log.exchange.ros_topics import AudioFormat, Wanted
 from agent.log.exchange.rosbag import import_bag
 from agent.log.format import LogError
 from agent.log.reading import facts_of
-from agent.log.replay import Replay
+from agent.log.replaying.replay import Replay
 from agent.pipeline import Pipeline
 from drivers.driver import BadData, Sample
 

@@ -7,7 +7,7 @@ import pytest
 
 from agent.clock import ManualClock
 from agent.log.format import ReplayError
-from agent.log.playback import MAX_SPEED, Command, Playback, PlayOptions, ReplayOver
+from agent.log.replaying.playback import MAX_SPEED, Command, Playback, PlayOptions, ReplayOver
 
 S = 1_000_000_000
 START_NS = 1_700_000_000 * S

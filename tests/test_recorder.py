@@ -22,8 +22,8 @@ from agent.capture.source import SensorSpec
 from agent.log import messages as log_messages
 from agent.log.files import recording_files
 from agent.log.format import LoggedSensor, RecordError, RunFacts, logged_sensors
-from agent.log.recorder import Recorder
-from agent.log.replay import Replay
+from agent.log.recording.recorder import Recorder
+from agent.log.replaying.replay import Replay
 from agent.log.settings import PictureFormat, RecordSettings
 from agent.streams import Stream
 from drivers.driver import Sample

@@ -14,8 +14,8 @@ from recorded_run import CONFIG, SENSORS, START_NS, facts, one_of_each, record, 
 
 from agent.log.format import FACTS_RECORD, ReplayError
 from agent.log.reading import facts_of
-from agent.log.recorder import CHUNK_BYTES
-from agent.log.replay import Replay, config_of
+from agent.log.recording.recorder import CHUNK_BYTES
+from agent.log.replaying.replay import Replay, config_of
 from agent.streams import Stream, Streams
 from agent.windows.windower import Tick, Windower
 from drivers.driver import Sample

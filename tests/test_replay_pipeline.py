@@ -15,7 +15,7 @@ from agent.events.bus import Subscription
 from agent.events.filters import EventFilter
 from agent.log.comparison import Tolerances, differences
 from agent.log.format import ReplayError
-from agent.log.playback import Command, PlayOptions
+from agent.log.replaying.playback import Command, PlayOptions
 from agent.log.timeline import Timeline
 from agent.pipeline import Pipeline
 from protos import perception_pb2 as pb

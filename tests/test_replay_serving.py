@@ -14,7 +14,7 @@ from agent.capture.offline import Offline
 from agent.client import Client
 from agent.clock import RunClock
 from agent.config import parse
-from agent.log.playback import PlayOptions
+from agent.log.replaying.playback import PlayOptions
 from agent.pipeline import Pipeline
 from agent.server.serving import serving
 from protos import perception_pb2 as pb

@@ -9,7 +9,7 @@ import pytest
 
 from agent.commands.replaying import replay, replaying, speed_of, time_of
 from agent.log.format import ReplayError
-from agent.log.playback import MAX_SPEED
+from agent.log.replaying.playback import MAX_SPEED
 
 GOLDEN = Path(__file__).parent / "data" / "golden" / "log.mcap"
 S = 1_000_000_000

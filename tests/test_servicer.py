@@ -13,7 +13,7 @@ from fake_agent import FakeAgent, reason, serving, until, violations
 import agent.server.requests
 import agent.server.servicer
 from agent.embedding.worker import WorkerError
-from agent.log.playback import Playback, PlayOptions
+from agent.log.replaying.playback import Playback, PlayOptions
 from agent.server.interface import EmbedError
 from agent.server.server import Limits
 from agent.server.servicer import MAX_EMBED_CALLS

@@ -12,9 +12,9 @@ from mcap.writer import CompressionType, Writer
 from recorded_run import SENSORS, START_NS, event, facts, record, replayed, samples
 
 from agent.log.format import FACTS_RECORD, LogError, ReplayError, RunFacts
-from agent.log.playback import PlayOptions
-from agent.log.recorder import Recorder
-from agent.log.replay import Replay
+from agent.log.recording.recorder import Recorder
+from agent.log.replaying.playback import PlayOptions
+from agent.log.replaying.replay import Replay
 from agent.log.seeking import chunks_of, records_from
 from agent.log.settings import RecordSettings
 from agent.log.timeline import Timeline

@@ -16,7 +16,7 @@ from agent.config import parse
 from agent.events.filters import EventFilter
 from agent.log.comparison import ACROSS_MACHINES, EXACT, differences
 from agent.log.format import LogError
-from agent.log.recorder import Recorder
+from agent.log.recording.recorder import Recorder
 from agent.log.settings import RecordSettings
 from agent.log.timeline import Timeline
 from agent.pipeline import Pipeline

@@ -15,8 +15,8 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from agent.log.cutting import Written
-    from agent.log.survey import Survey
+    from agent.log.editing.cutting import Written
+    from agent.log.editing.survey import Survey
 
 log_app = typer.Typer(help="Look into logs, and make logs of logs.", no_args_is_help=True)
 
@@ -33,8 +33,8 @@ def info(
     """Say what is in a log: run, duration, sensors, gaps, model, and whether it is complete."""
     from rich.console import Console
 
+    from agent.log.editing.survey import survey
     from agent.log.files import recordings
-    from agent.log.survey import survey
 
     console = Console()
     for files in recordings(log) if log.is_dir() else [[log]]:
@@ -50,7 +50,7 @@ def info(
 @log_app.command()
 def repair(log: Annotated[Path, typer.Argument(help="A log that was cut off or damaged.")], out: Out) -> None:
     """Write a complete copy of everything in a log that can be read."""
-    from agent.log.repair import repair as write_copy
+    from agent.log.editing.repair import repair as write_copy
 
     repaired = write_copy(log, out)
     for damage in repaired.damages:
@@ -73,7 +73,7 @@ def cut(
 ) -> None:
     """Write a piece of a recording, some time or some sensors of it, as a log of its own."""
     from agent.commands.replaying import time_of
-    from agent.log.cutting import cut as write_piece
+    from agent.log.editing.cutting import cut as write_piece
     from agent.log.files import recording_files
     from agent.log.reading import facts_of
 
@@ -93,8 +93,8 @@ def cut(
 @log_app.command()
 def merge(first: Recording, second: Recording, out: Out) -> None:
     """Write two recordings as one: other sensors of the same time, or pieces of one run that follow each other."""
+    from agent.log.editing.merging import merge as write_both
     from agent.log.files import recording_files
-    from agent.log.merging import merge as write_both
 
     _tell(write_both(recording_files(first), recording_files(second), out))
 

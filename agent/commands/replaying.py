@@ -14,7 +14,7 @@ from agent.commands.watching import Printer
 from agent.config import Config
 from agent.events.filters import EventFilter
 from agent.log.format import ReplayError
-from agent.log.playback import MAX_SPEED, SPEEDS, PlayOptions, checked_speed
+from agent.log.replaying.playback import MAX_SPEED, SPEEDS, PlayOptions, checked_speed
 from agent.log.timeline import Timeline
 from agent.pipeline import Pipeline
 from protos import perception_pb2 as pb

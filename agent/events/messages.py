@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from agent.health import StreamState
     from agent.localization.heatmap import Box
     from agent.localization.source import AudioSource
-    from agent.log.recorder import RecorderReport
+    from agent.log.recording.recorder import RecorderReport
 
 _PHASES: dict[str, pb.AlertPhase.ValueType] = {
     "begin": pb.ALERT_PHASE_BEGIN,

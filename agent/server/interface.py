@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from agent.alerts.book import Query
 from agent.events.bus import Bus
-from agent.log.playback import Playback
+from agent.log.replaying.playback import Playback
 from agent.streams import Streams
 from drivers.driver import Modality, Sample
 from protos import perception_pb2 as pb

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from agent.alerts.book import MAX_TEXT, Query, QueryError
 from agent.events.bus import Bus, Resume
 from agent.events.filters import KINDS
-from agent.log.playback import MAX_SPEED, SPEEDS, Command, PlaybackState
+from agent.log.replaying.playback import MAX_SPEED, SPEEDS, Command, PlaybackState
 from agent.server.interface import Clip
 from agent.server.refusal import Violation, bad_request
 from agent.streams import Streams

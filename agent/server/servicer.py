@@ -19,7 +19,7 @@ from agent.alerts.book import QueryError
 from agent.embedding.worker import WorkerError
 from agent.events import messages as events
 from agent.events.vectors import vector_message
-from agent.log.playback import ReplayOver
+from agent.log.replaying.playback import ReplayOver
 from agent.server.ingest import Intake
 from agent.server.interface import Agent, EmbedError
 from agent.server.refusal import Refusal, bad_request, too_many

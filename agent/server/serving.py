@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from agent.alerts.book import Query
 from agent.events.bus import Bus
 from agent.loaded import Loaded
-from agent.log.playback import Playback
+from agent.log.replaying.playback import Playback
 from agent.pipeline import Pipeline
 from agent.server.interface import Clip, Embeddings, EmbedError, StandingQuery
 from agent.server.server import Server

@@ -23,7 +23,7 @@ from agent.config import parse
 from agent.log.exchange.contents import chosen_sensors
 from agent.log.exchange.new_folder import new_folder
 from agent.log.format import LogError
-from agent.log.replay import Replay
+from agent.log.replaying.replay import Replay
 from agent.log.timeline import Timeline
 from agent.streams import Streams
 from agent.windows.windower import Tick, Window, Windower

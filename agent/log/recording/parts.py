@@ -13,11 +13,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from agent.log import retention
 from agent.log.disk import NO_ROOM, NewFile
 from agent.log.encoded import Encoded, Numbers
 from agent.log.files import part_path
 from agent.log.format import EVENTS_TOPIC, FACTS_RECORD, MODEL_RECORD, SENSORS_TOPIC, RecordError, RunFacts
+from agent.log.recording import retention
 from agent.log.settings import RecordSettings
 from agent.log.writing import LogWriter
 from drivers.driver import Clock

@@ -17,8 +17,8 @@ from agent.embedding.embedder import Embedded, Embedder, Vectors, fuse
 from agent.events.vectors import vector_of
 from agent.health import StreamState
 from agent.log.format import EVENTS_TOPIC, ReplayError
-from agent.log.playback import PlayOptions
-from agent.log.player import Due, Player
+from agent.log.replaying.playback import PlayOptions
+from agent.log.replaying.player import Due, Player
 from agent.log.timeline import Timeline
 from agent.windows.window import Tick, Window
 from drivers.codec import MODALITY_NAMES

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agent.log.copying import Copied, contents
+from agent.log.editing.copying import Copied, contents
 from agent.log.format import MODEL_RECORD, RAW_TOPIC, SENSORS_TOPIC, SEQUENCE_MASK, RunFacts
 from agent.log.reading import Damaged, facts_of, frames, open_log
 

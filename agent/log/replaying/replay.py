@@ -15,10 +15,10 @@ from typing import Any, TypeAlias
 from agent.capture.source import CaptureReport, CaptureState, check_form
 from agent.log import messages as log_messages
 from agent.log.format import EVENTS_TOPIC, SEQUENCE_MASK, ReplayError, sensor_of
-from agent.log.pictures import LoggedPicture
-from agent.log.playback import ALL, PlayOptions
-from agent.log.player import Due, Player
 from agent.log.reading import facts_of
+from agent.log.replaying.pictures import LoggedPicture
+from agent.log.replaying.playback import ALL, PlayOptions
+from agent.log.replaying.player import Due, Player
 from agent.log.timeline import Entry, Timeline
 from drivers.driver import BadData, Clock, Sample, image_like
 

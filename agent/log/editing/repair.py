@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 from mcap.opcode import Opcode
 
-from agent.log.copying import Copied, Frame, contents
+from agent.log.editing.copying import Copied, Frame, contents
 from agent.log.format import FACTS_RECORD, ReplayError
 from agent.log.reading import CHUNK_HEAD, MAGIC, MAX_CHUNK_BYTES, RECORD_HEAD, Damaged, open_log
 from agent.log.seeking import chunks_of

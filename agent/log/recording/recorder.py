@@ -16,10 +16,10 @@ from types import TracebackType
 from typing import Literal, Self
 
 from agent.clock import RunClock
-from agent.log.clips import Clips
 from agent.log.encoded import Encoded, encode_event, encode_sample, rows_of
 from agent.log.format import EVENTS_TOPIC, MODEL_RECORD, SENSORS_TOPIC, RunFacts
-from agent.log.recording import CLOSE_S, Recording
+from agent.log.recording.clips import Clips
+from agent.log.recording.parts import CLOSE_S, Recording
 from agent.log.settings import CHUNK_BYTES, RecordSettings
 from drivers.driver import BadData, Clock, Sample, image_like
 from protos import perception_pb2 as pb

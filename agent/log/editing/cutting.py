@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mcap.records import Metadata
 
-from agent.log.copying import Copied, contents
+from agent.log.editing.copying import Copied, contents
 from agent.log.format import FACTS_RECORD, LogError, LoggedSensor, ReplayError, RunFacts
 from agent.log.reading import Damaged, Span, facts_of, frames, open_log
 from agent.log.whole_file import whole_log

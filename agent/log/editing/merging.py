@@ -21,10 +21,10 @@ from pathlib import Path
 
 from mcap.records import Metadata
 
-from agent.log.copying import Copied
-from agent.log.cutting import OtherMetadata, Written, read
+from agent.log.editing.copying import Copied
+from agent.log.editing.cutting import OtherMetadata, Written, read
+from agent.log.editing.survey import Survey, survey
 from agent.log.format import EVENTS_TOPIC, FACTS_RECORD, MODEL_RECORD, LogError, RunFacts
-from agent.log.survey import Survey, survey
 from agent.log.whole_file import whole_log
 from agent.windows.windower import LONGEST_HOLE_S
 

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 from agent.capture.source import CaptureReport, Jump
 from agent.clock import ManualClock, RunClock
-from agent.log.playback import Playback, PlayOptions
+from agent.log.replaying.playback import Playback, PlayOptions
 from agent.log.timeline import Timeline
 from agent.windows.windower import LONGEST_HOLE_S
 from drivers.driver import Clock

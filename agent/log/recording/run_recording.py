@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from agent.config import Config
-from agent.log.alert_clips import AlertClips
-from agent.log.clips import Clips
 from agent.log.files import recording_name
 from agent.log.format import RecordError, RunFacts
-from agent.log.recorder import Recorder, RecorderReport
+from agent.log.recording.alert_clips import AlertClips
+from agent.log.recording.clips import Clips
+from agent.log.recording.recorder import Recorder, RecorderReport
 from drivers.driver import Clock
 
 
