@@ -9,6 +9,7 @@ it. Nothing waits for what comes after it, except offline, where nothing may be 
 
 from __future__ import annotations
 
+import os
 import platform
 import threading
 import uuid
@@ -321,6 +322,9 @@ class Pipeline:
         return status
 
     def _load(self) -> Loaded:
+        # Threads that spin while they wait for each other take the cores from the drivers, and stand still for seconds
+        # whenever another process has one. OpenMP reads this when torch loads it.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         # torch takes seconds to import: capture and the server start meanwhile.
         from agent.embedding.embedder import Embedder
         from agent.embedding.weights import load_weights
