@@ -71,7 +71,7 @@ class AudioFile(Driver):
         if not os.path.exists(path):
             raise DeviceNotFound(f"{path}: no such file")
         try:
-            file = soundfile.SoundFile(path)
+            file = soundfile.SoundFile(os.fsencode(path))
         except (soundfile.SoundFileError, OSError, TypeError) as error:
             raise BadOption(f"path is {path!r}: libsndfile cannot read it as audio: {error}") from None
         try:

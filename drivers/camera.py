@@ -12,7 +12,7 @@ from drivers.driver import BadData, Clock, DeviceNotFound, Disconnected, Driver,
 from drivers.frame_thread import FrameThread
 from drivers.image_file import read_jpeg
 from drivers.mjpeg import MjpegStream, open_mjpeg, without_password
-from drivers.opencv import import_cv2, network_options
+from drivers.opencv import import_cv2, network_options, video_capture
 from drivers.option_checks import latency_ns, require, require_positive
 from drivers.playback import rows_to_skip, wait_until_due
 from drivers.v4l2 import V4l2Device, check_rate, check_size
@@ -132,7 +132,7 @@ class Camera(Driver):
         limit_ms = round(NETWORK_TIMEOUT_S * 1000)
         limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, limit_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, limit_ms]
         with network_options():
-            capture = cv2.VideoCapture(self._source, cv2.CAP_FFMPEG, limits)
+            capture = video_capture(self._source, cv2.CAP_FFMPEG, limits)
         if not capture.isOpened():
             capture.release()
             raise DeviceNotFound(f"{self._name}: no camera answers, or not with video; check the address")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
+from typing import Any
 
-from drivers.driver import MissingLibrary
+from drivers.driver import BadOption, MissingLibrary
+from drivers.mjpeg import without_password
 
 QUIET = {"OPENCV_LOG_LEVEL": "SILENT", "OPENCV_FFMPEG_LOGLEVEL": "-8"}  # AV_LOG_QUIET
 """Read by OpenCV when it is imported, and when it first uses FFmpeg. What goes wrong is raised as a DriverError, so
@@ -32,6 +34,16 @@ def import_cv2() -> ModuleType:
         raise MissingLibrary(f"OpenCV: {error}; install it: pip install opencv-python-headless") from None
     module: ModuleType = cv2
     return module
+
+
+def video_capture(source: str, backend: int, settings: Sequence[int] = ()) -> Any:
+    """OpenCV's capture of a device, file or address; it may not be open. `settings` are pairs of property and value.
+
+    Raises BadOption for a name that is no UTF-8, on which OpenCV would end the process.
+    """
+    if source != source.encode(errors="replace").decode():
+        raise BadOption(f"source is {without_password(source)!a}, a name that is no UTF-8; rename it")
+    return import_cv2().VideoCapture(source, backend, settings)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import Any
 
 from drivers.device_file import check_device_file, holder
 from drivers.driver import Clock, DeviceBusy, Disconnected, DriverError, FormatMismatch
-from drivers.opencv import import_cv2
+from drivers.opencv import import_cv2, video_capture
 
 RATE_TOLERANCE = 0.02
 """30 frames a second is 29.97 in much of the world."""
@@ -35,7 +35,7 @@ class V4l2Device:
         check_device_file(path, group="video", look="v4l2-ctl --list-devices")
         cv2 = import_cv2()
         self.path = path
-        self._capture = cv2.VideoCapture(path, cv2.CAP_V4L2)
+        self._capture = video_capture(path, cv2.CAP_V4L2)
         self._stamp = cv2.CAP_PROP_POS_MSEC
         if not self._capture.isOpened():
             raise self._busy() or DriverError(f"{path}: not a video capture device; see: v4l2-ctl --list-devices")

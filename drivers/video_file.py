@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivers.driver import BadOption, DeviceNotFound, EndOfStream
-from drivers.opencv import import_cv2
+from drivers.opencv import import_cv2, video_capture
 
 
 class VideoFile:
@@ -21,7 +21,7 @@ class VideoFile:
         self._cv2 = import_cv2()
         self._path = path
         self._loop = loop
-        self._capture = self._cv2.VideoCapture(path, self._cv2.CAP_FFMPEG)
+        self._capture = video_capture(path, self._cv2.CAP_FFMPEG)
         self.rate_hz = float(self._capture.get(self._cv2.CAP_PROP_FPS))
         self.size = (
             int(self._capture.get(self._cv2.CAP_PROP_FRAME_WIDTH)),

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, NoReturn, TypeVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -61,9 +62,10 @@ def combine(vectors: Tensor, weights: Sequence[float]) -> Tensor:
 
     Raises CombinationError when nothing but rounding is left of the sum.
     """
-    factors = vectors.new_tensor(weights).float()  # [n]
-    total = factors @ F.normalize(vectors.float(), dim=-1)  # [D]
-    if not total.norm() > _CANCELLED * factors.abs().sum():
+    factors = vectors.new_tensor(weights, dtype=torch.float64)  # [n]
+    shares = (factors / factors.abs().sum()).float()  # float32 ends at 3e38, weights do not
+    total = shares @ F.normalize(vectors.float(), dim=-1)  # [D]
+    if not total.norm() > _CANCELLED:
         raise CombinationError("combination: the terms cancel, nothing is left of their sum; change a weight")
     return F.normalize(total, dim=0)
 

@@ -110,11 +110,12 @@ def from_published(state: Mapping[str, Tensor], sizes: Sizes, dtype: torch.dtype
     Raises CheckpointError as `check_published` does, and for values that are not finite.
     """
     names = check_published(state, sizes)
-    model = _without_memory(sizes, MODALITIES)
-    owned = {name: state[published].detach().to(dtype, copy=True) for name, published in names.items()}
+    model = _without_memory(sizes, MODALITIES).to(dtype)
+    taken = {name: tensor.dtype for name, tensor in model.state_dict().items()}
+    owned = {name: state[published].detach().to(taken[name], copy=True) for name, published in names.items()}
     for name, tensor in owned.items():
         if not tensor.isfinite().all():
-            raise CheckpointError(f"published weights: {NotFiniteError(names[name], dtype)}")
+            raise CheckpointError(f"published weights: {NotFiniteError(names[name], tensor.dtype)}")
     model.load_state_dict(owned, assign=True)
     return model
 
@@ -176,18 +177,18 @@ def load(
     if lacking := [m for m in wanted if m not in files]:
         raise CheckpointError(f"{path}: has no encoder for {lacking[0]}; it has {', '.join(files)}")
     stored = _shared_metadata([files[m] for m in wanted] or files.values())
-    model = _without_memory(_sizes(path, stored), wanted)
-    shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    model = _without_memory(_sizes(path, stored), wanted).to(dtype)
+    taken = model.state_dict()  # a cast model says in which dtype it takes each tensor: a logit scale is never rounded
     tensors: dict[str, Tensor] = {}
     for source in dict.fromkeys(files[m] for m in wanted):
         held = {m for m in files if files[m] == source}
-        expected = {name: shape for name, shape in shapes.items() if _owner(name) in held}
+        expected = {name: tensor.shape for name, tensor in taken.items() if _owner(name) in held}
         with _opened(source) as file:
             unread = {name for name in file.entries if _owner(name) in held.difference(wanted)}
             found = {name: entry.shape for name, entry in file.entries.items() if name not in unread}
             _check_tensors(str(source), found, expected)
             for name in expected:
-                tensors[name] = file.read(name, dtype, device)
+                tensors[name] = file.read(name, taken[name].dtype, device)
     model.load_state_dict(tensors, assign=True)
     return model.eval()
 

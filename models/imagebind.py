@@ -259,8 +259,9 @@ ITEM_SHAPES: Final[Mapping[Modality, tuple[int, ...]]] = {
 
 def _as_batch(modality: Modality, x: Tensor) -> tuple[Tensor, int]:
     """The input as [B * clips, *item shape], and the number of clips of each item."""
-    if x.is_floating_point() == (modality == "text"):
-        raise InputError(f"{modality}: a tensor of {x.dtype} is not what models.preprocess or models.tokenizer gives")
+    if not isinstance(x, Tensor) or not (x.dtype == torch.int64 if modality == "text" else x.is_floating_point()):
+        found = f"a tensor of {x.dtype}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
+        raise InputError(f"{modality}: {found} is not what models.preprocess or models.tokenizer gives")
     item = ITEM_SHAPES[modality]
     if modality == "vision" and x.ndim == 4 and x.shape[1:] == (3, IMAGE_PX, IMAGE_PX):
         x = x.unsqueeze(2).expand(-1, -1, FRAMES, -1, -1)  # [B, 3, 2, 224, 224]

@@ -16,7 +16,6 @@ import os
 import warnings
 from collections.abc import Collection
 from fractions import Fraction
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -100,7 +99,7 @@ def read_clips(path: FilePath, clips: int) -> NDArray[np.uint8]:
     check_file(path)
     name = os.fspath(path)
     if name != name.encode(errors="replace").decode():
-        raise MediaError(f"{path!a}: a name that is no UTF-8, which OpenCV cannot open; rename the file")
+        raise MediaError(f"{name!a}: a name that is no UTF-8, which OpenCV cannot open; rename the file")
     capture = cv2.VideoCapture(os.fspath(path), cv2.CAP_FFMPEG)
     opened, rate_hz = capture.isOpened(), float(capture.get(cv2.CAP_PROP_FPS))
     stated = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if opened else 0
@@ -141,8 +140,8 @@ def clip_frames(count: int, rate_hz: float, clips: int) -> list[tuple[int, int]]
 
 def check_file(path: FilePath) -> None:
     """Raise MediaError unless this is a file that may be read."""
-    if not Path(path).is_file():
-        raise MediaError(f"{path}: {'not a file' if Path(path).exists() else 'no such file'}")
+    if not os.path.isfile(path):
+        raise MediaError(f"{path}: {'not a file' if os.path.exists(path) else 'no such file'}")
     try:
         with open(path, "rb"):
             return

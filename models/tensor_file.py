@@ -118,12 +118,14 @@ def write(
 ) -> None:
     """Write a new file of `dtype` tensors, which `read` gives one after the other, and make it durable.
 
+    Scalars are float32 whatever `dtype` is: bfloat16 would change a logit scale by a percent, to save two bytes.
     The metadata gets HASH, which `digest` computes anew. What is there after an error is no valid file. Raises
     TypeError for metadata that is not text, NotFiniteError, OSError.
     """
     for key, value in metadata.items():
         if not isinstance(value, str):
             raise TypeError(f"metadata {key} is {value!r}; metadata is text")
+    shapes = dict(sorted(shapes.items(), key=lambda item: len(item[1]) > 0))  # scalars first, where they are aligned
     digest = hashlib.sha256()
     with path.open("xb") as file:
         for block in _blocks(shapes, read, dtype, metadata):
@@ -149,30 +151,30 @@ def digest(path: Path) -> str:
     return found.hexdigest()
 
 
-def size_bytes(shapes: Mapping[str, torch.Size], dtype: torch.dtype) -> int:
-    """What the values of some tensors take in a file."""
-    return sum(math.prod(shape) for shape in shapes.values()) * dtype.itemsize
-
-
 def _blocks(
     shapes: Mapping[str, torch.Size], read: Callable[[str], Tensor], dtype: torch.dtype, metadata: Mapping[str, str]
 ) -> Iterator[bytes | memoryview]:
     yield _header(shapes, dtype, {**metadata, HASH: _NO_HASH})
-    for name in shapes:
+    for name, shape in shapes.items():
         for piece in _pieces(read(name).detach().reshape(-1)):
-            yield _bytes_of(_finite(piece.to("cpu", dtype), name).contiguous())
+            yield _bytes_of(_finite(piece.to("cpu", _stored_as(shape, dtype)), name).contiguous())
 
 
 def _header(shapes: Mapping[str, torch.Size], dtype: torch.dtype, metadata: Mapping[str, str]) -> bytes:
     header: dict[str, Any] = {"__metadata__": dict(metadata)}
     begin = 0
     for name, shape in shapes.items():
-        end = begin + math.prod(shape) * dtype.itemsize
-        header[name] = {"dtype": _CODES[dtype], "shape": list(shape), "data_offsets": [begin, end]}
+        stored = _stored_as(shape, dtype)
+        end = begin + math.prod(shape) * stored.itemsize
+        header[name] = {"dtype": _CODES[stored], "shape": list(shape), "data_offsets": [begin, end]}
         begin = end
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # the values begin at a multiple of 8 bytes
     return len(text).to_bytes(8, "little") + text
+
+
+def _stored_as(shape: torch.Size, dtype: torch.dtype) -> torch.dtype:
+    return dtype if shape else torch.float32
 
 
 def _hash_field(digits: str) -> bytes:

@@ -75,7 +75,8 @@ class Attention(nn.Module):
         if self.bias_k is not None and self.bias_v is not None:
             k = torch.cat([k, self.bias_k.expand(B, 1, W)], dim=1)  # [B, N+1, W]
             v = torch.cat([v, self.bias_v.expand(B, 1, W)], dim=1)  # [B, N+1, W]
-        q, k, v = (t.view(B, -1, self.heads, W // self.heads).transpose(1, 2) for t in (q, k, v))  # [B, heads, N, d]
+        d = W // self.heads
+        q, k, v = (t.view(B, t.shape[1], self.heads, d).transpose(1, 2) for t in (q, k, v))  # [B, heads, N, d]
         y = _attend(q, k, v, causal=self.causal)  # [B, heads, N, d]
         out: Tensor = self.out(y.transpose(1, 2).flatten(2))  # [B, N, W]
         return out

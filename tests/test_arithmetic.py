@@ -117,6 +117,12 @@ def test_half_and_half_lies_between() -> None:
     torch.testing.assert_close(combine(torch.stack([x, y]), [0.5, 0.5]), torch.tensor([0.5, 0.5]).sqrt())
 
 
+@pytest.mark.parametrize("scale", [1e-300, 1e39, 1e300])
+def test_only_the_ratio_of_weights_matters(scale: float) -> None:
+    vectors = torch.eye(2)
+    torch.testing.assert_close(combine(vectors, [3 * scale, -4 * scale]), torch.tensor([0.6, -0.8]))
+
+
 @pytest.mark.parametrize("weights", [[1.0, -1.0], [0.0, 0.0], [math.nan, 1.0]])
 def test_a_sum_without_direction_is_refused(weights: list[float]) -> None:
     torch.manual_seed(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +90,13 @@ def test_other_formats(tmp_path: Path, suffix: str, subtype: str) -> None:
 def test_another_form_than_stated_is_refused(ramp: Path, option: str, value: int, has: int) -> None:
     with pytest.raises(BadOption, match=f"{option} is {value}, wanted {has} as in"):
         AudioFile(options(ramp, **{option: value}), ManualClock()).connect()
+
+
+def test_a_name_that_is_no_utf_8(ramp: Path, tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.wav"))
+    path.write_bytes(ramp.read_bytes())
+    with AudioFile(options(path, pace="fast"), ManualClock()) as audio:
+        assert len(audio.read(1.0).data)
 
 
 def test_missing_unreadable_and_empty(tmp_path: Path) -> None:

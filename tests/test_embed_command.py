@@ -198,7 +198,12 @@ def test_bfloat16_comes_close(document: Callable[..., dict[str, Any]]) -> None:
         ({"text": ["a"], "audio": [IMAGES[0]]}, {}, MediaError, "landscape.png: cannot be read as audio"),
         ({"text": ["a"], "depth": ["none.png"]}, {}, MediaError, "none.png: no such file"),
         ({"text": ["a"], "thermal": [IMAGES[0]]}, {}, DriverError, "a PNG image of 8-bit colour, wanted 16-bit grey"),
-        ({"text": ["a"], "imu": [SOUND]}, {"imu_rate_hz": 9}, EmbedError, "lines are no measurement; wanted lines of"),
+        (
+            {"text": ["a"], "imu": [SOUND]},
+            {"imu_rate_hz": 9},
+            EmbedError,
+            "lines are no measurement, 0 are; wanted lines",
+        ),
         ({"text": ["a"], "imu": [SOUND]}, {}, EmbedError, "does not say its rate; give --imu-rate-hz"),
         ({"text": ["a"], "image": IMAGES}, {"weights": "imagebind-hug"}, CheckpointError, "imagebind-hug: no weights"),
         ({"text": ["a"]}, {"npz": Path("none/x.npz")}, EmbedError, "x.npz: cannot be written"),
@@ -228,6 +233,23 @@ def test_imu_recordings_that_are_too_short_are_named(tmp_path: Path) -> None:
     path.write_text("0,0,9.81,0,0,0\n" * 20)
     with pytest.raises(EmbedError, match=r"imu.csv: rows: 20 at 100 Hz are too short"):
         embed({"text": ["a"], "imu": [str(path)]}, imu_rate_hz=100)
+
+
+def test_of_an_imu_recording_only_the_first_line_may_be_no_measurement(tmp_path: Path) -> None:
+    path = tmp_path / "imu.csv"
+    row = "0,0,9.81,0,0,0\n"
+    path.write_text(row * 300 + "0,0,9.81,0,0\n" + row * 300)
+    with pytest.raises(EmbedError, match=r"imu.csv: 1 lines are no measurement, 600 are; wanted lines of ax,ay"):
+        embed({"text": ["a"], "imu": [str(path)]}, imu_rate_hz=100)
+
+
+def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(EmbedError, match=r"pipe: cannot be written \(not a file\); choose another place"):
+        embed({"text": ["a dog"]}, npz=pipe)
+    assert pipe.is_fifo()
+    assert list(tmp_path.iterdir()) == [pipe]
 
 
 def test_weights_that_overflow_are_told(tmp_path: Path) -> None:

@@ -334,7 +334,11 @@ def test_inference_time_is_measured_on_the_clock_and_shared_by_the_batch(model: 
 
 def test_texts_are_embedded_in_chunks_as_one_by_one(model: ImageBind, embedder: Embedder) -> None:
     texts = [f"a photo of {n} dogs" for n in range(70)]
+    passes: list[int] = []
+    hook = model.encoders["text"].trunk.register_forward_hook(lambda _m, x, _y: passes.append(len(x[0])))
     vectors = embedder.embed_texts(texts)
+    hook.remove()
+    assert passes == [64, 6]  # a long request takes no more memory than a short one
     assert vectors.shape == (70, embedder.dimensions) == (70, 16)
     with torch.inference_mode():
         last = model({"text": tokenize(texts[-1:])})["text"].numpy()

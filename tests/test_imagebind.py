@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -222,6 +225,12 @@ def test_dropping_patches_keeps_the_class_token_and_trains(tiny: ImageBind) -> N
     assert without == ["encoders.text.log_logit_scale"]  # only a loss that scales products reaches it
 
 
+def test_imu_keeps_all_its_patches(tiny: ImageBind) -> None:
+    imu = {"imu": inputs()["imu"]}
+    with torch.inference_mode():
+        assert torch.equal(tiny(imu, keep=0.5)["imu"], tiny(imu)["imu"])
+
+
 def test_dropped_patches_differ_between_items() -> None:
     torch.manual_seed(0)
     model = ImageBind(TINY).eval()
@@ -237,6 +246,46 @@ def test_logit_scales() -> None:
     with torch.no_grad():
         model.get_parameter("encoders.text.log_logit_scale").fill_(9.0)
     assert model.logit_scale("text").item() == 100.0
+
+
+@pytest.mark.parametrize(
+    "cast", [lambda m: m.bfloat16(), lambda m: m.to("cpu", torch.float16), lambda m: m.double().half().float()]
+)
+def test_the_logit_scale_is_never_rounded(cast: Callable[[ImageBind], ImageBind]) -> None:
+    torch.manual_seed(0)
+    model = ImageBind(TINY, ["text"])
+    names = list(model.state_dict())
+    with torch.no_grad():
+        model.get_parameter("encoders.text.log_logit_scale").fill_(4.59)  # in bfloat16 4.59375, in float16 4.58984375
+    (model.logit_scale("text") + model({"text": inputs()["text"]})["text"].sum()).backward()
+    assert cast(model) is model
+    assert model.logit_scale("text").item() == pytest.approx(math.exp(4.59), rel=1e-6)
+    scale = model.get_parameter("encoders.text.log_logit_scale")
+    assert scale.requires_grad
+    assert scale.grad is not None
+    assert scale.dtype == scale.grad.dtype == torch.float32
+    others = {p.dtype for name, p in model.named_parameters() if name != "encoders.text.log_logit_scale"}
+    assert others == {model.get_parameter("encoders.text.pos_embed").dtype}
+    assert list(model.state_dict()) == names
+
+
+def test_a_cast_model_without_memory_says_which_dtypes_it_takes() -> None:
+    with torch.device("meta"):
+        state = ImageBind(TINY).bfloat16().state_dict()
+    assert [name for name, tensor in state.items() if tensor.dtype != torch.bfloat16] == [
+        "encoders.text.log_logit_scale"
+    ]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_batches_may_be_empty(dtype: torch.dtype) -> None:
+    model = ImageBind(TINY).to(dtype).eval()
+    empty = {modality: x[:0] for modality, x in inputs().items()} | {"audio": torch.zeros(0, 3, 1, 128, 204)}
+    with torch.inference_mode():
+        found = model.embed(empty, patches=True)
+    assert {vector.shape for vector in found.vectors.values()} == {(0, 24)}
+    assert found.patches is not None
+    assert found.patches.shape == (0, 16, 16, 24)
 
 
 def test_only_the_asked_encoders_are_built() -> None:
@@ -256,6 +305,8 @@ def test_only_the_asked_encoders_are_built() -> None:
         ("depth", torch.zeros(1, 2, 1, 224, 224), "depth: shape"),
         ("imu", torch.zeros(6, 2000), "imu: shape"),
         ("text", torch.zeros(1, 77), "text: a tensor of torch.float32"),
+        ("text", torch.zeros(1, 77, dtype=torch.uint8), "text: a tensor of torch.uint8"),
+        ("depth", np.zeros((1, 1, 224, 224), np.float32), "depth: a ndarray is not what models.preprocess"),
     ],
 )
 def test_wrong_inputs_are_named(tiny: ImageBind, modality: Modality, wrong: Tensor, message: str) -> None:

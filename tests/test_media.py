@@ -128,6 +128,7 @@ READERS = [read_image, read_audio, lambda path: read_clips(path, 5)]
 def test_files_that_are_not_there(read: Callable[[Path], object], tmp_path: Path) -> None:
     one_line(lambda: read(tmp_path / "none"), f"{tmp_path / 'none'}: no such file")
     one_line(lambda: read(tmp_path), f"{tmp_path}: not a file")
+    one_line(lambda: read(tmp_path / ("x" * 300)), ": no such file")  # longer than names can be
     (tmp_path / "notes").write_text("some words, no medium\n" * 50)
     one_line(lambda: read(tmp_path / "notes"), f"{tmp_path / 'notes'}: ", "read")
     (tmp_path / "empty").touch()
@@ -284,7 +285,7 @@ def test_names_that_are_no_utf_8(tmp_path: Path) -> None:
     soundfile.write(os.fsencode(names[1]), wave(300, 1), 16000)
     assert read_audio(names[1])[0].shape == (300, 1)
     names[2].touch()
-    one_line(lambda: read_clips(names[2], 5), r"\udcff.mp4", "no UTF-8", "rename the file")
+    one_line(lambda: read_clips(names[2], 5), f"'{tmp_path}/\\udcff.mp4': a name that is no UTF-8", "rename the file")
 
 
 def test_videos_that_cannot_be_used(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models import checkpoint, onnx_export
@@ -158,6 +159,16 @@ def test_half_products_in_real_float16_point_the_same_way(small: ImageBind) -> N
         with torch.inference_mode():
             half, whole = (tower(items(modality, 3)) for tower in towers)
         assert (half * whole).sum(dim=-1).min() >= 0.9999
+
+
+def test_patches_of_the_shipped_weights_bear_float16(nano: ImageBind) -> None:
+    towers = [
+        onnx_export._Tower(onnx_export._one_tower(nano, "vision", half=half), "vision", patches=True)
+        for half in (True, False)
+    ]
+    with torch.inference_mode():
+        (_, half), (_, whole) = (tower(items("vision", 3)) for tower in towers)
+    assert F.cosine_similarity(half.double(), whole.double(), dim=-1).min() >= 0.999999
 
 
 @pytest.mark.slow  # waits for the fixture

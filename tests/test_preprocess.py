@@ -186,6 +186,9 @@ def waves(*shape: int) -> NDArray[np.float32]:
             lambda: preprocess.thermal(waves(1, 24, 32), 30, 20),
             "low_c, high_c: 30 and 20 are not a range from low to high",
         ),
+        (lambda: preprocess.thermal(waves(1, 24, 32), 0, 1e-300), "0 and 1e-300 are not a range"),
+        (lambda: preprocess.thermal(waves(1, 24, 32), -1e308, 1e308), r"-1e\+308 and 1e\+308 are not a range"),
+        (lambda: preprocess.thermal(waves(1, 24, 32), 0, float("nan")), "0 and nan are not a range"),
         (lambda: preprocess.thermal_counts(waves(1, 24, 32)), r"counts: got float32 .* need uint16"),
         (lambda: preprocess.thermal_counts(np.ones((1, 4, 4), np.uint16), low_count=5), "give both, or neither"),
         (

@@ -79,6 +79,12 @@ def test_audio_shows_a_tone_at_its_mel_bin(rate_hz: int) -> None:
     assert spectrogram[nearest, 100] > silence[nearest, 100] + 1.0
 
 
+def test_a_measured_rate_is_taken_as_the_nominal_one() -> None:
+    sound = tone(1000.0, 48000)
+    for measured_hz in (47999.6, 48000.4):
+        assert torch.equal(preprocess.audio(sound, measured_hz), preprocess.audio(sound, 48000))
+
+
 def test_audio_hears_the_first_channel() -> None:
     first, second = tone(500.0, 16000), tone(3000.0, 16000)
     both = np.concatenate([first, second], axis=2)

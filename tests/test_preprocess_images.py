@@ -112,6 +112,11 @@ def test_crop_map_goes_there_and_back(height: int, width: int, x: float, y: floa
     assert crop.to_crop(image_x, image_y) == pytest.approx((x, y), abs=1e-6)
 
 
+def test_half_a_pixel_is_rounded_as_the_published_crop_does() -> None:
+    assert [CropMap(height, 224).corner for height in (225, 227, 229)] == [(0, 0), (2, 0), (2, 0)]
+    assert [CropMap(224, width).corner for width in (225, 227, 229)] == [(0, 0), (0, 2), (0, 2)]
+
+
 def test_crop_map_loses_the_sides_of_a_wide_image() -> None:
     boxes = CropMap(240, 320).patch_boxes()
     assert boxes.shape == (16, 16, 4)

@@ -91,6 +91,7 @@ def test_long_gaps_hold_gravity_stop_turning_and_are_marked() -> None:
     rows = np.concatenate([turning(100.0, 1.0, 5.0), still(500)])
     rows[1, :, :3] = (3.0, 4.0, 5.0)
     rows[1, 250:, :3] = (6.0, 7.0, 8.0)
+    rows[0, 200:, 0] = 2.0
     gaps = rows.copy()
     gaps[0, 100:200] = np.nan  # 1 s in the middle
     gaps[1, :50] = np.nan  # the beginning
@@ -107,6 +108,7 @@ def test_long_gaps_hold_gravity_stop_turning_and_are_marked() -> None:
     g = 9.80665
     torch.testing.assert_close(out[0, 2], torch.ones(2000))
     assert out[0, 5, at[2] : at[3]].abs().max() == 0.0
+    assert out[0, 0, at[2] : at[3]].abs().max() == 0.0  # not on its way to what comes after the gap
     torch.testing.assert_close(out[1, :3, 100], torch.tensor([3.0, 4.0, 5.0]) / g)
     torch.testing.assert_close(out[1, :3, -1], torch.tensor([6.0, 7.0, 8.0]) / g)
     untouched = preprocess.imu(rows, 100.0)

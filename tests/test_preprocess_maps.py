@@ -41,6 +41,11 @@ def test_disparity_follows_focal_length_and_baseline() -> None:
     torch.testing.assert_close(preprocess.depth(flat, 500.0, 0.1), torch.full((1, 1, 224, 224), wanted))
 
 
+def test_disparity_ends_at_75_px() -> None:
+    nearest = preprocess.depth(np.full((1, 24, 32), 0.01, np.float32))
+    torch.testing.assert_close(nearest, torch.full((1, 1, 224, 224), (1 - 0.0418) / 0.0295))
+
+
 def test_invalid_depth_takes_its_neighbours_depth() -> None:
     depth_m = np.full((1, 240, 320), 1.0, np.float32)
     depth_m[..., 160:] = 4.0
@@ -53,8 +58,23 @@ def test_invalid_depth_takes_its_neighbours_depth() -> None:
     one_pixel[0, 120, 160] = 1.0
     whole = preprocess.depth(np.ones((1, 240, 320), np.float32))
     torch.testing.assert_close(preprocess.depth(one_pixel), whole, atol=1e-3, rtol=1e-3)
+    of_millions = np.zeros((1, 3000, 4000), np.float32)
+    of_millions[0, 1500, 2000] = 1.0
+    torch.testing.assert_close(preprocess.depth(of_millions), whole, atol=1e-3, rtol=1e-3)
     together = preprocess.depth(np.concatenate([depth_m, one_pixel, holes]))
     torch.testing.assert_close(together[1:2], preprocess.depth(one_pixel), atol=1e-6, rtol=0)
+
+
+def test_depth_that_is_valid_only_where_it_is_cut_off_is_refused() -> None:
+    edges = np.zeros((2, 240, 320), np.float32)
+    edges[1, :, :38] = 2.0  # the middle square begins at column 40
+    with pytest.raises(
+        preprocess.PreprocessError, match="item 0 of 2: depth_m: no valid pixel in the middle"
+    ) as caught:
+        preprocess.depth(edges)
+    assert caught.value.items.keys() == {0, 1}
+    edges[:, :, 41] = 2.0
+    assert preprocess.depth(edges).std() < 1e-3
 
 
 def test_thermal_is_a_fixed_scale() -> None:
@@ -64,6 +84,14 @@ def test_thermal_is_a_fixed_scale() -> None:
     assert out.max() == 1.0
     warm = preprocess.thermal(np.full((1, 120, 160), 30.0, np.float32))
     torch.testing.assert_close(warm, torch.full((1, 1, 224, 224), 0.5))
+
+
+def test_a_broken_pixel_stays_one() -> None:
+    room_c = np.full((1, 224, 224), 30.0, np.float32)
+    room_c[0, 100, 100] = -1e30
+    spot = preprocess.thermal(np.tile(room_c, (1, 2, 2)))[0, 0, 40:70, 40:70]  # halved, around the pixel
+    assert spot.min() == 0.0
+    assert spot.max() < 0.8
 
 
 def test_radiometric_counts_are_their_temperatures() -> None:

@@ -158,6 +158,15 @@ def test_videos(name: str) -> None:
     assert torch.equal(fewer, videos[:, :3])
 
 
+def test_video_frames_are_resized_and_cut_as_published() -> None:
+    rows = torch.arange(230, dtype=torch.uint8).view(1, 230, 1, 1).expand(2, 230, 224, 3)
+    top, middle, bottom = published_api._three_squares(rows)[:, 0, 1, :, 7] * RGB_STD[0] + RGB_MEAN[0]
+    # In floats 230 / 224 * 224 is below 230: a row is lost. Of the 5 that 229 has too many the middle leaves out 3.
+    levels = ((torch.arange(229) + 0.5) * 230 / 229 - 0.5) / 255
+    for square, first in ((top, 0), (middle, 3), (bottom, 5)):
+        torch.testing.assert_close(square, levels[first : first + 224], atol=1e-5, rtol=0)
+
+
 def test_nothing_stays_nothing() -> None:
     assert load_and_transform_text(None, "cpu") is None
     assert load_and_transform_vision_data(None, "cpu") is None

@@ -33,7 +33,8 @@ def test_a_file_becomes_one_file_per_modality(path: Path, tmp_path: Path, dtype:
     assert {file.name for file in tmp_path.iterdir()} == {f"{m}.safetensors" for m in model().modalities}
     loaded = checkpoint.load(tmp_path, dtype).state_dict()
     for name, tensor in model().state_dict().items():
-        assert torch.equal(loaded[name], tensor.to(dtype)), name
+        stored_as = dtype if tensor.ndim else torch.float32  # a rounded logit scale would be off by a percent
+        assert torch.equal(loaded[name], tensor.to(stored_as)), name
     assert told == sorted(told)
     assert told[-1] == (published_file.stored_bytes(TINY, dtype),) * 2
     for modality in model().modalities:

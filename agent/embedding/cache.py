@@ -124,7 +124,7 @@ def frozen(array: Vectors) -> Vectors:
 
 
 def _same(a: Piece, b: Piece) -> bool:
-    return a.modality == b.modality and a.rate_hz == b.rate_hz and _same_values(a.data, b.data)
+    return a.rate_hz == b.rate_hz and _same_values(a.data, b.data)
 
 
 def _same_values(a: NDArray[Any], b: NDArray[Any]) -> bool:

@@ -62,6 +62,7 @@ def check_rate(rate_hz: float) -> None:
 
 
 def check_range(names: str, low: float, high: float) -> None:
-    """Raise PreprocessError unless low < high, both finite."""
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+    """Raise PreprocessError unless low < high, by as much as float32 can divide by."""
+    float32 = torch.finfo(torch.float32)
+    if not float32.tiny <= high - low <= float32.max:
         raise PreprocessError(f"{names}: {low:g} and {high:g} are not a range from low to high")

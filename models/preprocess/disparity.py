@@ -22,6 +22,8 @@ DISPARITY_MEAN, DISPARITY_STD = 0.0418, 0.0295
 _STORED_DEPTH_PER_MM: Final = 8.0
 _NEAREST_M: Final = 1e-3
 _MEAN_MAX_M: Final = 200.0
+_LEAST: Final = 1e-12
+"""Divides where there is no weight; the mean of one valid pixel of millions is above it."""
 
 
 def depth(
@@ -54,10 +56,6 @@ def depth(
     mean_m = x.where(valid, 0.0).sum(dim=(1, 2), dtype=torch.float64) / valid.sum(dim=(1, 2))  # [B]
     faults = Faults(len(x))
     faults.add(
-        ~valid.any(dim=2).any(dim=1),
-        lambda _: "depth_m: no valid pixel (all are 0 or not finite); check the depth camera's range",
-    )
-    faults.add(
         mean_m > _MEAN_MAX_M,
         lambda i: f"depth_m: mean is {mean_m[i]:.6g} m; the values look like millimetres, not metres",
     )
@@ -66,6 +64,11 @@ def depth(
     scale = focal_px * baseline_m / _STORED_DEPTH_PER_MM / DISPARITY_MAX_PX
     disparity = (scale / x.clamp(min=_NEAREST_M)).clamp(max=1.0).where(valid, 0.0)  # [B, H, W]
     layers = centre(torch.stack([disparity, valid.float()], dim=1), "bilinear")  # [B, 2, 224, 224]
+    faults.add(
+        ~layers[:, 1].flatten(1).any(dim=1),
+        lambda _: "depth_m: no valid pixel in the middle square (all 0 or not finite); check the depth camera's range",
+    )
+    faults.refuse()
     return (_filled(layers[:, :1], layers[:, 1:]) - DISPARITY_MEAN) / DISPARITY_STD
 
 
@@ -78,15 +81,15 @@ def _checked(depth_m: Any) -> Tensor:
 
 def _filled(value: Tensor, weight: Tensor) -> Tensor:
     """Weighted values [B, 1, 224, 224] -> values; where there is no weight, the mean of the nearest coarser cell."""
-    filled = value / weight.clamp(min=1e-6)
+    filled = value / weight.clamp(min=_LEAST)
     known = weight > 1e-3
     for side in (112, 56, 28, 14, 7, 1):
         if known.all():
             break
         coarse_weight = F.adaptive_avg_pool2d(weight, side)
-        coarse = F.adaptive_avg_pool2d(value, side) / coarse_weight.clamp(min=1e-6)
+        coarse = F.adaptive_avg_pool2d(value, side) / coarse_weight.clamp(min=_LEAST)
         coarse, coarse_weight = (F.interpolate(t, IMAGE_PX, mode="nearest") for t in (coarse, coarse_weight))
-        new = ~known & (coarse_weight > 1e-6)
+        new = ~known & (coarse_weight > 0)
         filled = torch.where(new, coarse, filled)
         known = known | new
     return filled
