@@ -135,6 +135,42 @@ def replay(
         play(pipeline)
 
 
+@app.command()
+def backtest(
+    logs: Annotated[list[Path], typer.Argument(help="Logs, or folders of them; several recordings are added up.")],
+    query: Annotated[list[str] | None, typer.Option(help="What to watch for; repeat. Default: the config's.")] = None,
+    modality: Annotated[list[str] | None, typer.Option(help="Which may carry it; repeat for several.")] = None,
+    threshold: Annotated[float | None, typer.Option(help="Score at which alerts begin, 0..1.")] = None,
+    config: ConfigPath = None,
+    reuse_embeddings: Annotated[bool, typer.Option(help="Score the log's own vectors, without the model.")] = False,
+    false_alarms_per_hour: Annotated[
+        float | None, typer.Option(help="Suggest a threshold for this rate; all that fired is false unless marked.")
+    ] = None,
+    true: Annotated[
+        list[str] | None, typer.Option(help="When it was there, FROM-TO: 12.5-14, or UTC: 14:05:10-14:05:20; repeat.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write: a page, pictures and sounds of hits.")] = None,
+    top: Annotated[int, typer.Option(min=1, help="How many hits of each query to show.")] = 10,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")] = False,
+) -> None:
+    """Run new alerts over stored logs: what would have fired, how often, and at which threshold."""
+    from agent.commands.backtest import backtest as look_back
+
+    look_back(
+        logs,
+        query or (),
+        modalities=modality or (),  # type: ignore[arg-type]  # the query checks the names
+        threshold=threshold,
+        config=None if config is None else _config(config),
+        reuse_embeddings=reuse_embeddings,
+        false_alarms_per_hour=false_alarms_per_hour,
+        true=true or (),
+        out=out,
+        top=top,
+        as_json=as_json,
+    )
+
+
 @golden_app.command("record")
 def golden_record(log: Path, out: Annotated[Path, typer.Option(help="Folder.")] = Path("tests/data/golden")) -> None:
     """Keep a short log and what the agent says about it, to be compared with from now on."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.alerts.book import AlertBook, Query, QueryError
+from agent.alerts.book import AlertBook, Query, QueryError, hold_s_of
 from agent.alerts.prompts import BACKGROUND, QUIET, THINGS, embed_prompts, rivals
 from agent.alerts.scoring import Scorer, Vectors
 from agent.events import messages as events
@@ -36,8 +36,7 @@ class Perception:
         self._background = config.background_prompts or BACKGROUND
         self._background_vectors = embed_prompts(self._background, embedder.embed_texts)
         self._scorer = Scorer(self._background_vectors, logit_scales, dense=config.alerts.dense)
-        # A missing window or two must not end an alert, however far apart windows are.
-        self._book = AlertBook(hold_s=max(1.0, 2 * config.hop_ns / 1e9))
+        self._book = AlertBook(hold_s=hold_s_of(config.hop_ns))
         self._standing: dict[str, StandingQuery] = {}
         self._clips_saved = config.clips.folder is not None
         self._source_finder = self._find_sources(config, logit_scales["audio"])

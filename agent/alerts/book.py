@@ -54,6 +54,11 @@ class QueryError(ValueError):
         self.field = field
 
 
+def hold_s_of(hop_ns: int) -> float:
+    """For how long an alert outlives missing windows: one or two must not end it, however far apart windows are."""
+    return max(1.0, 2 * hop_ns / 1e9)
+
+
 @dataclass(frozen=True, slots=True)
 class Query:
     """What the user asks to be told of. Raises QueryError for a value that cannot work."""

@@ -1,0 +1,86 @@
+"""Which alerts follow from scores: the agent's own book, run again. Pure.
+
+A hit is one alert from its begin to its end. The book that decides is the one that decides live, so that the same
+scores give the same alerts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.alerts.book import AlertBook, Query, Transition
+from agent.alerts.scoring import Scores
+from agent.windows.windower import LONGEST_HOLE_S
+from drivers.driver import MODALITIES, Modality
+
+LONGEST_HOLE_NS = round(LONGEST_HOLE_S * 1e9)
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One alert. Times are capture times of ticks."""
+
+    begin_ns: int
+    end_ns: int
+    cut: bool
+    """It was still on when the log, or what comes before a hole in it, ended."""
+    modalities: tuple[Modality, ...]
+    """All that carried it at some time."""
+    scores: Mapping[Modality, float]
+    """The best of each."""
+
+    @property
+    def duration_s(self) -> float:
+        """From begin to end."""
+        return (self.end_ns - self.begin_ns) / 1e9
+
+    @property
+    def peak(self) -> tuple[float, Modality]:
+        """The best score of what carried it, and whose it is."""
+        return max((self.scores[modality], modality) for modality in self.modalities)
+
+
+def hits(
+    times_ns: NDArray[np.int64], values: NDArray[np.float32], queries: Sequence[Query], hold_s: float
+) -> list[list[Hit]]:
+    """The hits of each query, in order of their ends. `values` [T, Q, M] is nan where there is no score.
+
+    Alerts end at a hole in the log and begin anew after it, as in a replay.
+    """
+    found: dict[str, list[Hit]] = {query.id: [] for query in queries}
+    ids = tuple(found)
+    for stretch in _stretches(times_ns):
+        book = AlertBook(hold_s=hold_s)
+        for query in queries:
+            book.add(query)
+        for t_ns, scores in zip(times_ns[stretch].tolist(), values[stretch], strict=True):
+            for transition in book.step(t_ns, Scores(ids, MODALITIES, scores)):
+                if transition.phase == "end":
+                    found[transition.query_id].append(_hit(transition, cut=False))
+        for query_id in ids:
+            found[query_id] += [_hit(transition, cut=True) for transition in book.remove(query_id)]
+    return list(found.values())
+
+
+def peak_ns(hit: Hit, times_ns: NDArray[np.int64], values: NDArray[np.float32]) -> int:
+    """When a hit scored best; `values` [T, M] are those of its query."""
+    best, modality = hit.peak
+    until = int(np.searchsorted(times_ns, hit.end_ns, side="right"))
+    equal = np.flatnonzero(values[:until, MODALITIES.index(modality)] == np.float32(best))
+    return int(times_ns[equal[-1]])
+
+
+def _stretches(times_ns: NDArray[np.int64]) -> Iterator[slice]:
+    """What lies between holes over which a replay jumps."""
+    holes = np.flatnonzero(np.diff(times_ns) > LONGEST_HOLE_NS) + 1
+    edges = [0, *holes.tolist(), len(times_ns)]
+    return (slice(begin, end) for begin, end in pairwise(edges))
+
+
+def _hit(end: Transition, *, cut: bool) -> Hit:
+    return Hit(end.begin_ns, end.t_ns, cut, end.modalities, end.scores)

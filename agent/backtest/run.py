@@ -1,0 +1,78 @@
+"""What would have fired: queries over recordings, the whole of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import reduce
+from operator import add
+
+import numpy as np
+
+from agent.alerts.book import Query
+from agent.backtest.hits import hits, peak_ns
+from agent.backtest.report import Found, QueryReport, Report, histogram
+from agent.backtest.scoring import BacktestError, Scored, config_for, score
+from agent.backtest.thresholds import Mark, Point, curve, suggested
+from agent.config import Config
+from agent.log.timeline import Timeline
+
+
+def backtest(
+    recordings: Sequence[Timeline],
+    queries: Sequence[Query],
+    config: Config | None = None,
+    *,
+    reuse_embeddings: bool = False,
+    wanted_per_hour: float | None = None,
+    marks: Sequence[Mark] = (),
+    tell: Callable[[str], None] = lambda _: None,
+) -> Report:
+    """Run queries over recordings, each by its own configuration unless one is given. Raises LogError, ConfigError ...
+
+    `wanted_per_hour` is the rate of false alarms that a threshold is suggested for; a hit is false unless it meets one
+    of `marks`. `tell` is told what is being done. Memory grows by 20 bytes a tick and query, not by what a log holds.
+    """
+    if wanted_per_hour is not None and not (math.isfinite(wanted_per_hour) and wanted_per_hour >= 0):
+        raise BacktestError(f"--false-alarms-per-hour {wanted_per_hour:g}: is no rate; give 0 or more")
+    scored = []
+    for number, timeline in enumerate(recordings, start=1):
+        tell(f"{number} of {len(recordings)}: {timeline}")
+        own = config_for(timeline, config)
+        scored.append(score(timeline, queries, own, reuse_embeddings=reuse_embeddings))
+    if others := [s for s in scored if s.model != scored[0].model]:
+        raise BacktestError(
+            f"{others[0].timeline}: its configuration names the model {others[0].model}, that of "
+            f"{scored[0].timeline} {scored[0].model}; scores of two models do not compare: give one --config"
+        )
+    tell("thresholds")
+    hours = sum(s.hours for s in scored)
+    reports = [_report(scored, i, query, marks, hours, wanted_per_hour) for i, query in enumerate(queries)]
+    return Report(scored[0].model, scored, reports, reuse_embeddings, len(marks), wanted_per_hour)
+
+
+def _report(
+    scored: Sequence[Scored],
+    row: int,
+    query: Query,
+    marks: Sequence[Mark],
+    hours: float,
+    wanted_per_hour: float | None,
+) -> QueryReport:
+    found: list[Found] = []
+    curves: list[list[Point]] = []
+    for recording in scored:
+        times_ns, values = recording.times_ns, recording.values[:, row]
+        for hit in hits(times_ns, values[:, None], [query], recording.hold_s)[0]:
+            marked = any(mark.meets(hit) for mark in marks)
+            found.append(Found(recording, hit, peak_ns(hit, times_ns, values), marked))
+        curves.append(curve(query, times_ns, values, recording.hold_s, marks))
+    points = [reduce(add, same) for same in zip(*curves, strict=True)]
+    return QueryReport(
+        query,
+        scored[0].warnings[query.id],
+        found,
+        points,
+        histogram(np.concatenate([recording.values[:, row] for recording in scored])),
+        None if wanted_per_hour is None else suggested(points, hours, wanted_per_hour),
+    )

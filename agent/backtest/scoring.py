@@ -1,0 +1,132 @@
+"""A recording through the agent with new queries: the scores of every tick, as a live run would have had them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.alerts.book import Query, hold_s_of
+from agent.config import Config, parse
+from agent.events.filters import EventFilter
+from agent.log.format import LogError
+from agent.log.timeline import Timeline
+from agent.pipeline import Pipeline
+from drivers.codec import MODALITY_NAMES
+from drivers.driver import MODALITIES
+from protos import perception_pb2 as pb
+
+MOST_WAITING = 1_000_000
+"""Ticks that may wait to be counted; none comes close, since scoring one takes longer than counting it."""
+_WAKE_S = 0.2
+
+
+class BacktestError(LogError):
+    """What was asked for cannot be found in the logs; the message is one line."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scored:
+    """One recording, and what each of Q queries scored at each of T ticks."""
+
+    timeline: Timeline
+    config: Config
+    """By which it was replayed."""
+    model: str
+    times_ns: NDArray[np.int64]
+    """[T]"""
+    values: NDArray[np.float32]
+    """[T, Q, M], columns as MODALITIES; nan where there was no window."""
+    warnings: Mapping[str, Sequence[str]]
+    """What is to be said of a query, by its id."""
+    lacking: Mapping[str, int]
+    """Ticks that have no scores, by reason."""
+
+    @property
+    def hours(self) -> float:
+        """How long was looked at: holes in the log are not."""
+        return len(self.times_ns) * self.config.hop_ns / 3.6e12
+
+    @property
+    def hold_s(self) -> float:
+        """For how long a missing window keeps an alert on."""
+        return hold_s_of(self.config.hop_ns)
+
+
+def config_for(timeline: Timeline, config: Config | None) -> Config:
+    """The given configuration, or the recording's own. Raises ConfigError."""
+    return config or parse(timeline.facts.config, str(timeline))
+
+
+def score(timeline: Timeline, queries: Sequence[Query], config: Config, *, reuse_embeddings: bool = False) -> Scored:
+    """Replay a recording as fast as the model goes, with these queries in place of the configured ones.
+
+    Raises what `agent.pipeline.Pipeline.replaying` and `load_model` do, and BacktestError when the recording has
+    nothing that a query could be seen, heard or felt in.
+    """
+    _check_modalities(timeline, queries, config)
+    # The audio source is not asked for, and no alert depends on it.
+    config = replace(config, queries=tuple(queries), camera=None, microphone=None)
+    files = [file.path for file in timeline.files]
+    pipeline = Pipeline.replaying(files, config, reuse_embeddings=reuse_embeddings)
+    some = threading.Event()
+    only_scores = EventFilter(pb.SubscribeRequest(kinds=[pb.EVENT_KIND_EMBEDDING]))
+    subscription = pipeline.bus.subscribe(only_scores, some.set, max_others=MOST_WAITING)
+    rows = _Rows(queries)
+    try:
+        model = pipeline.load_model()
+        pipeline.start()
+        ended = False
+        while not ended:
+            ended = pipeline.wait(timeout_s=0.0)
+            some.clear()
+            for data in iter(subscription.take, None):
+                rows.add(pb.Event.FromString(data))
+            if not ended:
+                some.wait(_WAKE_S)
+        status = pipeline.status()
+    finally:
+        pipeline.stop()
+    lacking = dict(status.ticks_shed)
+    if refused := pipeline.bus.refused.total():
+        lacking["a value that is not finite"] = refused
+    if not rows.times_ns:
+        why = ", ".join(f"{count} {reason}" for reason, count in lacking.items()) or "it is too short"
+        raise BacktestError(f"{timeline}: gives no tick to score: {why}")
+    return Scored(
+        timeline,
+        config,
+        model.name,
+        np.array(rows.times_ns, np.int64),
+        np.stack(rows.values),
+        {standing.query.id: standing.warnings for standing in model.perception.queries()},
+        lacking,
+    )
+
+
+class _Rows:
+    """The scores of events, as they come."""
+
+    def __init__(self, queries: Sequence[Query]) -> None:
+        self.times_ns: list[int] = []
+        self.values: list[NDArray[np.float32]] = []
+        self._row = {query.id: row for row, query in enumerate(queries)}
+
+    def add(self, event: pb.Event) -> None:
+        values = np.full((len(self._row), len(MODALITIES)), np.nan, np.float32)
+        for told in event.embedding.scores:
+            values[self._row[told.query_id], MODALITIES.index(MODALITY_NAMES[told.modality])] = told.score
+        self.times_ns.append(event.capture_ns)
+        self.values.append(values)
+
+
+def _check_modalities(timeline: Timeline, queries: Sequence[Query], config: Config) -> None:
+    present = {sensor.modality for name, sensor in timeline.sensors.items() if name in config.sensors}
+    for query in queries:
+        if not present.intersection(query.modalities or MODALITIES):
+            wanted = " or ".join(query.modalities) or "any sensor that is configured"
+            has = ", ".join(m for m in MODALITIES if m in present) or "nothing"
+            raise BacktestError(f"{timeline}: query {query.text!r} needs {wanted}, and the log has {has}")

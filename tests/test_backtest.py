@@ -1,0 +1,351 @@
+"""What would have fired on a stored log of a synthetic scene, with the shipped model."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shutil
+import wave
+from collections.abc import Sequence
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from recorded_run import facts, record, samples
+
+from agent.alerts.book import Query, QueryError
+from agent.backtest.hits import Hit
+from agent.backtest.recordings import recordings_in
+from agent.backtest.report import Found, Report
+from agent.commands.backtest import backtest
+from agent.commands.golden import said_before
+from agent.config import Config, parse
+from agent.events.filters import EventFilter
+from agent.log.editing.cutting import cut
+from agent.log.format import LogError, RecordError, ReplayError
+from agent.log.recording.recorder import Recorder
+from agent.log.replaying.replay import config_of
+from agent.log.timeline import Timeline
+from agent.pipeline import Pipeline
+from drivers.codec import MODALITY_NAMES
+from drivers.synthetic.scene import Scene, SceneOptions
+from protos import perception_pb2 as pb
+
+S = 1_000_000_000
+GOLDEN = Path(__file__).parent / "data" / "golden"
+LOG = GOLDEN / "log.mcap"
+HOSTILE = "<script>alert('x')</script> & \"a dog\""
+TEXTS = ("a baby crying", "a helicopter flying", HOSTILE)
+
+
+class Ran:
+    """A backtest of the golden log, with a page."""
+
+    def __init__(self, report: Report, out: Path) -> None:
+        self.report, self.out = report, out
+        self.document: dict[str, Any] = json.loads((out / "backtest.json").read_text())
+        self.page = (out / "index.html").read_text()
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    out = tmp_path_factory.mktemp("backtest") / "out"
+    return Ran(backtest([LOG], TEXTS, false_alarms_per_hour=0.0, out=out), out)
+
+
+def golden_config(**changes: Any) -> Config:
+    return parse({**config_of(LOG), **changes})
+
+
+def spans(found: Sequence[Found]) -> list[tuple[int, int, tuple[str, ...]]]:
+    return [(f.hit.begin_ns, f.hit.end_ns, f.hit.modalities) for f in found]
+
+
+def spans_of_replay(
+    log: Path, queries: Sequence[Query], **options: Any
+) -> list[list[tuple[int, int, tuple[str, ...]]]]:
+    """Begin, end and carriers of every alert of the agent's own replay; what is on at the end lasts until then."""
+    config = golden_config(queries=[{"id": q.id, "text": q.text, "threshold_on": q.threshold_on} for q in queries])
+    pipeline = Pipeline.replaying(log, config, **options)
+    everything = EventFilter(pb.SubscribeRequest(kinds=[pb.EVENT_KIND_ALERT, pb.EVENT_KIND_EMBEDDING]))
+    taken = pipeline.bus.subscribe(everything, lambda: None, max_alerts=10_000, max_others=10_000)
+    try:
+        pipeline.load_model()
+        pipeline.start()
+        pipeline.wait()
+    finally:
+        pipeline.stop()
+    told = [pb.Event.FromString(data) for data in iter(taken.take, None)]
+    last_ns = max(event.capture_ns for event in told if event.HasField("embedding"))
+    found: dict[str, dict[int, tuple[int, int, set[str]]]] = {query.id: {} for query in queries}
+    for event in told:
+        if event.HasField("alert"):
+            alert, names = event.alert, {MODALITY_NAMES[m] for m in event.alert.modalities}
+            _, _, before = found[alert.query_id].get(alert.alert_id, (0, 0, set()))
+            end_ns = event.capture_ns if alert.phase == pb.ALERT_PHASE_END else last_ns
+            found[alert.query_id][alert.alert_id] = (alert.begin_ns, end_ns, before | names)
+    order = ("vision", "audio", "depth", "thermal", "imu")
+    return [
+        [(begin, end, tuple(m for m in order if m in names)) for begin, end, names in alerts.values()]
+        for alerts in found.values()
+    ]
+
+
+def test_what_is_there_is_found_and_what_is_not_is_not(ran: Ran) -> None:
+    sensors = config_of(LOG)["sensors"]
+    scene = Scene(SceneOptions(seed=sensors["camera"]["seed"], hfov_deg=sensors["camera"]["hfov_deg"]))
+    assert {thing.kind.name for thing in scene.things} & {"baby", "helicopter"} == {"baby"}
+    assert scene.sounded_between(0, 11)["baby"] > 2
+    baby, helicopter, _ = ran.report.queries
+    assert helicopter.found == []
+    heard = [found for found in baby.found if "audio" in found.hit.modalities]
+    assert len(heard) == 1
+    assert heard[0].hit.peak[0] > 0.9
+    assert baby.warnings == ()
+    assert re.search(r"never trained on: script", ran.report.queries[2].warnings[0])
+
+
+def test_hits_are_the_alerts_of_the_agent(ran: Ran) -> None:
+    queries = [report.query for report in ran.report.queries[:2]]
+    assert [spans(report.found) for report in ran.report.queries[:2]] == spans_of_replay(LOG, queries)
+
+
+def test_the_numbers_of_a_report_agree(ran: Ran) -> None:
+    report, document = ran.report, ran.document
+    ticks = len(report.recordings[0].times_ns)
+    assert report.hours == pytest.approx(ticks * 0.5 / 3600)
+    assert report.hours == pytest.approx(11 / 3600)
+    assert document == json.loads(json.dumps(report.document()))
+    for query, told in zip(report.queries, document["queries"], strict=True):
+        at_own = next(point for point in query.points if point.threshold == query.query.threshold_on)
+        assert at_own.fired == at_own.false == len(query.found) == told["alarms"]
+        assert told["alarms_per_hour"] == pytest.approx(at_own.fired / report.hours)
+        assert set(query.histogram) == {"vision", "audio", "depth", "thermal", "imu"}
+        assert all(counts.sum() <= ticks for counts in query.histogram.values())
+        assert query.histogram["vision"].sum() == ticks
+    baby, helicopter, _ = report.queries
+    top = max(found.hit.peak[0] for found in baby.found)
+    assert baby.suggestion is not None
+    assert helicopter.suggestion is not None
+    assert helicopter.suggestion.threshold < 0.6 < baby.suggestion.threshold <= top + 0.01
+    hit = document["queries"][0]["hits"][0]
+    assert hit["begin_s"] == pytest.approx((hit["begin_ns"] - document["recordings"][0]["start_ns"]) / 1e9)
+    assert hit["begin_utc"].startswith("2023-11-14T22:13:2")
+    assert hit["begin_utc"].endswith("Z")
+
+
+class Page(HTMLParser):
+    """What a browser would load, run and show of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.links: list[str] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.links += [value or "" for name, value in attrs if name in ("src", "href")]
+        assert not [name for name, _ in attrs if name.startswith("on")]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_the_page_shows_the_hits_and_asks_for_nothing_from_elsewhere(ran: Ran) -> None:
+    page = Page(ran.page)
+    assert page.links
+    assert all((ran.out / link).is_file() for link in page.links)
+    assert not re.search(r"https?:|//|url\(|@import", ran.page.replace("<!doctype html>", ""))
+    assert {path.name for path in ran.out.iterdir()} == {*page.links, "index.html", "backtest.json"}
+    picture = cv2.imread(str(ran.out / "query1-01.jpg"))
+    assert picture is not None
+    assert picture.shape == (224, 224, 3)
+    with wave.open(str(ran.out / "query1-01.wav")) as sound:
+        assert (sound.getframerate(), sound.getnchannels(), sound.getnframes()) == (8000, 1, 6 * 8000)
+        pcm = np.frombuffer(sound.readframes(6 * 8000), "<i2")
+    assert np.abs(pcm).max() > 300
+    for number in (1, 2, 3):
+        chart = cv2.imread(str(ran.out / f"query{number}.png"))
+        assert chart is not None
+        assert chart.min() < 50, "something is drawn"
+
+
+def test_a_query_stays_text(ran: Ran) -> None:
+    page = Page(ran.page)
+    assert "script" not in page.tags
+    assert HOSTILE in page.text
+
+
+def test_the_picture_is_the_newest_by_the_peak(ran: Ran) -> None:
+    """The page's JPEG is that of the log, coded once more."""
+    found = ran.report.queries[0].best[0]
+    frame = int(found.since_start_s(found.peak_ns) * 5 + 1e-6)
+    c = config_of(LOG)["sensors"]["camera"]
+    options = SceneOptions(seed=c["seed"], width=224, height=224, fps=5.0, hfov_deg=c["hfov_deg"])
+    drawn = Scene(options)
+    picture = cv2.imread(str(ran.out / "query1-01.jpg"))
+    assert picture is not None
+    off = {k: float(np.abs(drawn.image(frame + k).astype(int) - picture[..., ::-1]).mean()) for k in (-5, 0, 5)}
+    assert min(off, key=lambda k: off[k]) == 0, off
+
+
+def test_recorded_embeddings_are_enough_and_give_the_same_numbers_again(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Vision scores by the whole picture then, as a log holds no patches: as the agent's own replay of it does."""
+    first = backtest([GOLDEN / "events.mcap"], TEXTS[:2], threshold=0.5, reuse_embeddings=True, as_json=True)
+    printed = json.loads(capsys.readouterr().out)
+    again = backtest([GOLDEN / "events.mcap"], TEXTS[:2], threshold=0.5, reuse_embeddings=True, out=tmp_path / "out")
+    assert first.document() == again.document() == printed
+    queries = [report.query for report in first.queries]
+    assert [query.threshold_off for query in queries] == [0.3, 0.3]
+    log = GOLDEN / "events.mcap"
+    assert [spans(r.found) for r in first.queries] == spans_of_replay(log, queries, reuse_embeddings=True)
+    assert first.queries[0].found
+    page = Page((tmp_path / "out" / "index.html").read_text())
+    assert not [link for link in page.links if not link.endswith(".png")], "the log holds no pictures and no sound"
+
+
+def with_hole(path: Path) -> Path:
+    """The golden events, those of the second half a hundred seconds later."""
+    said = said_before(GOLDEN)
+    embeddings = [event for event in said.events if event.HasField("embedding")]
+    with Recorder(path, Timeline([GOLDEN / "events.mcap"]).facts, lossless=True) as recorder:
+        recorder.write_model(said.model)
+        for number, event in enumerate(embeddings):
+            if number >= 8:
+                event.capture_ns += 100 * S
+                event.embedding.tick += 200
+            recorder.write_event(event)
+    return path
+
+
+def test_hits_around_a_hole_are_the_alerts_of_the_agent(tmp_path: Path) -> None:
+    log = with_hole(tmp_path / "hole.mcap")
+    report = backtest([log], TEXTS[:1], threshold=0.1, reuse_embeddings=True)
+    found = report.queries[0].found
+    assert spans(found) == spans_of_replay(log, [report.queries[0].query], reuse_embeddings=True)[0]
+    assert [f.hit.cut for f in found if f.hit.end_ns < found[-1].hit.begin_ns] == [True]
+    assert found[-1].hit.begin_ns - found[0].hit.end_ns > 100 * S
+    assert report.hours == pytest.approx(11 / 3600), "the hole is not counted"
+
+
+def test_the_users_marks_make_alarms_true() -> None:
+    options: dict[str, Any] = {"reuse_embeddings": True, "false_alarms_per_hour": 0.0}
+    report = backtest([GOLDEN / "events.mcap"], TEXTS[:1], true=["0-11", "22:13:40-22:13:50"], **options)
+    query = report.queries[0]
+    assert [found.marked for found in query.found] == [True]
+    assert {point.false for point in query.points} == {0}
+    assert query.suggestion is not None
+    assert (query.suggestion.threshold, query.suggestion.found) == (0.01, 1)
+
+
+def test_several_recordings_are_added_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    start_ns = Timeline([LOG]).start_ns
+    folder = tmp_path / "pieces"
+    folder.mkdir()
+    cut([GOLDEN / "events.mcap"], folder / "b.mcap", from_ns=start_ns + 6 * S)
+    cut([GOLDEN / "events.mcap"], folder / "a.mcap", to_ns=start_ns + 6 * S)
+    report = backtest([folder], TEXTS[:1], threshold=0.2, reuse_embeddings=True)
+    names = [str(recording.timeline) for recording in report.recordings]
+    assert names == [str(folder / "a.mcap"), str(folder / "b.mcap")]
+    alone = [
+        backtest([folder / name], TEXTS[:1], threshold=0.2, reuse_embeddings=True).queries[0]
+        for name in ("a.mcap", "b.mcap")
+    ]
+    assert spans(report.queries[0].found) == [*spans(alone[0].found), *spans(alone[1].found)]
+    assert [point.fired for point in report.queries[0].points] == [
+        a.fired + b.fired for a, b in zip(alone[0].points, alone[1].points, strict=True)
+    ]
+    assert report.hours == pytest.approx(11 / 3600)
+    assert "recordings: 2" in capsys.readouterr().out
+
+
+def test_which_recordings_lie_in_a_folder(tmp_path: Path) -> None:
+    record(tmp_path / "run.mcap", samples(2))
+    cut([tmp_path / "run.mcap"], tmp_path / "piece.mcap")
+    shutil.copy(LOG, tmp_path / "other.mcap")
+    (tmp_path / "broken.mcap").write_bytes(b"no log")
+    found = [str(timeline) for timeline in recordings_in([tmp_path, tmp_path / "run.mcap"])]
+    assert found == [str(tmp_path / "run.mcap"), str(tmp_path / "other.mcap")]
+    assert [str(t) for t in recordings_in([tmp_path / "piece.mcap"])] == [str(tmp_path / "piece.mcap")]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ReplayError, match="holds no log"):
+        recordings_in([tmp_path / "empty"])
+
+
+def one_line(error: BaseException) -> str:
+    text = str(error)
+    assert text
+    assert "\n" not in text
+    return text
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "says"),
+    [
+        ({"texts": ["  "]}, QueryError, "text: is empty"),
+        ({"threshold": 0.0}, QueryError, "threshold_on: is 0.0; it lies over 0"),
+        ({"threshold": 1.01}, QueryError, "threshold_on: is 1.01"),
+        ({"threshold": math.nan}, QueryError, "threshold_on: is nan"),
+        ({"modalities": ["smell"]}, QueryError, "modalities: 'smell' is not one of"),
+        ({"top": 0}, LogError, "--top 0"),
+        ({"true": ["12"]}, LogError, "--true '12' is no time; give FROM-TO"),
+        ({"true": ["5-3"]}, LogError, "--true '5-3' ends before it begins"),
+        ({"true": ["a-b"]}, LogError, "--true 'a' is no time"),
+        ({"false_alarms_per_hour": -1.0}, LogError, "--false-alarms-per-hour -1: is no rate"),
+        ({"false_alarms_per_hour": math.nan}, LogError, "--false-alarms-per-hour nan: is no rate"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_in_one_line(
+    options: dict[str, Any], error: type[Exception], says: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(error) as raised:
+        backtest([LOG], **{"texts": ["a dog"], "out": out, **options})
+    assert says in one_line(raised.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_logs_that_do_not_fit_are_refused(tmp_path: Path, nano_weights: Path) -> None:
+    with pytest.raises(ReplayError) as missing:
+        backtest([tmp_path / "none.mcap"], ["a dog"])
+    assert "none.mcap" in one_line(missing.value)
+    blind = tmp_path / "blind.mcap"
+    cut([LOG], blind, sensors=["camera"])
+    with pytest.raises(LogError) as deaf:
+        backtest([blind], ["a dog"], modalities=["audio", "imu"], out=tmp_path / "out")
+    assert one_line(deaf.value) == f"{blind}: query 'a dog' needs audio or imu, and the log has vision"
+    other = golden_config(model={"weights": str(nano_weights), "device": "cpu"})
+    with pytest.raises(ReplayError) as foreign:
+        backtest([GOLDEN / "events.mcap"], ["a dog"], config=other, reuse_embeddings=True, out=tmp_path / "out")
+    assert "its embeddings are of the model imagebind_nano" in one_line(foreign.value)
+    mute = tmp_path / "mute.mcap"
+    with Recorder(mute, facts(), lossless=True):
+        pass
+    with pytest.raises(LogError) as empty:
+        backtest([mute], ["a dog"])
+    assert "gives no tick to score" in one_line(empty.value)
+    assert {path.name for path in tmp_path.iterdir()} == {"blind.mcap", "mute.mcap"}
+
+
+def test_a_folder_that_exists_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "kept").write_text("mine")
+    with pytest.raises(RecordError, match="exists already"):
+        backtest([LOG], ["a dog"], out=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
+def test_without_a_query_the_configured_ones_are_run() -> None:
+    report = backtest([GOLDEN / "events.mcap"], reuse_embeddings=True, modalities=["audio"])
+    assert [r.query.id for r in report.queries] == [q["id"] for q in config_of(LOG)["queries"]]
+    fired: list[Hit] = [found.hit for r in report.queries for found in r.found]
+    assert {hit.modalities for hit in fired} == {("audio",)}
+    with pytest.raises(LogError, match="no query is given, and its configuration has none"):
+        backtest([LOG], config=golden_config(queries=[]))
