@@ -16,6 +16,7 @@ import typer
 
 from agent.commands.log import log_app
 from agent.commands.queries import DEFAULT_ADDRESS, Address, query_app
+from agent.commands.training import evaluate, simulate, train
 from agent.commands.weights import weights_app
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+for verb in (simulate, train, evaluate):
+    app.command()(verb)
 app.add_typer(query_app, name="query")
 golden_app = typer.Typer(help="A stored log that must go on giving the same events.", no_args_is_help=True)
 app.add_typer(golden_app, name="golden")
@@ -237,50 +240,6 @@ def status(address: Address = DEFAULT_ADDRESS) -> None:
 
 
 @app.command()
-def simulate(
-    out: Annotated[Path, typer.Option(help="Folder for the shards.")] = Path("shards/train"),
-    windows: Annotated[int, typer.Option(min=1, help="Training windows to write.")] = 12_000,
-    seed: Annotated[int, typer.Option(min=0, help="First scene.")] = 10_000,
-) -> None:
-    """Write training shards out of the synthetic world."""
-    from agent.simulate import simulate as write
-
-    _show_progress()
-    write(out, windows, seed)
-
-
-@app.command()
-def train(
-    shards: Annotated[Path, typer.Option(help="Folder of training shards.")] = Path("shards/train"),
-    out: Annotated[Path, typer.Option(help="Folder for weights, log and checkpoint.")] = Path("runs/nano"),
-    validation: Annotated[Path | None, typer.Option(help="Folder of shards to score on meanwhile.")] = None,
-    resume: Annotated[bool, typer.Option(help="Go on from the checkpoint in OUT.")] = False,
-) -> None:
-    """Train imagebind_nano by image-paired contrast."""
-    from models.train import train as learn
-
-    def report(entry: dict[str, float | int | str]) -> None:
-        print("  ".join(f"{key} {value}" for key, value in entry.items()), flush=True)
-
-    print(learn(shards, out, validation=validation, resume=resume, report=report))
-
-
-@app.command()
-def evaluate(
-    shards: Annotated[Path, typer.Option(help="Folder of shards that training never saw.")] = Path("shards/val"),
-    weights: Annotated[
-        str, typer.Option(help="imagebind_nano (shipped), a name in the store, or a path.")
-    ] = "imagebind_nano",
-) -> None:
-    """Score weights on shards: zero-shot, retrieval, and where heat maps point."""
-    from models import checkpoint, store
-    from models.evaluate.shards import evaluate as score
-
-    for name, value in score(checkpoint.load(store.find(weights)), shards).items():
-        print(f"{name:40} {value:.3f}")
-
-
-@app.command()
 def embed(
     text: Annotated[list[str] | None, typer.Option(help="A text; this and what follows may be repeated.")] = None,
     image: Annotated[list[str] | None, typer.Option(help="An image file.")] = None,
@@ -340,10 +299,6 @@ def _config(path: Path | None, seed: int | None = None) -> Config:
     from agent.config import load, synthetic
 
     return synthetic(seed) if path is None else load(path)
-
-
-def _show_progress() -> None:
-    logging.getLogger().setLevel(logging.INFO)
 
 
 async def _serve(pipeline: Pipeline, address: str, *, insecure: bool) -> None:
