@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from agent.log.comparison import differences
 from agent.log.format import LogError
 from agent.log.recording.recorder import Recorder
 from agent.log.timeline import Timeline
+from agent.log.whole_file import save_log
 from protos import perception_pb2 as pb
 from protos.sensors_pb2 import MODALITY_IMU
 
@@ -96,3 +98,19 @@ def test_a_golden_replay_is_made_of_a_log(tmp_path: Path) -> None:
         pass
     assert golden.record(log, tmp_path / "golden") == len(golden.said_before(tmp_path / "golden").events)
     assert (tmp_path / "golden" / golden.LOG).read_bytes() == log.read_bytes()
+
+
+def test_a_golden_replay_is_made_of_one_file_in_a_folder(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    facts = Timeline([GOLDEN / golden.LOG]).facts
+    for part in (1, 2):
+        save_log(run / f"run_{part}.mcap", replace(facts, part=part), [])
+    with pytest.raises(golden.GoldenError, match="run: holds 2 files; make one of them by `sensebind log cut"):
+        golden.record(run, tmp_path / "golden")
+    (run / "run_2.mcap").unlink()
+    (tmp_path / "file").touch()
+    with pytest.raises(golden.GoldenError, match="file: cannot be written: "):
+        golden.record(run, tmp_path / "file")
+    golden.record(run, tmp_path / "golden")
+    assert (tmp_path / "golden" / golden.LOG).read_bytes() == (run / "run_1.mcap").read_bytes()

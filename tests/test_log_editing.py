@@ -28,6 +28,7 @@ from agent.log.writing import REDEFINE_CHUNKS
 from drivers.driver import Sample
 
 SECOND = 10**9
+TOO_LONG = 300 * "x" + ".mcap"
 
 
 def log(
@@ -155,21 +156,27 @@ def test_what_holds_nothing_is_not_repaired(tmp_path: Path) -> None:
 
 
 def test_nothing_is_overwritten_and_nothing_half_written(tmp_path: Path) -> None:
-    whole = log(tmp_path / "whole.mcap")
+    one, other = log(tmp_path / "one.mcap", sensors="camera"), log(tmp_path / "other.mcap", sensors="imu")
     (tmp_path / "out.mcap").write_text("precious")
     for make in (
-        lambda out: repair(whole, out),
-        lambda out: cut([whole], out),
-        lambda out: merge([whole], [whole], out),
+        lambda out: repair(one, out),
+        lambda out: cut([one], out),
+        lambda out: merge([one], [other], out),
     ):
-        with pytest.raises(LogError):
+        with pytest.raises(RecordError, match=r"out\.mcap: exists already"):
             make(tmp_path / "out.mcap")
-        with pytest.raises(LogError):
+        with pytest.raises(RecordError, match="cannot be written: No such file or directory"):
             make(tmp_path / "nowhere" / "out.mcap")
+        with pytest.raises(RecordError, match="cannot be written: File name too long"):
+            make(tmp_path / TOO_LONG)
     assert (tmp_path / "out.mcap").read_text() == "precious"
-    with pytest.raises(RecordError, match=r"out\.mcap: exists already"):
-        cut([whole], tmp_path / "out.mcap")
-    assert len(list(tmp_path.iterdir())) == 2
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+@pytest.mark.parametrize("find", [recording_files, lambda path: [*recordings(path)[0]]])
+def test_a_name_that_no_file_can_have_is_no_log(tmp_path: Path, find: Callable[[Path], list[Path]]) -> None:
+    with pytest.raises(ReplayError, match="cannot be read: File name too long; give the path of a log"):
+        survey(find(tmp_path / TOO_LONG))
 
 
 def test_a_cut_holds_the_time_and_the_sensors_that_are_asked_for(tmp_path: Path) -> None:
@@ -197,6 +204,17 @@ def test_pieces_of_a_recording_merge_to_the_whole(tmp_path: Path) -> None:
     merge([second], [first], out)
     assert messages(out) == messages(whole)
     assert replace(facts_of(out), part=1) == facts_of(whole)
+
+
+def test_events_that_pieces_which_follow_each_other_share_are_merged_once(tmp_path: Path) -> None:
+    whole, middle_ns = log(tmp_path / "whole.mcap"), START_NS + SECOND
+    first, later, events, second, out = (tmp_path / f"{n}.mcap" for n in ("first", "later", "events", "second", "out"))
+    cut([whole], first, to_ns=middle_ns)
+    cut([whole], later, from_ns=middle_ns)
+    cut([whole], events, sensors=[])
+    merge([later], [events], second)
+    merge([first], [second], out)
+    assert Counter(messages(out)) == Counter(messages(whole))
 
 
 def test_sensors_that_were_cut_apart_merge_to_the_whole(tmp_path: Path) -> None:

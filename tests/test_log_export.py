@@ -248,6 +248,8 @@ def test_what_is_there_is_never_overwritten(tmp_path: Path) -> None:
     assert [path.name for path in out.iterdir()] == ["precious"]
     with pytest.raises(LogError, match="away/out: cannot be written: No such file or directory"):
         export_media(tmp_path / "run.mcap", tmp_path / "away" / "out")
+    with pytest.raises(LogError, match="cannot be written: File name too long"):
+        export_media(tmp_path / "run.mcap", tmp_path / (300 * "x"))
 
 
 def test_an_export_that_fails_leaves_nothing(tmp_path: Path) -> None:
@@ -406,6 +408,9 @@ def test_shards_need_a_camera_and_no_two_sensors_of_a_modality(world: tuple[Conf
     for sensors in (["camera"], ["depth", "imu"]):
         with pytest.raises(LogError, match="an image and something else of one moment; found " + ", ".join(sensors)):
             export_shards(log, tmp_path / "shards", sensors)
+    mute = recorded(tmp_path / "mute.mcap", [], replace(run_of(config), sensors={}))
+    with pytest.raises(LogError, match="something else of one moment; found no sensor"):
+        export_shards(mute, tmp_path / "shards")
     with pytest.raises(LogError, match=r"holds no moment with all modalities: .* too short"):
         export_shards(log, tmp_path / "shards", every_s=0.25)
     second = {**config.tree, "sensors": {**config.tree["sensors"], "rear": config.tree["sensors"]["camera"]}}
@@ -414,7 +419,7 @@ def test_shards_need_a_camera_and_no_two_sensors_of_a_modality(world: tuple[Conf
     log = recorded(tmp_path / "two.mcap", handed[:40], run)
     with pytest.raises(LogError, match=r"has 2 vision sensors \(camera, rear\); say which"):
         export_shards(log, tmp_path / "shards")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["run.mcap", "two.mcap"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mute.mcap", "run.mcap", "two.mcap"]
 
 
 # Counting rows

@@ -285,6 +285,8 @@ def test_a_log_is_never_overwritten_and_other_things_are_refused(tmp_path: Path)
     assert len(list(tmp_path.iterdir())) == 2
     with pytest.raises(LogError, match="there is no such file or folder"):
         import_log(tmp_path / "away", tmp_path / "new.mcap")
+    with pytest.raises(LogError, match="there is no such file or folder"):
+        import_log(tmp_path / (300 * "x"), tmp_path / "new.mcap")
     with pytest.raises(LogError, match=r"a\.wav: is no folder of media and no ROS 2 bag"):
         import_log(tmp_path / "a.wav", tmp_path / "new.mcap")
     with pytest.raises(LogError, match="--topic and --audio are for ROS 2 bags"):

@@ -216,6 +216,8 @@ def test_a_file_is_never_overwritten(tmp_path: Path) -> None:
     assert path.read_text() == "precious"
     with pytest.raises(RecordError, match="cannot be written: No such file or directory"):
         Recorder(tmp_path / "nowhere" / "run.mcap", facts())
+    with pytest.raises(RecordError, match="cannot be written: File name too long"):
+        Recorder(tmp_path / (300 * "x"), facts())
 
 
 def test_the_scale_of_a_device_is_kept() -> None:

@@ -14,6 +14,7 @@ from agent.config import Config, parse
 from agent.events.bus import Subscription
 from agent.events.filters import EventFilter
 from agent.log.comparison import Tolerances, differences
+from agent.log.editing.cutting import cut
 from agent.log.format import ReplayError
 from agent.log.replaying.playback import Command, PlayOptions
 from agent.log.timeline import Timeline
@@ -175,6 +176,14 @@ def test_recorded_embeddings_can_be_sought_and_paced_too(log: Path) -> None:
     assert start_ns + 2 * S <= times[0] < times[-1] < start_ns + 5 * S
     assert {w.sensor for event in run.of("embedding") for w in event.embedding.windows} == {"thermal"}
     assert pace.now_ns() == pytest.approx((times[-1] - start_ns - 2 * S) / 2, rel=0.01)
+
+
+def test_a_tick_that_pieces_tell_of_twice_is_replayed_once(log: Path, first: Run, tmp_path: Path) -> None:
+    start_ns = Timeline([log]).start_ns
+    cut([log], tmp_path / "piece.mcap", from_ns=start_ns + 2 * S, to_ns=start_ns + 4 * S)
+    run = Run(Pipeline.replaying([log, tmp_path / "piece.mcap"], reuse_embeddings=True))
+    assert (run.status.ticks_delivered, sum(run.status.ticks_shed.values())) == (2 * DURATION_S, 0)
+    assert phases(run.events) == phases(first.events)
 
 
 def test_embeddings_that_cannot_be_reused_are_refused(log: Path, nano_weights: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from mcap.writer import CompressionType, Writer
 from recorded_run import SENSORS, START_NS, event, facts, record, replayed, samples
 
+from agent.log.editing.cutting import cut
 from agent.log.format import FACTS_RECORD, LogError, ReplayError, RunFacts
 from agent.log.recording.recorder import Recorder
 from agent.log.replaying.playback import PlayOptions
@@ -74,6 +75,14 @@ def test_a_part_that_is_gone_is_seen_as_a_gap(parts: list[Path]) -> None:
         # The microphone had lost 3 rows of its own.
         assert sum(after) >= missing, name
         assert replay.reports()[name].drops["not recorded"] == sum(after)
+
+
+def test_a_piece_of_what_is_there_anyway_is_no_gap(parts: list[Path], tmp_path: Path) -> None:
+    piece = tmp_path / "piece.mcap"
+    cut(parts[:1], piece, from_ns=START_NS + S // 5, to_ns=START_NS + S // 2)
+    replay = Replay(Timeline([*parts, piece]))
+    lost = {name: sum(sample.lost for sensor, sample in replayed(replay) if sensor == name) for name in SENSORS}
+    assert lost == {name: 3 if name == "microphone" else 0 for name in SENSORS}, "as it was recorded"
 
 
 def test_a_part_that_is_cut_off_costs_its_end_only(parts: list[Path], tmp_path: Path) -> None:

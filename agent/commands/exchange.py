@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -56,7 +57,7 @@ def import_log(source: Path, out: Path, topics: Sequence[str] = (), audio: str |
     `topics` are as `/camera/image_raw=front_camera`, or `=heat:thermal`; `audio` is as `16000x1`, rate and channels of
     sound whose bag does not tell.
     """
-    if not source.exists():
+    if not os.path.exists(source):  # Path.exists raises for a name that is too long, and where one may not look
         raise LogError(f"{source}: there is no such file or folder; give a folder of media or a ROS 2 bag")
     if source.is_dir() and not (source / "metadata.yaml").exists():
         if topics or audio:

@@ -15,10 +15,11 @@ from pathlib import Path
 from agent.config import parse
 from agent.events.filters import EventFilter
 from agent.log.comparison import ACROSS_MACHINES, EXACT, differences
+from agent.log.encoded import encode_event
+from agent.log.files import recording_files
 from agent.log.format import LogError
-from agent.log.recording.recorder import Recorder
-from agent.log.settings import RecordSettings
 from agent.log.timeline import Timeline
+from agent.log.whole_file import save_log
 from agent.pipeline import Pipeline
 from protos import perception_pb2 as pb
 
@@ -41,11 +42,16 @@ class Said:
 
 def record(log: Path, out: Path) -> int:
     """Make a golden replay of a log of one file; the number of events. Raises LogError when there is one already."""
-    if (out / LOG).exists():
+    if os.path.lexists(out / LOG):  # Path.exists raises for a name that is too long, and where one may not look
         raise GoldenError(f"{out / LOG}: exists already; `sensebind golden check {out} --accept` stores what is new")
-    said = said_now(log)
-    out.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(log, out / LOG)
+    if len(files := recording_files(log)) > 1:
+        raise GoldenError(f"{log}: holds {len(files)} files; make one of them by `sensebind log cut {log} short.mcap`")
+    said = said_now(files[0])
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(files[0], out / LOG)
+    except OSError as error:
+        raise GoldenError(f"{out}: cannot be written: {error.strerror}; give another folder") from None
     _store(out, said)
     return len(said.events)
 
@@ -100,8 +106,5 @@ def _store(folder: Path, said: Said) -> None:
     """Replace the stored events in one step."""
     fresh = folder / f".{EVENTS}.{os.getpid()}"
     facts = Timeline([folder / LOG]).facts
-    with Recorder(fresh, facts, RecordSettings(compression={"events": "lz4"}), lossless=True) as recorder:
-        recorder.write_model(said.model)
-        for event in said.events:
-            recorder.write_event(event)
+    save_log(fresh, facts, map(encode_event, said.events), said.model)
     fresh.replace(folder / EVENTS)

@@ -37,7 +37,7 @@ def info(
     from agent.log.files import recordings
 
     console = Console()
-    for files in recordings(log) if log.is_dir() else [[log]]:
+    for files in recordings(log):
         found = survey(files)
         if as_json:
             print(json.dumps(_document(found)))

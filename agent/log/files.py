@@ -8,6 +8,7 @@ by retention.
 from __future__ import annotations
 
 import logging
+import os
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -28,7 +29,7 @@ def recording_files(path: Path) -> list[Path]:
     Clips and cuts in the folder are left out, unless one is all there is. Raises ReplayError: no log in it, several
     runs, which the message names, or two files that are the same part.
     """
-    if not path.is_dir():
+    if not os.path.isdir(path):  # Path.is_dir raises for a name that is too long, and where one may not look
         return [path]
     found = _logs_in(path)
     parts = [log for log in found if log[0].part] or found
@@ -43,12 +44,14 @@ def recording_files(path: Path) -> list[Path]:
     return [file for _, file in parts]
 
 
-def recordings(folder: Path) -> list[list[Path]]:
+def recordings(path: Path) -> list[list[Path]]:
     """Return all recordings in a folder, oldest first, each as its files in time order; clips and cuts are their own.
 
-    Raises ReplayError when there is none.
+    A file gives itself. Raises ReplayError when there is none.
     """
-    found = _logs_in(folder)
+    if not os.path.isdir(path):
+        return [[path]]
+    found = _logs_in(path)
     runs: dict[str, list[Path]] = {}
     for facts, file in found:
         runs.setdefault(facts.run_id if facts.part else str(file), []).append(file)

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from agent.log.format import RecordError
+from agent.log.encoded import Encoded, Numbers
+from agent.log.format import FACTS_RECORD, MODEL_RECORD, RecordError, RunFacts
 from agent.log.settings import CHUNK_BYTES
 from agent.log.writing import LogWriter
 
 BUFFER_BYTES = 2**20
+
+
+def save_log(path: Path, facts: RunFacts, messages: Iterable[Encoded], model: str = "") -> None:
+    """Write messages as a complete log, whose sensors' numbers begin at 0. Raises as `whole_file`."""
+    numbers = Numbers()
+    with whole_log(path) as writer:
+        writer.add_metadata(FACTS_RECORD, facts.to_record())
+        if model:
+            writer.add_metadata(MODEL_RECORD, {"model": model})
+        for message in messages:
+            number, lost = numbers.take(message)
+            data = message.message_data(lost)
+            writer.add_message(message.channel, number, message.log_ns, message.publish_ns, data)
 
 
 @contextmanager
@@ -32,7 +46,7 @@ def whole_file(path: Path) -> Iterator[Callable[[bytes], None]]:
 
     Raises RecordError when there is a file already, or when it cannot be written, then or within the block.
     """
-    if path.exists():
+    if os.path.lexists(path):  # Path.exists raises for a name that is too long, and where one may not look
         raise RecordError(f"{path}: exists already; give another name, or remove it first")
     # Hidden, and in the same folder: a name can be given only to what lies on the same disk.
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")

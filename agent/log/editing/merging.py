@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -57,7 +57,7 @@ def merge(first: Sequence[Path], second: Sequence[Path], out: Path) -> Written:
             _without_model(read(log.files)) if log is minor and minor.model != main.model else read(log.files)
             for log in (one, other)
         ]
-        for item in chain(*contents) if follow else _by_time(*contents):
+        for item in _events_once(chain(*contents) if follow else heapq.merge(*contents, key=_log_time)):
             if isinstance(item, Metadata):
                 metadata.copy(item)
             else:
@@ -117,10 +117,10 @@ def _without_model(contents: Iterator[Copied | Metadata]) -> Iterator[Copied | M
     return (item for item in contents if not (isinstance(item, Metadata) and item.name == MODEL_RECORD))
 
 
-def _by_time(*logs: Iterator[Copied | Metadata]) -> Iterator[Copied | Metadata]:
-    """Messages in order of time, each log's own order kept, events that both have once."""
+def _events_once(contents: Iterable[Copied | Metadata]) -> Iterator[Copied | Metadata]:
+    """Everything, but an event that both have only the first time."""
     events: deque[int] = deque(maxlen=_REMEMBERED_EVENTS)
-    for item in heapq.merge(*logs, key=_log_time):
+    for item in contents:
         if isinstance(item, Copied) and item.is_event:
             if item.message.sequence in events:
                 continue

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from agent.config import parse
-from agent.log.encoded import Numbers, encode_sample
-from agent.log.format import FACTS_RECORD, LogError, LoggedSensor, RunFacts
-from agent.log.settings import CHUNK_BYTES, PictureFormat
-from agent.log.whole_file import whole_file
-from agent.log.writing import LogWriter
+from agent.log.encoded import Encoded, encode_sample
+from agent.log.format import LogError, LoggedSensor, RunFacts
+from agent.log.settings import PictureFormat
+from agent.log.whole_file import save_log
 from drivers.driver import BadData, Modality, Sample
 
 PICTURES = PictureFormat(jpeg_quality=95)
@@ -59,10 +57,9 @@ def write_log(
 
     `faults` go into the answer as they are at the end; what cannot be stored is added to them.
     """
-    numbers = Numbers()
     found = {name: ImportedSensor(sensor.modality, faults=faults[name]) for name, sensor in facts.sensors.items()}
-    with whole_file(path) as write, closing(LogWriter(write, CHUNK_BYTES)) as writer:
-        writer.add_metadata(FACTS_RECORD, facts.to_record())
+
+    def encoded() -> Iterator[Encoded]:
         for name, sample in samples:
             sample = replace(sample, lost=min(sample.lost, MAX_LOST))
             imported = found[name]
@@ -71,15 +68,14 @@ def write_log(
             except (BadData, ValueError):  # a time before 1970, or after the year 9999
                 imported.faults["samples that cannot be stored"] += 1
                 continue
-            number, lost = numbers.take(message)
-            data = message.message_data(lost)
-            writer.add_message(message.channel, number, message.log_ns, message.publish_ns, data)
+            yield message
             imported.samples += 1
             imported.rows += message.rows
-            imported.missing += lost
+            imported.missing += message.lost
         if not any(imported.samples for imported in found.values()):
             raise LogError(f"{path}: not written: there is no sample in what was to be imported")
-        writer.finish()
+
+    save_log(path, facts, encoded())
     return found
 
 

@@ -17,7 +17,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 
     Raises RecordError when there is something already, and in place of any OSError within the block.
     """
-    if path.exists():
+    if os.path.lexists(path):  # Path.exists raises for a name that is too long, and where one may not look
         raise RecordError(f"{path}: exists already; give another name, or remove it first")
     # Hidden, and beside it: only what lies on the same disk can be renamed.
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")

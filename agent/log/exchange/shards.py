@@ -94,7 +94,8 @@ def _streams(timeline: Timeline, log: Path, sensors: Collection[str]) -> Streams
         for name in names:
             streams[name] = replace(known[name], window_s=_WINDOW_S.get(modality, known[name].window_s))
     if len(streams) < 2 or not any(stream.modality == "vision" for stream in streams.values()):
-        raise LogError(f"{log}: an example is an image and something else of one moment; found {', '.join(streams)}")
+        found = ", ".join(streams) or "no sensor"
+        raise LogError(f"{log}: an example is an image and something else of one moment; found {found}")
     return streams
 
 

@@ -13,9 +13,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from agent.log.encoded import Encoded, Numbers
-from agent.log.format import FACTS_RECORD, MODEL_RECORD, LogError, RecordError, RunFacts
-from agent.log.whole_file import whole_log
+from agent.log.encoded import Encoded
+from agent.log.format import LogError, RecordError, RunFacts
+from agent.log.whole_file import save_log
 
 log = logging.getLogger(__name__)
 
@@ -155,18 +155,5 @@ class Clips:
         if not messages:
             raise RecordError(f"{request.path}: not saved: nothing was kept of the time it asks for")
         facts = replace(self._facts, part=0, start_ns=max(request.from_ns, min(m.log_ns for m in messages)))
-        save(request.path, facts, self._model, messages)
+        save_log(request.path, facts, messages, self._model)
         return Clip(request.path, len(messages), facts.start_ns, request.to_ns)
-
-
-def save(path: Path, facts: RunFacts, model: str, messages: Sequence[Encoded]) -> None:
-    """Write messages as a complete log, whose sensors' numbers begin at 0. Raises RecordError."""
-    numbers = Numbers()
-    with whole_log(path) as writer:
-        writer.add_metadata(FACTS_RECORD, facts.to_record())
-        if model:
-            writer.add_metadata(MODEL_RECORD, {"model": model})
-        for message in messages:
-            number, lost = numbers.take(message)
-            data = message.message_data(lost)
-            writer.add_message(message.channel, number, message.log_ns, message.publish_ns, data)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -76,7 +77,7 @@ class Recording:
         self.path = self._path_of(1)
         self._last = self.path, self.parts
         """As they were before the file that is being written."""
-        if self.path.exists():
+        if os.path.lexists(self.path):  # Path.exists raises for a name that is too long, and where one may not look
             raise RecordError(f"{self.path}: exists already; give another name, or remove it first")
         try:
             self._begin(facts.start_ns)

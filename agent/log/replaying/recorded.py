@@ -50,8 +50,11 @@ class RecordedTicks(Player[RecordedTick]):
         return {}
 
     def _read(self, from_ns: int | None) -> Iterator[Due[RecordedTick]]:
+        latest = -1
         for event in embedding_events(self.timeline, from_ns):
-            if from_ns is None or event.capture_ns >= from_ns:
+            # Pieces of a recording that overlap tell of a tick twice.
+            if event.embedding.tick > latest and (from_ns is None or event.capture_ns >= from_ns):
+                latest = event.embedding.tick
                 tick = recorded_tick(event, self._sensors)
                 yield Due(tick, tick.t_ns, tick.t_ns, tick.t_ns)
 

@@ -104,10 +104,10 @@ class Replay(Player[SensorSample]):
     def _lost(self, name: str, sequence: int) -> int:
         """Rows or images that are missing before a message. What was lost before the first is before the log."""
         previous = self._sequence.get(name, sequence - 1)
-        self._sequence[name] = sequence
         lost = (sequence - previous - 1) & SEQUENCE_MASK
         if lost > SEQUENCE_MASK // 2:  # it goes back: pieces of a recording that overlap
             return 0
+        self._sequence[name] = sequence
         if lost:
             self._drops[name]["not recorded"] += lost
         return lost
