@@ -91,7 +91,8 @@ def record(
     assert pipeline.recorder is not None
     report = pipeline.recorder.report()
     dropped = sum(sum(reasons.values()) for reasons in report.drops.values())
-    print(f"{report.path}: {sum(report.written.values())} messages written, {dropped} dropped")
+    files = f"{report.path}" + (f", the last of {report.parts} files" if report.parts > 1 else "")
+    print(f"{files}: {sum(report.written.values())} messages written, {dropped} dropped")
     if report.error:
         raise RecordError(report.error)
 

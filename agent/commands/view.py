@@ -132,10 +132,17 @@ class LiveView:
         """The model, and what became of the ticks."""
         status = self._status
         shed = sum(status.ticks_shed.values())
+        recording = ""
+        if status.HasField("recording"):
+            state = (
+                pb.RecordingState.State.Name(status.recording.state).removeprefix("STATE_").lower().replace("_", " ")
+            )
+            recording = f"   recording: {status.recording.reason or state}"
         return Text.assemble(
             (self._title, "bold"),
             f"   {status.model} on {status.device}   {status.uptime_s:.0f} s   ",
             f"ticks {status.ticks_delivered} delivered, {shed} shed   {status.inference_ms:.0f} ms a tick",
+            recording,
         )
 
     def streams(self) -> Table:
