@@ -225,6 +225,8 @@ class Client:
         `speed` is times the log's own, 0 as fast as the model goes; `seek_s` are seconds from the start of the log;
         `step_ticks` goes on for so many ticks, then pauses. Returns once a seek is done.
         """
+        if step_ticks < 0:
+            raise ClientError(f"step_ticks is {step_ticks}; a replay steps forward only, seek to go back")
         request = pb.ControlReplayRequest(paused=paused, speed=speed, step_ticks=step_ticks)
         if seek_s is not None:
             request.seek_s = seek_s

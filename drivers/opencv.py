@@ -36,12 +36,17 @@ def import_cv2() -> ModuleType:
     return module
 
 
+def can_name(name: str) -> bool:
+    """Whether a name is UTF-8; on another OpenCV ends the process."""
+    return name == name.encode(errors="replace").decode()
+
+
 def video_capture(source: str, backend: int, settings: Sequence[int] = ()) -> Any:
     """OpenCV's capture of a device, file or address; it may not be open. `settings` are pairs of property and value.
 
-    Raises BadOption for a name that is no UTF-8, on which OpenCV would end the process.
+    Raises BadOption for a name that OpenCV cannot take.
     """
-    if source != source.encode(errors="replace").decode():
+    if not can_name(source):
         raise BadOption(f"source is {without_password(source)!a}, a name that is no UTF-8; rename it")
     return import_cv2().VideoCapture(source, backend, settings)
 

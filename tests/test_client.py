@@ -108,6 +108,8 @@ async def test_control_replay(agent: FakeAgent, client: Client) -> None:
     assert await client.control_replay() == state
     with pytest.raises(ClientError, match=r"seek_s: is 61\.000 s from the start; 0\.000 to 60\.000 s are replayed"):
         await client.control_replay(seek_s=61)
+    with pytest.raises(ClientError, match="step_ticks is -1; a replay steps forward only"):
+        await client.control_replay(step_ticks=-1)
     assert not (await client.control_replay(step_ticks=1)).paused
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -99,3 +100,13 @@ def test_what_cannot_be_kept_is_told_before_anything_starts(nano_weights: Path, 
         parse({"sensors": sensors, "queries": [query]})
     with pytest.raises(ConfigError, match=r"record.compression.cam: is no sensor; did you mean 'camera'"):
         parse({"sensors": sensors, "record": {"compression": {"cam": "lz4"}}})
+
+
+def test_a_recording_that_cannot_begin_leaves_no_thread(nano_weights: Path, tmp_path: Path) -> None:
+    out = tmp_path / "drive.mcap"
+    out.write_bytes(b"")
+    pipeline = Pipeline.live(config(nano_weights, clips={"folder": str(tmp_path / "clips")}), log_to=out)
+    with pytest.raises(RecordError, match="exists already"):
+        pipeline.start()
+    pipeline.stop()
+    assert not {thread.name for thread in threading.enumerate()} & {"clips", "recorder"}

@@ -22,7 +22,7 @@ from agent.log.exchange.tables import PICTURE_TIMES, Table, read_times, times_be
 from agent.log.exchange.track import Media, Track
 from agent.log.format import LogError, LoggedSensor
 from drivers.driver import DriverError, EndOfStream, Sample
-from drivers.opencv import import_cv2
+from drivers.opencv import can_name, import_cv2
 from drivers.video_file import VideoFile
 
 SUFFIX = ".mp4"
@@ -107,7 +107,9 @@ class OpenCvEncoder:
     """MPEG-4 part 2, the one codec that every build of OpenCV writes quickly into MP4."""
 
     def __init__(self, path: Path, rate_hz: float, width: int, height: int) -> None:
-        """Begin the file."""
+        """Begin the file. Raises LogError."""
+        if not can_name(str(path)):
+            raise LogError(f"{str(path)!a}: a name that is no UTF-8, which OpenCV cannot write to; install ffmpeg")
         self._cv2 = import_cv2()
         self._path = path
         self._written = 0

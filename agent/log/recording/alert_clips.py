@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from agent.log.files import SUFFIX
-from agent.log.format import RecordError
 from agent.log.recording import retention
 from agent.log.recording.clips import Clip, Clips
 from agent.log.settings import Retention
@@ -31,11 +30,7 @@ class AlertClips:
         max_bytes: int,
         unix_now_ns: Callable[[], int],
     ) -> None:
-        """Make the folder. Raises RecordError."""
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RecordError(f"{folder}: clips cannot be saved there: {error.strerror}; change clips.folder") from None
+        """`folder` is there already; `unix_now_ns` gives the age of what is in it."""
         self._clips = clips
         self._folder = folder
         self._before_ns, self._after_ns = round(before_s * 1e9), round(after_s * 1e9)

@@ -14,18 +14,6 @@ from agent.log.recording.recorder import Recorder, RecorderReport
 from drivers.driver import Clock
 
 
-def file_of(config: Config, facts: RunFacts) -> Path | None:
-    """Where a live run is recorded that is not told where; None: nowhere. Raises RecordError."""
-    folder = config.record_folder
-    if folder is None:
-        return None
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RecordError(f"{folder}: cannot be made: {error.strerror}; change record.folder") from None
-    return folder / recording_name(facts.start_ns, facts.run_id)
-
-
 def live_recording(
     config: Config, facts: RunFacts, path: Path | None, clock: Clock, tell: Callable[[RecorderReport], None]
 ) -> tuple[Recorder | None, AlertClips | None]:
@@ -33,20 +21,33 @@ def live_recording(
 
     `tell` is called by the recorder's thread when something about the recording changes. Raises RecordError.
     """
-    path = path or file_of(config, facts)
-    saved = config.clips
-    if path is None and saved.folder is None:
-        return None, None
-    clips = alert_clips = None
-    if saved.folder is not None:
-        seconds, max_bytes = saved.before_s + saved.after_s, round(saved.memory_mb * 1e6)
-        clips = Clips(facts, clock.now_ns, seconds=seconds, max_bytes=max_bytes)
-        alert_clips = AlertClips(
-            clips,
-            Path(saved.folder).expanduser(),
-            before_s=saved.before_s,
-            after_s=saved.after_s,
-            max_bytes=round(saved.keep_gb * 1e9),
-            unix_now_ns=clock.now_ns,
-        )
-    return Recorder(path, facts, config.record, clips=clips, on_change=tell), alert_clips
+    if path is None and config.record_folder is not None:
+        path = _made(config.record_folder, "record.folder") / recording_name(facts.start_ns, facts.run_id)
+    if config.clips.folder is None:
+        return (None if path is None else Recorder(path, facts, config.record, on_change=tell)), None
+    saved, folder = config.clips, _made(Path(config.clips.folder).expanduser(), "clips.folder")
+    seconds, max_bytes = saved.before_s + saved.after_s, round(saved.memory_mb * 1e6)
+    clips = Clips(facts, clock.now_ns, seconds=seconds, max_bytes=max_bytes)
+    try:
+        recorder = Recorder(path, facts, config.record, clips=clips, on_change=tell)
+    except RecordError:
+        clips.close()
+        raise
+    alert_clips = AlertClips(
+        clips,
+        folder,
+        before_s=saved.before_s,
+        after_s=saved.after_s,
+        max_bytes=round(saved.keep_gb * 1e9),
+        unix_now_ns=clock.now_ns,
+    )
+    return recorder, alert_clips
+
+
+def _made(folder: Path, key: str) -> Path:
+    """The folder that a key of the configuration names."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RecordError(f"{folder}: cannot be made: {error.strerror}; change {key}") from None
+    return folder
