@@ -326,26 +326,17 @@ class Pipeline:
         # whenever another process has one. OpenMP reads this when torch loads it.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         # torch takes seconds to import: capture and the server start meanwhile.
-        from agent.embedding.embedder import Embedder
-        from agent.embedding.weights import load_weights
+        from agent.embedding.weights import load_embedder
         from agent.perception import Perception
 
-        settings = self.config.model
-        seen = {stream.modality for stream in self.streams.values()} if self._recorded is None else set()
-        model, name = load_weights(settings.weights, {*seen, "text"}, device=settings.device, dtype=settings.dtype)
-        kind = Embedder
-        if self._recorded is not None:
+        if self._recorded is None:
+            seen = {stream.modality for stream in self.streams.values()}
+            embedder, name = load_embedder(self.config.model, seen)
+        else:
             from agent.log.replaying.recorded import RecordedEmbedder, check_model
 
+            embedder, name = load_embedder(self.config.model, (), RecordedEmbedder)
             check_model(self._recorded, name)
-            kind = RecordedEmbedder
-        embedder = kind(
-            model,
-            device=settings.device,
-            dtype=settings.dtype,
-            compile=settings.compile,
-            cuda_graphs=settings.cuda_graphs,
-        )
 
         def begin_perception(queries: Sequence[Query]) -> Perception:
             perception = Perception(embedder, self.config)

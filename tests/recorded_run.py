@@ -14,6 +14,9 @@ import numpy as np
 from agent.log.format import LoggedSensor, RunFacts
 from agent.log.recording.recorder import Recorder
 from agent.log.replaying.replay import Replay
+from agent.log.settings import RecordSettings
+from agent.pipeline import Pipeline
+from agent.run_through import events_of
 from drivers.driver import Sample
 from protos import perception_pb2 as pb
 
@@ -25,11 +28,30 @@ SENSORS = {
     "thermal": LoggedSensor("thermal", 10.0, scale=0.01, offset=-273.15),
     "imu": LoggedSensor("imu", 400.0),
 }
+Handed = list[tuple[str, Sample]]
+"""Samples with their sensors, in order."""
 CONFIG = {"sensors": {"camera": {"type": "synthetic_camera", "seed": 7}}, "queries": [{"text": "a dog barking"}]}
 
 
 def facts(sensors: dict[str, LoggedSensor] = SENSORS) -> RunFacts:
     return RunFacts("a1b2c3", START_NS, 1_699_999_000_000_000_000, sensors, CONFIG, {"sensebind": "0.1.0"})
+
+
+def recorded(path: Path, handed: Handed, run: RunFacts, settings: RecordSettings | None = None) -> Path:
+    with Recorder(path, run, settings, lossless=True) as recorder:
+        for name, sample in handed:
+            recorder.write_sample(name, sample)
+    assert not recorder.report().drops
+    return path
+
+
+def told_by(pipeline: Pipeline) -> tuple[list[pb.Event], pb.Status]:
+    """Run a replay through the model to its end."""
+    try:
+        pipeline.load_model()
+        return list(events_of(pipeline)), pipeline.status()
+    finally:
+        pipeline.stop()
 
 
 def event(seq: int) -> pb.Event:

@@ -15,7 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from recorded_run import facts, record, samples
+from recorded_run import facts, record, samples, told_by
 
 from agent.alerts.book import Query, QueryError
 from agent.backtest.hits import Hit
@@ -24,7 +24,6 @@ from agent.backtest.report import Found, Report
 from agent.commands.backtest import backtest
 from agent.commands.golden import said_before
 from agent.config import Config, parse
-from agent.events.filters import EventFilter
 from agent.log.editing.cutting import cut
 from agent.log.format import LogError, RecordError, ReplayError
 from agent.log.recording.recorder import Recorder
@@ -70,16 +69,7 @@ def spans_of_replay(
 ) -> list[list[tuple[int, int, tuple[str, ...]]]]:
     """Begin, end and carriers of every alert of the agent's own replay; what is on at the end lasts until then."""
     config = golden_config(queries=[{"id": q.id, "text": q.text, "threshold_on": q.threshold_on} for q in queries])
-    pipeline = Pipeline.replaying(log, config, **options)
-    everything = EventFilter(pb.SubscribeRequest(kinds=[pb.EVENT_KIND_ALERT, pb.EVENT_KIND_EMBEDDING]))
-    taken = pipeline.bus.subscribe(everything, lambda: None, max_alerts=10_000, max_others=10_000)
-    try:
-        pipeline.load_model()
-        pipeline.start()
-        pipeline.wait()
-    finally:
-        pipeline.stop()
-    told = [pb.Event.FromString(data) for data in iter(taken.take, None)]
+    told, _ = told_by(Pipeline.replaying(log, config, **options))
     last_ns = max(event.capture_ns for event in told if event.HasField("embedding"))
     found: dict[str, dict[int, tuple[int, int, set[str]]]] = {query.id: {} for query in queries}
     for event in told:

@@ -6,17 +6,17 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from reference_model import REFERENCE, small_model
 from safetensors.torch import load_file
 from torch import Tensor
 
-from models.checkpoint import from_published, published_constants, published_name
-from models.encoders import TEXT_VOCABULARY, PatchEncoder, TextEncoder, VisionStem
+from models.checkpoint import published_constants, published_name
+from models.encoders import PatchEncoder, TextEncoder, VisionStem
 from models.imagebind import (
     HUGE,
     MODALITIES,
@@ -30,7 +30,6 @@ from models.imagebind import (
 from models.tokenizer import tokenize
 from models.transformer import TowerSizes
 
-REFERENCE = Path(__file__).parent / "data" / "reference"
 TINY = Sizes(
     embedding_dim=24,
     vision=TowerSizes(32, 2, 2),
@@ -44,13 +43,7 @@ TINY = Sizes(
 
 @pytest.fixture(scope="module")
 def small() -> ImageBind:
-    """The small reference model; the token table's rows that no text uses are zero."""
-    state = load_file(REFERENCE / "small_state.safetensors")
-    ids, rows = state.pop("token_ids"), state.pop("token_rows")
-    table = torch.zeros(TEXT_VOCABULARY, rows.shape[1]).index_copy(0, ids, rows)
-    state["modality_preprocessors.text.token_embedding.weight"] = table
-    sizes = Sizes.from_published(json.loads((REFERENCE / "small_config.json").read_text()))
-    return from_published(state, sizes).eval()
+    return small_model()
 
 
 @pytest.fixture(scope="module")

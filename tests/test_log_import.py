@@ -15,11 +15,10 @@ import pytest
 import soundfile
 import yaml
 from real_sources import missing
-from recorded_run import CONFIG, START_NS, facts, record, replayed, samples
+from recorded_run import CONFIG, START_NS, facts, record, replayed, samples, told_by
 
 from agent.commands.exchange import import_log
 from agent.config import ConfigError, parse
-from agent.events.filters import EventFilter
 from agent.log.exchange.description import NAME, NO_START_NS
 from agent.log.exchange.media import export_media, import_folder
 from agent.log.format import LogError
@@ -27,7 +26,6 @@ from agent.log.reading import facts_of
 from agent.log.replaying.replay import Replay
 from agent.pipeline import Pipeline
 from drivers.driver import Sample
-from protos import perception_pb2 as pb
 
 NO_FFMPEG = missing("ffmpeg")
 needs_ffmpeg = pytest.mark.skipif(NO_FFMPEG is not None, reason=str(NO_FFMPEG))
@@ -118,17 +116,8 @@ def test_a_folder_of_media_is_a_log_that_replays(
     np.testing.assert_allclose(rows[0].data[0], [0, 0, 9.80665, 0, 0, math.pi / 2], rtol=1e-6)
     assert np.concatenate([s.data for s in sound]).shape == (264_600, 1)
 
-    pipeline = Pipeline.replaying(log)
-    events = pipeline.bus.subscribe(EventFilter(pb.SubscribeRequest()), lambda: None, max_others=1000)
-    try:
-        pipeline.load_model()
-        pipeline.start()
-        assert pipeline.wait(60)
-        status = pipeline.status()
-    finally:
-        pipeline.stop()
+    found, status = told_by(Pipeline.replaying(log))
     assert status.ticks_produced == status.ticks_delivered == 12
-    found = [pb.Event.FromString(data) for data in iter(events.take, None)]
     last = [event.embedding for event in found if event.HasField("embedding")][-1]
     assert {window.sensor for window in last.windows if window.present} == {"front_view", "imu", "microphone"}
 

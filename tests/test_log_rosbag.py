@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from recorded_run import record, replayed, samples
+from recorded_run import record, replayed, samples, told_by
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
@@ -176,14 +176,7 @@ def test_an_imported_bag_goes_through_the_pipeline(tmp_path: Path) -> None:
             t_ns = START_NS + step * 100_000_000
             write("/camera", t_ns, image(t_ns, "rgb8", colours(step)))
     import_bag(tmp_path / "drive", tmp_path / "drive.mcap")
-    pipeline = Pipeline.replaying(tmp_path / "drive.mcap")
-    try:
-        pipeline.load_model()
-        pipeline.start()
-        assert pipeline.wait(60)
-        status = pipeline.status()
-    finally:
-        pipeline.stop()
+    _, status = told_by(Pipeline.replaying(tmp_path / "drive.mcap"))
     assert status.ticks_produced == status.ticks_delivered == 5
     assert [stream.sensor for stream in status.streams] == ["camera"]
     assert status.streams[0].samples == 30

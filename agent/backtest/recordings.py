@@ -14,7 +14,7 @@ def recordings_in(paths: Sequence[Path]) -> list[Timeline]:
     """Every recording, oldest first, each once; clips and cuts only where they are all there is. Raises ReplayError."""
     runs: dict[str, list[Path]] = {}
     for path in paths:
-        for files in recordings(path) if path.is_dir() else [[path]]:
+        for files in recordings(path):
             facts = facts_of(files[0])
             run = facts.run_id if facts.part else str(files[0].resolve())
             runs.setdefault(run, []).extend(files)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -11,17 +10,16 @@ from numpy.typing import NDArray
 
 from agent.alerts.book import Query, hold_s_of
 from agent.config import Config, parse
-from agent.events.filters import EventFilter
 from agent.log.format import LogError
 from agent.log.timeline import Timeline
 from agent.pipeline import Pipeline
+from agent.run_through import events_of
 from drivers.codec import MODALITY_NAMES
 from drivers.driver import MODALITIES
 from protos import perception_pb2 as pb
 
 MOST_WAITING = 1_000_000
 """Ticks that may wait to be counted; none comes close, since scoring one takes longer than counting it."""
-_WAKE_S = 0.2
 
 
 class BacktestError(LogError):
@@ -72,21 +70,12 @@ def score(timeline: Timeline, queries: Sequence[Query], config: Config, *, reuse
     config = replace(config, queries=tuple(queries), camera=None, microphone=None)
     files = [file.path for file in timeline.files]
     pipeline = Pipeline.replaying(files, config, reuse_embeddings=reuse_embeddings)
-    some = threading.Event()
-    only_scores = EventFilter(pb.SubscribeRequest(kinds=[pb.EVENT_KIND_EMBEDDING]))
-    subscription = pipeline.bus.subscribe(only_scores, some.set, max_others=MOST_WAITING)
+    only_scores = pb.SubscribeRequest(kinds=[pb.EVENT_KIND_EMBEDDING])
     rows = _Rows(queries)
     try:
         model = pipeline.load_model()
-        pipeline.start()
-        ended = False
-        while not ended:
-            ended = pipeline.wait(timeout_s=0.0)
-            some.clear()
-            for data in iter(subscription.take, None):
-                rows.add(pb.Event.FromString(data))
-            if not ended:
-                some.wait(_WAKE_S)
+        for event in events_of(pipeline, only_scores, max_waiting=MOST_WAITING):
+            rows.add(event)
         status = pipeline.status()
     finally:
         pipeline.stop()

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.config import parse
-from agent.events.filters import EventFilter
 from agent.log.comparison import ACROSS_MACHINES, EXACT, differences
 from agent.log.encoded import encode_event
 from agent.log.files import recording_files
@@ -21,6 +20,7 @@ from agent.log.format import LogError
 from agent.log.timeline import Timeline
 from agent.log.whole_file import save_log
 from agent.pipeline import Pipeline
+from agent.run_through import events_of
 from protos import perception_pb2 as pb
 
 LOG, EVENTS = "log.mcap", "events.mcap"
@@ -85,15 +85,12 @@ def said_now(log: Path) -> Said:
     tree = Timeline([log]).facts.config
     config = parse({**tree, "model": {**tree.get("model", {}), "device": "cpu", "dtype": "float32"}}, str(log))
     pipeline = Pipeline.replaying(log, config)
-    request = EventFilter(pb.SubscribeRequest(vectors=True, heat_maps=True))
-    subscription = pipeline.bus.subscribe(request, lambda: None, max_alerts=_MOST_EVENTS, max_others=_MOST_EVENTS)
+    whole = pb.SubscribeRequest(vectors=True, heat_maps=True)
     try:
         model = pipeline.load_model().name
-        pipeline.start()
-        pipeline.wait()
+        return Said(list(events_of(pipeline, whole, max_waiting=_MOST_EVENTS)), model)
     finally:
         pipeline.stop()
-    return Said([pb.Event.FromString(data) for data in iter(subscription.take, None)], model)
 
 
 def said_before(folder: Path) -> Said:

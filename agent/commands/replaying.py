@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
@@ -12,15 +11,13 @@ from rich.console import Console
 from agent.clock import RunClock
 from agent.commands.watching import Printer
 from agent.config import Config
-from agent.events.filters import EventFilter
 from agent.log.format import ReplayError
 from agent.log.replaying.playback import MAX_SPEED, SPEEDS, PlayOptions, checked_speed
 from agent.log.timeline import Timeline
 from agent.pipeline import Pipeline
+from agent.run_through import events_of
 from protos import perception_pb2 as pb
 
-QUEUE_EVENTS = 4096
-_WAKE_S = 0.2
 _EPOCH_S = 1e9
 """A larger number of seconds is since 1970, not since the start of a log."""
 
@@ -57,21 +54,11 @@ def replaying(
 def replay(pipeline: Pipeline) -> pb.Status:
     """Run a replay to its end, and print its events, what became of the ticks and what the log lacks."""
     printer, clock = Printer(Console()), RunClock.start()
-    some = threading.Event()
-    everything = EventFilter(pb.SubscribeRequest())
-    subscription = pipeline.bus.subscribe(everything, some.set, max_alerts=QUEUE_EVENTS, max_others=QUEUE_EVENTS)
     try:
         pipeline.load_model()
         began_ns = clock.now_ns()
-        pipeline.start()
-        ended = False
-        while not ended:
-            ended = pipeline.wait(timeout_s=0.0)
-            some.clear()
-            for data in iter(subscription.take, None):
-                printer.on_event(pb.Event.FromString(data))
-            if not ended:
-                some.wait(_WAKE_S)
+        for event in events_of(pipeline):
+            printer.on_event(event)
         took_s = (clock.now_ns() - began_ns) / 1e9
         status = pipeline.status()
     finally:

@@ -1,4 +1,4 @@
-"""Loads the weights that the config names."""
+"""Loads what the config names: weights, and the embedder that runs them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Collection
 
 import torch
 
-from agent.embedding.embedder import Device, Dtype, resolve_device
+from agent.embedding.embedder import Device, Dtype, Embedder, resolve_device
+from agent.settings import ModelSettings
 from models import checkpoint, store
 from models.imagebind import ImageBind, Modality
 
@@ -23,3 +24,16 @@ def load_weights(
     model = checkpoint.load(path, getattr(torch, dtype), resolve_device(device), modalities)
     called = checkpoint.metadata(path).get("model", path.stem) if path.is_dir() else path.stem
     return model, f"{called} {checkpoint.content_hash(path)}"
+
+
+def load_embedder(
+    settings: ModelSettings, modalities: Collection[Modality], kind: type[Embedder] = Embedder
+) -> tuple[Embedder, str]:
+    """An embedder of some modalities and of text, as the configuration says, and its name.
+
+    Raises CheckpointError, DeviceError and RunnerError.
+    """
+    device, dtype = settings.device, settings.dtype
+    model, name = load_weights(settings.weights, {*modalities, "text"}, device=device, dtype=dtype)
+    embedder = kind(model, device=device, dtype=dtype, compile=settings.compile, cuda_graphs=settings.cuda_graphs)
+    return embedder, name

@@ -28,6 +28,12 @@ def save_log(path: Path, facts: RunFacts, messages: Iterable[Encoded], model: st
             writer.add_message(message.channel, number, message.log_ns, message.publish_ns, data)
 
 
+def check_free(path: Path) -> None:
+    """Raise RecordError when there is something at a path already, be it a link to nothing."""
+    if os.path.lexists(path):  # Path.exists raises for a name that is too long, and where one may not look
+        raise RecordError(f"{path}: exists already; give another name, or remove it first")
+
+
 @contextmanager
 def whole_log(path: Path) -> Iterator[LogWriter]:
     """Give the writer of a new log, which is finished when the block ends without an error. Raises as `whole_file`."""
@@ -46,8 +52,7 @@ def whole_file(path: Path) -> Iterator[Callable[[bytes], None]]:
 
     Raises RecordError when there is a file already, or when it cannot be written, then or within the block.
     """
-    if os.path.lexists(path):  # Path.exists raises for a name that is too long, and where one may not look
-        raise RecordError(f"{path}: exists already; give another name, or remove it first")
+    check_free(path)
     # Hidden, and in the same folder: a name can be given only to what lies on the same disk.
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     with _faults_told(path):

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from agent.log.format import RecordError
+from agent.log.whole_file import check_free
 
 
 @contextmanager
@@ -17,8 +18,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 
     Raises RecordError when there is something already, and in place of any OSError within the block.
     """
-    if os.path.lexists(path):  # Path.exists raises for a name that is too long, and where one may not look
-        raise RecordError(f"{path}: exists already; give another name, or remove it first")
+    check_free(path)
     # Hidden, and beside it: only what lies on the same disk can be renamed.
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:

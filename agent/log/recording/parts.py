@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -20,6 +19,7 @@ from agent.log.files import part_path
 from agent.log.format import EVENTS_TOPIC, FACTS_RECORD, MODEL_RECORD, SENSORS_TOPIC, RecordError, RunFacts
 from agent.log.recording import retention
 from agent.log.settings import RecordSettings
+from agent.log.whole_file import check_free
 from agent.log.writing import LogWriter
 from drivers.driver import Clock
 
@@ -77,8 +77,7 @@ class Recording:
         self.path = self._path_of(1)
         self._last = self.path, self.parts
         """As they were before the file that is being written."""
-        if os.path.lexists(self.path):  # Path.exists raises for a name that is too long, and where one may not look
-            raise RecordError(f"{self.path}: exists already; give another name, or remove it first")
+        check_free(self.path)
         try:
             self._begin(facts.start_ns)
         except OSError as error:
