@@ -26,10 +26,15 @@ def optional_packages() -> list[Optional]:
         Optional("libportaudio2", ctypes.util.find_library("portaudio") is not None, "no microphones"),
         Optional("pulseaudio", shutil.which("pulseaudio") is not None, "microphone tests are skipped"),
         Optional("libasound2-plugins", alsa_pulse, "microphone tests are skipped"),
-        Optional("ffmpeg", shutil.which("ffmpeg") is not None, "HTTP camera tests are skipped"),
+        Optional(
+            "ffmpeg",
+            shutil.which("ffmpeg") is not None,
+            "exported video is MPEG-4; camera and import tests are skipped",
+        ),
         Optional("gir1.2-gst-rtsp-server-1.0", gst_rtsp, "RTSP camera tests are skipped"),
         Optional("gstreamer1.0-plugins-good", gst_good, "RTSP camera tests are skipped"),
         Optional("python3-gi", Path("/usr/lib/python3/dist-packages/gi").is_dir(), "RTSP camera tests are skipped"),
+        Optional("g++", shutil.which("g++") is not None, "`model.compile` on a CPU is refused, its test is skipped"),
         Optional("nodejs", shutil.which("node") is not None, "the node client's test is skipped"),
         Optional("npm", shutil.which("npm") is not None, "the node client's packages cannot be installed"),
     ]
