@@ -37,6 +37,8 @@ class _EventKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventKind.V
     EVENT_KIND_HEALTH: _EventKind.ValueType  # 4
     EVENT_KIND_GAP: _EventKind.ValueType  # 5
     EVENT_KIND_RECORDING: _EventKind.ValueType  # 6
+    EVENT_KIND_MODEL: _EventKind.ValueType  # 7
+    EVENT_KIND_QUERY: _EventKind.ValueType  # 8
 
 class EventKind(_EventKind, metaclass=_EventKindEnumTypeWrapper): ...
 
@@ -47,6 +49,8 @@ EVENT_KIND_ALERT: EventKind.ValueType  # 3
 EVENT_KIND_HEALTH: EventKind.ValueType  # 4
 EVENT_KIND_GAP: EventKind.ValueType  # 5
 EVENT_KIND_RECORDING: EventKind.ValueType  # 6
+EVENT_KIND_MODEL: EventKind.ValueType  # 7
+EVENT_KIND_QUERY: EventKind.ValueType  # 8
 Global___EventKind: _TypeAlias = EventKind  # noqa: Y015
 
 class _SourceState:
@@ -110,6 +114,7 @@ class SubscribeRequest(_message.Message):
     VECTORS_FIELD_NUMBER: _builtins.int
     RESUME_RUN_ID_FIELD_NUMBER: _builtins.int
     RESUME_AFTER_SEQ_FIELD_NUMBER: _builtins.int
+    MAX_AGE_S_FIELD_NUMBER: _builtins.int
     max_rate_hz: _builtins.float
     """embeddings (each is of all sensors), and audio sources of each pair of sensors; 0: every one"""
     heat_maps: _builtins.bool
@@ -120,6 +125,8 @@ class SubscribeRequest(_message.Message):
     """with resume_after_seq: the run that seq belongs to"""
     resume_after_seq: _builtins.int
     """send what came after this seq first, or a Gap for what is no longer held"""
+    max_age_s: _builtins.float
+    """what has waited longer since it was published is not sent, but told by a Gap; alerts always are sent. 0: no limit"""
     @_builtins.property
     def kinds(self) -> _containers.RepeatedScalarFieldContainer[Global___EventKind.ValueType]:
         """empty: all. Gaps always come"""
@@ -148,16 +155,49 @@ class SubscribeRequest(_message.Message):
         vectors: _builtins.bool = ...,
         resume_run_id: _builtins.str = ...,
         resume_after_seq: _builtins.int | None = ...,
+        max_age_s: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_resume_after_seq", b"_resume_after_seq", "resume_after_seq", b"resume_after_seq"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_resume_after_seq", b"_resume_after_seq", "heat_maps", b"heat_maps", "kinds", b"kinds", "max_rate_hz", b"max_rate_hz", "modalities", b"modalities", "query_ids", b"query_ids", "resume_after_seq", b"resume_after_seq", "resume_run_id", b"resume_run_id", "sensors", b"sensors", "vectors", b"vectors"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_resume_after_seq", b"_resume_after_seq", "heat_maps", b"heat_maps", "kinds", b"kinds", "max_age_s", b"max_age_s", "max_rate_hz", b"max_rate_hz", "modalities", b"modalities", "query_ids", b"query_ids", "resume_after_seq", b"resume_after_seq", "resume_run_id", b"resume_run_id", "sensors", b"sensors", "vectors", b"vectors"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__resume_after_seq: _TypeAlias = _typing.Literal["resume_after_seq"]  # noqa: Y015
     _WhichOneofArgType__resume_after_seq: _TypeAlias = _typing.Literal["_resume_after_seq", b"_resume_after_seq"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__resume_after_seq) -> _WhichOneofReturnType__resume_after_seq | None: ...
 
 Global___SubscribeRequest: _TypeAlias = SubscribeRequest  # noqa: Y015
+
+@_typing.final
+class WatchRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBSCRIBE_FIELD_NUMBER: _builtins.int
+    READ_SEQ_FIELD_NUMBER: _builtins.int
+    MAX_UNREAD_FIELD_NUMBER: _builtins.int
+    read_seq: _builtins.int
+    """every event up to this seq has been read"""
+    max_unread: _builtins.int
+    """beside `subscribe`: events that may be on their way at a time, 1..1024; 0: 16"""
+    @_builtins.property
+    def subscribe(self) -> Global___SubscribeRequest:
+        """the first message, and only that"""
+
+    def __init__(
+        self,
+        *,
+        subscribe: Global___SubscribeRequest | None = ...,
+        read_seq: _builtins.int = ...,
+        max_unread: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["read_seq", b"read_seq", "request", b"request", "subscribe", b"subscribe"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_unread", b"max_unread", "read_seq", b"read_seq", "request", b"request", "subscribe", b"subscribe"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_request: _TypeAlias = _typing.Literal["subscribe", "read_seq"]  # noqa: Y015
+    _WhichOneofArgType_request: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_request) -> _WhichOneofReturnType_request | None: ...
+
+Global___WatchRequest: _TypeAlias = WatchRequest  # noqa: Y015
 
 @_typing.final
 class Event(_message.Message):
@@ -173,6 +213,8 @@ class Event(_message.Message):
     HEALTH_FIELD_NUMBER: _builtins.int
     GAP_FIELD_NUMBER: _builtins.int
     RECORDING_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    QUERY_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """one per start of the agent"""
     seq: _builtins.int
@@ -193,6 +235,10 @@ class Event(_message.Message):
     def gap(self) -> Global___Gap: ...
     @_builtins.property
     def recording(self) -> Global___RecordingState: ...
+    @_builtins.property
+    def model(self) -> Global___ModelState: ...
+    @_builtins.property
+    def query(self) -> Global___QueryChange: ...
     def __init__(
         self,
         *,
@@ -206,12 +252,14 @@ class Event(_message.Message):
         health: Global___StreamHealth | None = ...,
         gap: Global___Gap | None = ...,
         recording: Global___RecordingState | None = ...,
+        model: Global___ModelState | None = ...,
+        query: Global___QueryChange | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["alert", b"alert", "audio_source", b"audio_source", "embedding", b"embedding", "event", b"event", "gap", b"gap", "health", b"health", "recording", b"recording"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["alert", b"alert", "audio_source", b"audio_source", "embedding", b"embedding", "event", b"event", "gap", b"gap", "health", b"health", "model", b"model", "query", b"query", "recording", b"recording"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alert", b"alert", "audio_source", b"audio_source", "capture_ns", b"capture_ns", "embedding", b"embedding", "event", b"event", "gap", b"gap", "health", b"health", "publish_ns", b"publish_ns", "recording", b"recording", "run_id", b"run_id", "seq", b"seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alert", b"alert", "audio_source", b"audio_source", "capture_ns", b"capture_ns", "embedding", b"embedding", "event", b"event", "gap", b"gap", "health", b"health", "model", b"model", "publish_ns", b"publish_ns", "query", b"query", "recording", b"recording", "run_id", b"run_id", "seq", b"seq"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["embedding", "audio_source", "alert", "health", "gap", "recording"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["embedding", "audio_source", "alert", "health", "gap", "recording", "model", "query"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -647,6 +695,9 @@ class StreamHealth(_message.Message):
     RESTARTS_FIELD_NUMBER: _builtins.int
     SKEW_PPM_FIELD_NUMBER: _builtins.int
     GAPS_FIELD_NUMBER: _builtins.int
+    DELAY_S_FIELD_NUMBER: _builtins.int
+    FAULTS_FIELD_NUMBER: _builtins.int
+    FIRST_FAULT_FIELD_NUMBER: _builtins.int
     sensor: _builtins.str
     modality: _sensors_pb2.Modality.ValueType
     state: Global___StreamHealth.State.ValueType
@@ -663,6 +714,12 @@ class StreamHealth(_message.Message):
     skew_ppm: _builtins.float
     """of the device's rate against the run's clock"""
     gaps: _builtins.int
+    delay_s: _builtins.float
+    """between the end of a sample, by its own stamp, and its arrival: median of the last ones"""
+    faults: _builtins.int
+    """samples and starts that failed for a fault of the agent's own, and cost only themselves"""
+    first_fault: _builtins.str
+    """one line"""
     @_builtins.property
     def drops(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """by reason"""
@@ -683,10 +740,13 @@ class StreamHealth(_message.Message):
         restarts: _builtins.int = ...,
         skew_ppm: _builtins.float = ...,
         gaps: _builtins.int = ...,
+        delay_s: _builtins.float = ...,
+        faults: _builtins.int = ...,
+        first_fault: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["age_s", b"age_s", "dropped", b"dropped", "drops", b"drops", "expected_rate_hz", b"expected_rate_hz", "gaps", b"gaps", "modality", b"modality", "rate_hz", b"rate_hz", "reason", b"reason", "restarts", b"restarts", "samples", b"samples", "sensor", b"sensor", "skew_ppm", b"skew_ppm", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["age_s", b"age_s", "delay_s", b"delay_s", "dropped", b"dropped", "drops", b"drops", "expected_rate_hz", b"expected_rate_hz", "faults", b"faults", "first_fault", b"first_fault", "gaps", b"gaps", "modality", b"modality", "rate_hz", b"rate_hz", "reason", b"reason", "restarts", b"restarts", "samples", b"samples", "sensor", b"sensor", "skew_ppm", b"skew_ppm", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -707,7 +767,7 @@ class Gap(_message.Message):
     events: _builtins.int
     """how many that matched the filter were lost; 0 when that is not known"""
     reason: _builtins.str
-    """"slow subscriber", "no longer held", "another run" """
+    """"slow subscriber", "too old", "no longer held", "another run" """
     def __init__(
         self,
         *,
@@ -777,6 +837,46 @@ class Query(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Query: _TypeAlias = Query  # noqa: Y015
+
+@_typing.final
+class QueryChange(_message.Message):
+    """A query is watched for from now on, or no longer: told to every subscriber, whoever asked for it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Change:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _ChangeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[QueryChange._Change.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        CHANGE_UNSPECIFIED: QueryChange._Change.ValueType  # 0
+        CHANGE_ADDED: QueryChange._Change.ValueType  # 1
+        CHANGE_REMOVED: QueryChange._Change.ValueType  # 2
+
+    class Change(_Change, metaclass=_ChangeEnumTypeWrapper): ...
+    CHANGE_UNSPECIFIED: QueryChange.Change.ValueType  # 0
+    CHANGE_ADDED: QueryChange.Change.ValueType  # 1
+    CHANGE_REMOVED: QueryChange.Change.ValueType  # 2
+
+    CHANGE_FIELD_NUMBER: _builtins.int
+    QUERY_FIELD_NUMBER: _builtins.int
+    change: Global___QueryChange.Change.ValueType
+    @_builtins.property
+    def query(self) -> Global___Query: ...
+    def __init__(
+        self,
+        *,
+        change: Global___QueryChange.Change.ValueType = ...,
+        query: Global___Query | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["query", b"query"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "query", b"query"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QueryChange: _TypeAlias = QueryChange  # noqa: Y015
 
 @_typing.final
 class AddQueryRequest(_message.Message):
@@ -1080,6 +1180,72 @@ class RecordingState(_message.Message):
 Global___RecordingState: _TypeAlias = RecordingState  # noqa: Y015
 
 @_typing.final
+class ModelState(_message.Message):
+    """How the model keeps up; an event when it changes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _State:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _StateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[ModelState._State.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        STATE_UNSPECIFIED: ModelState._State.ValueType  # 0
+        STATE_LOADING: ModelState._State.ValueType  # 1
+        STATE_OK: ModelState._State.ValueType  # 2
+        STATE_OVERLOADED: ModelState._State.ValueType  # 3
+        """takes longer than a hop: the newest ticks are embedded, the others shed; see `reduced`"""
+        STATE_FAILING: ModelState._State.ValueType  # 4
+        """every tick of the last seconds failed on it: see reason"""
+        STATE_HUNG: ModelState._State.ValueType  # 5
+        """has not come back from a tick: see reason"""
+
+    class State(_State, metaclass=_StateEnumTypeWrapper): ...
+    STATE_UNSPECIFIED: ModelState.State.ValueType  # 0
+    STATE_LOADING: ModelState.State.ValueType  # 1
+    STATE_OK: ModelState.State.ValueType  # 2
+    STATE_OVERLOADED: ModelState.State.ValueType  # 3
+    """takes longer than a hop: the newest ticks are embedded, the others shed; see `reduced`"""
+    STATE_FAILING: ModelState.State.ValueType  # 4
+    """every tick of the last seconds failed on it: see reason"""
+    STATE_HUNG: ModelState.State.ValueType  # 5
+    """has not come back from a tick: see reason"""
+
+    STATE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REDUCED_FIELD_NUMBER: _builtins.int
+    INFERENCE_MS_FIELD_NUMBER: _builtins.int
+    AGE_S_FIELD_NUMBER: _builtins.int
+    state: Global___ModelState.State.ValueType
+    reason: _builtins.str
+    """one line; empty when OK"""
+    inference_ms: _builtins.float
+    """median of the last ticks"""
+    age_s: _builtins.float
+    """of the newest tick when its embedding was published"""
+    @_builtins.property
+    def reduced(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """what is left out to keep up, in the order in which it was left out"""
+
+    def __init__(
+        self,
+        *,
+        state: Global___ModelState.State.ValueType = ...,
+        reason: _builtins.str = ...,
+        reduced: _abc.Iterable[_builtins.str] | None = ...,
+        inference_ms: _builtins.float = ...,
+        age_s: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["age_s", b"age_s", "inference_ms", b"inference_ms", "reason", b"reason", "reduced", b"reduced", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelState: _TypeAlias = ModelState  # noqa: Y015
+
+@_typing.final
 class Status(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1123,6 +1289,26 @@ class Status(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class FaultsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     RUN_ID_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     STARTED_NS_FIELD_NUMBER: _builtins.int
@@ -1142,6 +1328,8 @@ class Status(_message.Message):
     EVENTS_REFUSED_FIELD_NUMBER: _builtins.int
     REPLAY_FIELD_NUMBER: _builtins.int
     RECORDING_FIELD_NUMBER: _builtins.int
+    MODEL_STATE_FIELD_NUMBER: _builtins.int
+    FAULTS_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     version: _builtins.str
     started_ns: _builtins.int
@@ -1178,6 +1366,12 @@ class Status(_message.Message):
     def recording(self) -> Global___RecordingState:
         """absent when nothing is recorded"""
 
+    @_builtins.property
+    def model_state(self) -> Global___ModelState: ...
+    @_builtins.property
+    def faults(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """of the agent's own, each of which cost one sample, query or subscriber: by where"""
+
     def __init__(
         self,
         *,
@@ -1200,10 +1394,12 @@ class Status(_message.Message):
         events_refused: _builtins.int = ...,
         replay: Global___ReplayState | None = ...,
         recording: Global___RecordingState | None = ...,
+        model_state: Global___ModelState | None = ...,
+        faults: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["recording", b"recording", "replay", b"replay"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["model_state", b"model_state", "recording", b"recording", "replay", b"replay"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "events_refused", b"events_refused", "hop_s", b"hop_s", "inference_ms", b"inference_ms", "model", b"model", "queries", b"queries", "recording", b"recording", "replay", b"replay", "run_id", b"run_id", "started_ns", b"started_ns", "streams", b"streams", "subscribers", b"subscribers", "ticks_delivered", b"ticks_delivered", "ticks_in_flight", b"ticks_in_flight", "ticks_produced", b"ticks_produced", "ticks_shed", b"ticks_shed", "uptime_s", b"uptime_s", "version", b"version", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "events_refused", b"events_refused", "faults", b"faults", "hop_s", b"hop_s", "inference_ms", b"inference_ms", "model", b"model", "model_state", b"model_state", "queries", b"queries", "recording", b"recording", "replay", b"replay", "run_id", b"run_id", "started_ns", b"started_ns", "streams", b"streams", "subscribers", b"subscribers", "ticks_delivered", b"ticks_delivered", "ticks_in_flight", b"ticks_in_flight", "ticks_produced", b"ticks_produced", "ticks_shed", b"ticks_shed", "uptime_s", b"uptime_s", "version", b"version", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -40,6 +40,11 @@ class PerceptionStub:
                 request_serializer=protos_dot_perception__pb2.SubscribeRequest.SerializeToString,
                 response_deserializer=protos_dot_perception__pb2.Event.FromString,
                 _registered_method=True)
+        self.Watch = channel.stream_stream(
+                '/sensebind.v1.Perception/Watch',
+                request_serializer=protos_dot_perception__pb2.WatchRequest.SerializeToString,
+                response_deserializer=protos_dot_perception__pb2.Event.FromString,
+                _registered_method=True)
         self.AddQuery = channel.unary_unary(
                 '/sensebind.v1.Perception/AddQuery',
                 request_serializer=protos_dot_perception__pb2.AddQueryRequest.SerializeToString,
@@ -84,6 +89,18 @@ class PerceptionServicer:
         """Streams events until the client ends the call; the initial metadata come once it is subscribed. A subscriber that is slow
         loses the oldest embeddings, sources and health reports and is told so by a Gap; it never loses an alert silently: when
         alerts cannot be queued, or nothing is read for 10 s, the call ends with RESOURCE_EXHAUSTED.
+
+        gRPC itself takes up to 4 MiB for a client that does not read, and the agent cannot see that: such a client is served old
+        news later. A client that may be slow calls Watch, or sets its channel's `grpc.http2.bdp_probe` to 0 (64 KiB).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Watch(self, request_iterator, context):
+        """As Subscribe, for a client that says what it has read: the first message is `subscribe`, each that follows a `read_seq`.
+        At most `max_unread` events are on their way; what comes meanwhile is queued, dropped and told as above, whatever gRPC
+        would hold. A client that reads nothing for 10 s while events wait is ended with RESOURCE_EXHAUSTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -144,6 +161,11 @@ def add_PerceptionServicer_to_server(servicer, server):
             'Subscribe': grpc.unary_stream_rpc_method_handler(
                     servicer.Subscribe,
                     request_deserializer=protos_dot_perception__pb2.SubscribeRequest.FromString,
+                    response_serializer=protos_dot_perception__pb2.Event.SerializeToString,
+            ),
+            'Watch': grpc.stream_stream_rpc_method_handler(
+                    servicer.Watch,
+                    request_deserializer=protos_dot_perception__pb2.WatchRequest.FromString,
                     response_serializer=protos_dot_perception__pb2.Event.SerializeToString,
             ),
             'AddQuery': grpc.unary_unary_rpc_method_handler(
@@ -208,6 +230,33 @@ class Perception:
             target,
             '/sensebind.v1.Perception/Subscribe',
             protos_dot_perception__pb2.SubscribeRequest.SerializeToString,
+            protos_dot_perception__pb2.Event.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Watch(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/sensebind.v1.Perception/Watch',
+            protos_dot_perception__pb2.WatchRequest.SerializeToString,
             protos_dot_perception__pb2.Event.FromString,
             options,
             channel_credentials,

@@ -40,6 +40,14 @@ class PerceptionStub:
     """Streams events until the client ends the call; the initial metadata come once it is subscribed. A subscriber that is slow
     loses the oldest embeddings, sources and health reports and is told so by a Gap; it never loses an alert silently: when
     alerts cannot be queued, or nothing is read for 10 s, the call ends with RESOURCE_EXHAUSTED.
+
+    gRPC itself takes up to 4 MiB for a client that does not read, and the agent cannot see that: such a client is served old
+    news later. A client that may be slow calls Watch, or sets its channel's `grpc.http2.bdp_probe` to 0 (64 KiB).
+    """
+    Watch: _grpc.StreamStreamMultiCallable[_perception_pb2.WatchRequest, _perception_pb2.Event]
+    """As Subscribe, for a client that says what it has read: the first message is `subscribe`, each that follows a `read_seq`.
+    At most `max_unread` events are on their way; what comes meanwhile is queued, dropped and told as above, whatever gRPC
+    would hold. A client that reads nothing for 10 s while events wait is ended with RESOURCE_EXHAUSTED.
     """
     AddQuery: _grpc.UnaryUnaryMultiCallable[_perception_pb2.AddQueryRequest, _perception_pb2.Query]
     """Registers a query; the answer carries its id. INVALID_ARGUMENT with field violations for an unusable one. Like
@@ -66,6 +74,14 @@ class PerceptionAsyncStub(PerceptionStub):
     """Streams events until the client ends the call; the initial metadata come once it is subscribed. A subscriber that is slow
     loses the oldest embeddings, sources and health reports and is told so by a Gap; it never loses an alert silently: when
     alerts cannot be queued, or nothing is read for 10 s, the call ends with RESOURCE_EXHAUSTED.
+
+    gRPC itself takes up to 4 MiB for a client that does not read, and the agent cannot see that: such a client is served old
+    news later. A client that may be slow calls Watch, or sets its channel's `grpc.http2.bdp_probe` to 0 (64 KiB).
+    """
+    Watch: _aio.StreamStreamMultiCallable[_perception_pb2.WatchRequest, _perception_pb2.Event]  # type: ignore[assignment]
+    """As Subscribe, for a client that says what it has read: the first message is `subscribe`, each that follows a `read_seq`.
+    At most `max_unread` events are on their way; what comes meanwhile is queued, dropped and told as above, whatever gRPC
+    would hold. A client that reads nothing for 10 s while events wait is ended with RESOURCE_EXHAUSTED.
     """
     AddQuery: _aio.UnaryUnaryMultiCallable[_perception_pb2.AddQueryRequest, _perception_pb2.Query]  # type: ignore[assignment]
     """Registers a query; the answer carries its id. INVALID_ARGUMENT with field violations for an unusable one. Like
@@ -95,6 +111,20 @@ class PerceptionServicer(metaclass=_abc_1.ABCMeta):
         """Streams events until the client ends the call; the initial metadata come once it is subscribed. A subscriber that is slow
         loses the oldest embeddings, sources and health reports and is told so by a Gap; it never loses an alert silently: when
         alerts cannot be queued, or nothing is read for 10 s, the call ends with RESOURCE_EXHAUSTED.
+
+        gRPC itself takes up to 4 MiB for a client that does not read, and the agent cannot see that: such a client is served old
+        news later. A client that may be slow calls Watch, or sets its channel's `grpc.http2.bdp_probe` to 0 (64 KiB).
+        """
+
+    @_abc_1.abstractmethod
+    def Watch(
+        self,
+        request_iterator: _MaybeAsyncIterator[_perception_pb2.WatchRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_perception_pb2.Event], _abc.AsyncIterator[_perception_pb2.Event]]:
+        """As Subscribe, for a client that says what it has read: the first message is `subscribe`, each that follows a `read_seq`.
+        At most `max_unread` events are on their way; what comes meanwhile is queued, dropped and told as above, whatever gRPC
+        would hold. A client that reads nothing for 10 s while events wait is ended with RESOURCE_EXHAUSTED.
         """
 
     @_abc_1.abstractmethod

@@ -13,6 +13,8 @@ KINDS: dict[str, pb.EventKind.ValueType] = {
     "health": pb.EVENT_KIND_HEALTH,
     "gap": pb.EVENT_KIND_GAP,
     "recording": pb.EVENT_KIND_RECORDING,
+    "model": pb.EVENT_KIND_MODEL,
+    "query": pb.EVENT_KIND_QUERY,
 }
 _MAX_PERIOD_NS = 3.6e12
 """An hour: the slowest rate that is kept, however near to 0 the one that is asked for."""
