@@ -29,7 +29,7 @@ def optional_packages() -> list[Optional]:
         Optional(
             "ffmpeg",
             shutil.which("ffmpeg") is not None,
-            "exported video is MPEG-4; camera and import tests are skipped",
+            "exported video is MPEG-4; camera tests are skipped",
         ),
         Optional("gir1.2-gst-rtsp-server-1.0", gst_rtsp, "RTSP camera tests are skipped"),
         Optional("gstreamer1.0-plugins-good", gst_good, "RTSP camera tests are skipped"),
