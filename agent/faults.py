@@ -51,6 +51,11 @@ class Faults:
         if is_new:
             log.error("%s: a fault of the agent's own; it goes on without what failed", where, exc_info=error)
 
+    def of(self, where: str) -> int:
+        """How many there were in one place."""
+        with self._lock:
+            return self._counts[where]
+
     def counts(self) -> dict[str, int]:
         """How many there were, by place."""
         with self._lock:

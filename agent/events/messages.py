@@ -172,6 +172,8 @@ def stream_health(state: StreamState) -> pb.StreamHealth:
         restarts=state.restarts,
         skew_ppm=state.skew_ppm,
         gaps=state.gaps,
+        faults=state.faults,
+        first_fault=state.first_fault,
     )
 
 
