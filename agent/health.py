@@ -9,6 +9,7 @@ from threading import Lock
 from typing import Literal
 
 from agent.capture.source import CaptureReport, silence_s
+from agent.delay import DelayMeter
 from agent.faults import Faults
 from agent.skew import SkewMeter
 from agent.streams import Stream, Streams
@@ -53,6 +54,8 @@ class StreamState:
     skew_ppm: float
     """How much faster than the run's clock the device counts."""
     gaps: int
+    delay_s: float = 0.0
+    """Between the end of a sample, by its stamp, and its arrival: median of the last ones. 0 where nothing is live."""
     faults: int = 0
     """Of the agent's own, since it began or a replay jumped; each cost one sample, window or start."""
     first_fault: str = ""
@@ -64,14 +67,16 @@ class StreamState:
 class _StreamHealth:
     """What is remembered of one stream."""
 
-    def __init__(self, stream: Stream, faults: int) -> None:
-        """`faults` were counted before."""
+    def __init__(self, stream: Stream, faults: int, hop_s: float | None) -> None:
+        """`faults` were counted before; without a hop, arrivals say nothing about stamps."""
         self.samples = 0
         self.gaps = 0
         self.newest_ns: int | None = None
         self.arrived_ns = 0
         """When the newest sample came, by the run's clock."""
         self.skew = SkewMeter()
+        self.delay = DelayMeter()
+        self._hop_s = hop_s
         self._earlier_faults = self._noted_faults = faults
         self._fault_ns: int | None = None
         self._stream = stream
@@ -88,16 +93,19 @@ class _StreamHealth:
         if newest_ns is not None and (sample.lost or self._jumps(sample, newest_ns)):
             self.gaps += 1
             self._gap_times.append(now_ns)
-            self.skew.restart()
+            if not sample.lost:
+                self.skew.jump((sample.t_ns - newest_ns) / 1e9)
         self.samples += 1
         self.arrived_ns = now_ns
         if sample.end_ns > now_ns + FAR_FUTURE_S * 1e9 or (newest_ns is not None and sample.end_ns <= newest_ns):
             return  # a wrong stamp, or out of order: it says nothing about age and rate
         self.newest_ns = sample.end_ns
+        if self._hop_s is not None:
+            self.delay.add(now_ns, sample.end_ns)
         self._ends.append((sample.end_ns, rows))
         while self._ends[-1][0] - self._ends[0][0] > self._rate_ns:
             self._ends.popleft()
-        self.skew.add(now_ns, rows / sample.rate_hz if sample.rate_hz else None, sample.t_ns)
+        self.skew.add(now_ns, (rows + sample.lost) / sample.rate_hz if sample.rate_hz else None, sample.t_ns)
         fingerprint = _fingerprint(sample)
         if fingerprint is None or fingerprint != self._fingerprint:
             self._fingerprint, self._same_since_ns = fingerprint, sample.t_ns
@@ -132,10 +140,19 @@ class _StreamHealth:
         same_s = (self._ends[-1][0] - self._same_since_ns) / 1e9
         if self._fingerprint is not None and same_s > max(STUCK_S, 2 * self._stream.period_s):
             found.append(f"stuck: the same for {same_s:.1f} s")
-        skew_ppm = self.skew.ppm()
-        if abs(skew_ppm) > SKEW_LIMIT_PPM:
+        skew_ppm, off_ppm = self.skew.ppm()
+        if abs(skew_ppm) > SKEW_LIMIT_PPM + off_ppm:
             found.append(f"skewed: its clock is off by {skew_ppm:+.0f} ppm")
+        if self._hop_s is not None:
+            stream = self._stream
+            lag = self.delay.problem(self._hop_s, stream.period_s, stream.latency_s, stream.max_lateness_s)
+            found += [lag] if lag else []
         return found
+
+    def skew_ppm(self) -> float:
+        """What can be told of it; 0 when that is next to nothing."""
+        skew_ppm, off_ppm = self.skew.ppm()
+        return skew_ppm if off_ppm < max(2 * SKEW_LIMIT_PPM, abs(skew_ppm)) else 0.0
 
     def _jumps(self, sample: Sample, newest_ns: int) -> bool:
         """Whether more than jitter lies between the sample before and this one."""
@@ -147,12 +164,16 @@ class _StreamHealth:
 class Health:
     """Watches all streams of the table. May be used from several threads."""
 
-    def __init__(self, streams: Streams, faults: Faults | None = None) -> None:
-        """Nothing has been seen yet. `faults` are counted by sensor; those of before are not told of."""
+    def __init__(self, streams: Streams, faults: Faults | None = None, *, live_hop_ns: int | None = None) -> None:
+        """Nothing has been seen yet. `faults` are counted by sensor; those of before are not told of.
+
+        `live_hop_ns` is the hop of windows where samples are told of as they arrive: only there stamps can be judged.
+        """
+        hop_s = None if live_hop_ns is None else live_hop_ns / 1e9
         self._lock = Lock()
         self._streams = streams
         self._faults = faults or Faults()
-        self._seen = {name: _StreamHealth(stream, self._faults.of(name)) for name, stream in streams.items()}
+        self._seen = {name: _StreamHealth(stream, self._faults.of(name), hop_s) for name, stream in streams.items()}
         self._start_ns: int | None = None
         self._states: dict[str, StreamState] = {}
         self._told: dict[str, tuple[Condition, bool]] = {}
@@ -224,8 +245,9 @@ class Health:
             dropped=drops.total(),
             drops=dict(drops),
             restarts=report.restarts,
-            skew_ppm=seen.skew.ppm(),
+            skew_ppm=seen.skew_ppm(),
             gaps=seen.gaps,
+            delay_s=seen.delay.median_s(),
             faults=seen.faults(),
             first_fault=self._faults.first(name) if seen.faults() else "",
             faulty=seen.faulty(now_ns),

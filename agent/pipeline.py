@@ -255,7 +255,7 @@ class Pipeline:
             return TickStretch(start_ns)
         windower = Windower(self.streams, self.config.hop_ns, start_ns, self.faults)
         # Offline the stamps themselves are the clock, so that a run does not depend on how fast it goes.
-        health = Health(self.streams, self.faults)
+        health = Health(self.streams, self.faults, live_hop_ns=None if self.lossless else self.config.hop_ns)
         clock = None if self.lossless else self.clock
         return SampleStretch(windower, health, self._source.reports, clock, self.faults)
 
