@@ -379,6 +379,21 @@ def test_streams_that_are_left_out_are_not_read(log: Path) -> None:
     assert replay.playback.state().speed == ALL.speed
 
 
+def test_a_log_that_steps_back_is_replayed_but_for_what_is_late(tmp_path: Path) -> None:
+    """The first block of sound stands behind the third, as in a log whose clock was set back."""
+    true = samples(40)
+    sound = [number for number, (name, _) in enumerate(true) if name == "microphone"][:3]
+    order = [number for number in range(len(true)) if number != sound[0]]
+    order.insert(order.index(sound[2]) + 1, sound[0])
+    found = run(Replay(write(tmp_path / "back.mcap", [true[number] for number in order])), faults=(faults := Faults()))
+    expected = run(Replay(write(tmp_path / "true.mcap", true)))
+    assert faults.counts() == {}
+    assert plain(found.ticks[3:]) == plain(expected.ticks[3:])
+    assert len(found.ticks) == len(expected.ticks)
+    (told,) = [state for _, state in found.said[-len(SENSORS) :] if state.sensor == "microphone"]
+    assert told.drops["late"] == 1
+
+
 class Odd(Replay):
     """Gives, now and then, a block of the microphone without columns, and one of a sensor that nobody knows."""
 
