@@ -17,7 +17,9 @@ from typing import TypeVar
 MOST = 65_536
 """Descriptors that a process asks for; some programs that it starts walk through all that they are allowed."""
 KEPT = 24
-"""The start of a driver takes nine for a moment, and four for as long as it lives."""
+"""For two starts of drivers, and some files."""
+FOR_A_START = 9
+"""The start of a driver takes so many for a moment, and four for as long as it lives."""
 LARGEST_SHARE = 8
 """No more than one in so many of those allowed is kept."""
 NONE_LEFT = frozenset({errno.EMFILE, errno.ENFILE})
@@ -53,10 +55,11 @@ class Reserve:
             self._size = count if allowed == resource.RLIM_INFINITY else min(count, allowed // LARGEST_SHARE)
         self.fill()
 
-    def open(self, opening: Callable[[], T]) -> T:
-        """Return what `opening` returns; when no descriptor is left it is called once more, with the reserve at hand.
+    def open(self, opening: Callable[[], T], needs: int = 1) -> T:
+        """Return what `opening` returns; without a descriptor left it is called once more, with `needs` of the reserve.
 
-        It must leave nothing open when it raises.
+        It must leave nothing open when it raises. Clients may be quicker to take what is free for it: then that fails,
+        and the rest of the reserve is there for another attempt.
         """
         try:
             return opening()
@@ -65,7 +68,7 @@ class Reserve:
                 raise
         with self._lock:
             self._lent += 1
-            while self._held:
+            for _ in range(min(needs, len(self._held))):
                 os.close(self._held.pop())
         try:
             return opening()

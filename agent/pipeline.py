@@ -16,7 +16,6 @@ import uuid
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -43,6 +42,7 @@ from agent.log.replaying.playback import ALL, Playback, PlayOptions
 from agent.log.replaying.replay import Replay, check_sensors, with_sensors
 from agent.log.timeline import Timeline
 from agent.streams import Streams
+from agent.versions import version_of
 from agent.windows.windower import Tick, Windower
 from drivers.driver import Clock, Sample
 from drivers.remote import Remote
@@ -304,7 +304,7 @@ class Pipeline:
         early_ticks, model = self._early_ticks, self._model
         status = pb.Status(
             run_id=self.bus.run_id,
-            version=version("sensebind"),
+            version=version_of("sensebind"),
             started_ns=self.clock.start_ns,
             uptime_s=(self.clock.now_ns() - self.clock.start_ns) / 1e9,
             model=model.name if model else MODEL_LOADING,
@@ -370,4 +370,4 @@ class Pipeline:
 
 def versions() -> dict[str, str]:
     """Which software a run depends on."""
-    return {"python": platform.python_version()} | {name: version(name) for name in ("sensebind", "torch", "grpcio")}
+    return {"python": platform.python_version()} | {name: version_of(name) for name in ("sensebind", "torch", "grpcio")}

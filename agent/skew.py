@@ -104,8 +104,8 @@ class SkewMeter:
         half = len(buckets) // 2
         uneven = max(abs(slope - _slope(at_s[part], ahead_s[part])) for part in (slice(half), slice(half, None)))
         rest = ahead_s - slope * at_s
-        scatter_s = float(np.median(np.abs(rest - np.median(rest))))
-        late_s = float(np.median([bucket.late_s for bucket in buckets]))
+        scatter_s = _median(np.abs(rest - _median(rest)))
+        late_s = _median(np.array([bucket.late_s for bucket in buckets]))
         off = CAUTION * (late_s + scatter_s) / (at_s[-1] - at_s[0]) + uneven
         return slope * 1e6, float(off) * 1e6
 
@@ -132,4 +132,10 @@ def _slope(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
     early, late = np.triu_indices(len(x), k=1)
     apart = x[late] - x[early]
     far = apart > (x[-1] - x[0]) / 3  # neighbours tell of jitter, not of skew
-    return float(np.median((y[late] - y[early])[far] / apart[far]))
+    return _median((y[late] - y[early])[far] / apart[far])
+
+
+def _median(values: NDArray[np.float64]) -> float:
+    """Of an even number, the upper one. NumPy's own opens files when it is first called, and there may be none left."""
+    middle = len(values) // 2
+    return float(np.partition(values, middle)[middle])

@@ -52,7 +52,7 @@ def ten():
         raise
     return opened
 for _ in range(3):
-    opened = RESERVE.open(ten)
+    opened = RESERVE.open(ten, 10)
     others += hold_all()      # whoever comes takes what is free
     assert RESERVE.held == 2, RESERVE.held
     for fd in opened:

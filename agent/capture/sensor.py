@@ -20,7 +20,7 @@ from agent.capture.process import FIRST_SAMPLE_S, LAUNCH, Order
 from agent.capture.ring import Ring, Word
 from agent.capture.source import CaptureReport, CaptureState, SensorSpec, silence_s
 from agent.clock import RunClock
-from agent.descriptors import NONE_LEFT, RESERVE
+from agent.descriptors import FOR_A_START, NONE_LEFT, RESERVE
 from drivers.driver import Sample
 
 log = logging.getLogger(__name__)
@@ -168,7 +168,7 @@ class CapturedSensor:
         """Start the process; when that cannot be done, it is tried again later."""
         why = "its process could not be started; the agent's log says more"
         try:
-            self._running = RESERVE.open(lambda: self._start(now_ns))
+            self._running = RESERVE.open(lambda: self._start(now_ns), FOR_A_START)
             self._starts += 1
             return
         except OSError as error:

@@ -92,7 +92,7 @@ class NewFile:
 def in_use(path: Path) -> bool:
     """Whether a `NewFile` here or in another process still writes to a path."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = RESERVE.open(lambda: os.open(path, os.O_RDONLY | os.O_CLOEXEC))
     except OSError:
         return False
     try:
