@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ SPAN_S = 30.0
 BUCKET_S = 1.0
 LEAST_IN_BUCKET = 4
 """Samples: of fewer, the promptest may be late, and they do not tell by how much."""
-LEAST_S = 6.0
+LEAST_S = 5.0
 """Before that much time, the jitter of arrivals would look like skew."""
 LEAST_BUCKETS = 6
 MOST_BUCKETS = 120
@@ -67,6 +68,8 @@ class SkewMeter:
         self._device_s = 0.0
         self._jump_s = 0.0
         self._buckets: deque[_Bucket] = deque(maxlen=MOST_BUCKETS)
+        self._fitted: tuple[float, float] | None = None
+        """What the complete buckets tell; None when there is a new one."""
 
     def jump(self, jump_s: float) -> None:
         """The stamps jump before the next sample, and nobody knows how many rows were lost."""
@@ -86,6 +89,7 @@ class SkewMeter:
         buckets = self._buckets
         if not buckets or self._jump_s or buckets[-1].full(at_s):
             buckets.append(_Bucket(at_s, self._jump_s, at_s, ahead_s))
+            self._fitted = None
             self._jump_s = 0.0
             while buckets[0].begin_s < at_s - SPAN_S:
                 buckets.popleft()
@@ -96,7 +100,12 @@ class SkewMeter:
 
         (0, infinity) while nothing can be told.
         """
-        buckets = list(self._buckets)
+        if self._fitted is None:
+            self._fitted = self._fit()
+        return self._fitted
+
+    def _fit(self) -> tuple[float, float]:
+        buckets = list(self._buckets)[:-1]  # the last one goes on
         if len(buckets) < LEAST_BUCKETS or buckets[-1].at_s - buckets[0].at_s < LEAST_S:
             return 0.0, float("inf")
         at_s, ahead_s = np.array([bucket.at_s for bucket in buckets]), _joined(buckets)
@@ -129,10 +138,16 @@ def _joined(buckets: list[_Bucket]) -> NDArray[np.float64]:
 
 
 def _slope(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
-    early, late = np.triu_indices(len(x), k=1)
+    early, late = _pairs(len(x))
     apart = x[late] - x[early]
     far = apart > (x[-1] - x[0]) / 3  # neighbours tell of jitter, not of skew
     return _median((y[late] - y[early])[far] / apart[far])
+
+
+@cache
+def _pairs(count: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    early, late = np.triu_indices(count, k=1)
+    return early, late
 
 
 def _median(values: NDArray[np.float64]) -> float:

@@ -62,7 +62,7 @@ def test_a_rate_that_is_off_by_a_hundredth_is_told_within_10_s(ppm: float, rows:
     for seed in range(20):
         meter, told_s = measured(ppm, heavy, seed, hz=50, seconds=10.5, rows=rows)
         assert told_s <= 10.0
-        assert meter.ppm()[0] == pytest.approx(ppm, abs=250)
+        assert meter.ppm()[0] == pytest.approx(ppm, abs=350)
 
 
 @pytest.mark.parametrize("ppm", [-10_000, -500, 0, 500, 10_000])

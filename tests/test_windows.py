@@ -371,6 +371,31 @@ def test_rows_lie_where_their_stamps_say(blocks: list[tuple[int, int, bool, int]
     assert np.abs(off[real]).max() <= longest / 2 + 2 * JITTER_CEILING_S * AUDIO_HZ
 
 
+@given(
+    st.lists(st.tuples(st.integers(-400, 4_000), st.integers(1, 9), st.integers(0, 300)), min_size=1, max_size=60),
+    st.sampled_from(["vision", "depth"]),
+)
+@settings(deadline=None, max_examples=150)
+def test_no_order_or_size_of_pictures_is_a_fault(pictures: list[tuple[int, int, int]], modality: Modality) -> None:
+    """(time, size, how much later it comes); windows hold the newest picture that had come by then."""
+    faults = Faults()
+    w = Windower(streams(modality, max_lateness_s=0.3), HOP_NS, T0, faults)
+    ticks: list[Tick] = []
+    for t_ms, side, _ in sorted(pictures, key=lambda picture: picture[0] + picture[2]):
+        at_ns = T0 + t_ms * MS
+        values = np.full((side, side), 1.0 + t_ms / 1e3, np.float32)
+        values[0, 0] = 0.0
+        w.push(modality, image(at_ns, side=side) if modality == "vision" else Sample(at_ns, np.abs(values)))
+        ticks += w.advance(w.newest_ns)
+    ticks += w.finish()
+    assert faults.counts() == {}
+    times_ns = {T0 + t_ms * MS for t_ms, _, _ in pictures}
+    for tick in ticks:
+        window = tick.windows[modality]
+        assert window.missing or window.newest_ns in times_ns
+        assert window.newest_ns <= tick.t_ns
+
+
 class Poison(Sample):
     """A sample whose data cannot be read."""
 
