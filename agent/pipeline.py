@@ -154,8 +154,9 @@ class Pipeline:
             check_sensors(timeline, sensors, config.sensors)
             config = parse(with_sensors(config.tree, sensors), config.name)
         if not reuse_embeddings:
-            replay = Replay(timeline, config.streams, options, pace)
-            return cls(config, replay.clock, replay, lossless=True, playback=replay.playback)
+            faults = Faults()
+            replay = Replay(timeline, config.streams, options, pace, faults)
+            return cls(config, replay.clock, replay, lossless=True, playback=replay.playback, faults=faults)
         from agent.log.replaying.recorded import RecordedTicks
 
         ticks = RecordedTicks(timeline, config.streams, config.hop_ns, options, pace)
