@@ -172,6 +172,9 @@ def stream_health(state: StreamState) -> pb.StreamHealth:
         restarts=state.restarts,
         skew_ppm=state.skew_ppm,
         gaps=state.gaps,
+        delay_s=state.delay_s,
+        faults=state.faults,
+        first_fault=state.first_fault,
     )
 
 

@@ -14,6 +14,8 @@ import os
 import threading
 from pathlib import Path
 
+from agent.descriptors import RESERVE
+
 log = logging.getLogger(__name__)
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -29,7 +31,8 @@ class NewFile:
         """Create it. Raises OSError, as FileExistsError when there is one."""
         self.path = path
         self.size = 0
-        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        self._fd = RESERVE.open(lambda: os.open(path, flags, 0o644))
         self._changed = threading.Condition()
         self._unsynced = True
         self._closing = False
@@ -83,13 +86,13 @@ class NewFile:
                 if self._error is None:
                     log.error("%s: cannot be made safe on the disk: %s", self.path, error.strerror)
                 self._error = error
-        os.close(self._fd)
+        RESERVE.close(self._fd)
 
 
 def in_use(path: Path) -> bool:
     """Whether a `NewFile` here or in another process still writes to a path."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = RESERVE.open(lambda: os.open(path, os.O_RDONLY | os.O_CLOEXEC))
     except OSError:
         return False
     try:

@@ -16,7 +16,6 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import version
 from tempfile import SpooledTemporaryFile
 from typing import IO
 
@@ -27,6 +26,7 @@ from mcap.opcode import Opcode
 
 from agent.log.format import SEQUENCE_MASK
 from agent.log.reading import CHUNK_HEAD, MAGIC, MESSAGE_HEAD, RECORD_HEAD
+from agent.versions import version_of
 
 REDEFINE_CHUNKS = 64
 """After so many chunks, schemas and channels are written again: 12 kB in 16 MB."""
@@ -95,7 +95,7 @@ class LogWriter:
         self.chunks = 0
         """Chunks written."""
         self._start_ns, self._end_ns = _MAX_NS, 0
-        self._write(MAGIC + _packed(mcap.Header("", f"sensebind {version('sensebind')}")))
+        self._write(MAGIC + _packed(mcap.Header("", f"sensebind {version_of('sensebind')}")))
 
     def add_metadata(self, name: str, record: dict[str, str]) -> None:
         """Write a metadata record; it stands before the messages of the chunk that is being filled."""

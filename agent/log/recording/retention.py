@@ -12,6 +12,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.descriptors import RESERVE
 from agent.log.disk import in_use
 from agent.log.files import KEEP_SUFFIX, SUFFIX
 from agent.log.settings import Retention
@@ -65,7 +66,7 @@ def _oldest_first(folder: Path) -> list[tuple[int, Path, int]]:
     """Time of last change in UNIX time, path and size in bytes of each log."""
     files = []
     try:
-        with os.scandir(folder) as entries:
+        with RESERVE.open(lambda: os.scandir(folder)) as entries:
             for entry in entries:
                 if entry.name.endswith(SUFFIX) and entry.is_file(follow_symlinks=False):
                     status = entry.stat(follow_symlinks=False)
