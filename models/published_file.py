@@ -43,6 +43,7 @@ _UNPICKLING_FAULTS: Final = (
     AssertionError,
     EOFError,
     MemoryError,
+    struct.error,
 )
 """What torch.load raises for a pickle that is damaged or made up, beside OSError."""
 
