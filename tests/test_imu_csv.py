@@ -59,12 +59,34 @@ class TestParser:
             b"1,2,3,4,5,999",
             b"\xff\xfe,2,3,4,5,6",
             b"1;2;3;4;5;6",
+            b"1_0,2,3,4,5,6",
         ],
     )
     def test_what_is_no_measurement_is_counted(self, line: bytes) -> None:
         reader = parser()
         assert reader.feed(LINE + line + b"\n" + LINE) == [ROW, ROW]
         assert reader.rejected == 1
+
+    def test_checksums(self) -> None:
+        content = b"0.1,-0.2,9.8,0.01,0.02,-0.03"
+        total = 0
+        for byte in content:
+            total ^= byte
+        line = b"%s*%02x\r\n" % (content, total)
+        reader = CsvParser(NEEDED, ",", "m/s2", "rad/s", "xor")
+        assert reader.feed(b"\n" + line + b"$" + line.upper()) == [ROW, ROW]
+        damaged = 0
+        for at in range(len(content) + 3):
+            for bit in range(8):
+                flipped = bytearray(line)
+                flipped[at] ^= 1 << bit
+                if b"\n" in flipped[:-2]:
+                    continue  # two lines
+                damaged += 1
+                rows = reader.feed(bytes(flipped))
+                assert rows in ([], [ROW]), "a letter of a hex digit in the other case is the same checksum"
+        assert reader.rejected >= damaged - 2
+        assert CsvParser(NEEDED, ",", "m/s2", "rad/s", "xor").feed(b"\n" + LINE) == []
 
     def test_a_line_without_end_is_bounded(self) -> None:
         reader = parser()

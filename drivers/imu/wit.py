@@ -26,11 +26,14 @@ FRAME_BYTES = 11
 class WitParser:
     """Bytes in, rows out. An acceleration frame and the angular-rate frame that follows it make one row.
 
-    A corrupt frame costs itself only: one byte is skipped and the search for 0x55 goes on behind it. The checksum of
-    8 bits passes one corrupt frame in 256; every int16 is within the sensor's range, so no range check could help.
+    A corrupt frame costs its own row only: one byte is skipped and the search for 0x55 goes on behind it. Frames carry
+    no number, so when anything between the two frames of a row could not be read, the second may be of the next row:
+    the first is then rejected too. The checksum of 8 bits passes one corrupt frame in 256; every int16 is within the
+    sensor's range, so no range check could help.
     """
 
     unit = "bytes that are no part of a WitMotion measurement"
+    row_units = 2 * FRAME_BYTES
 
     def __init__(self, accel_range_mps2: float, gyro_range_rps: float) -> None:
         """The ranges are what the int16 value 32768 stands for."""
@@ -46,10 +49,10 @@ class WitParser:
         rows: list[Row] = []
         at = 0
         while (begin := buffer.find(HEADER, at)) >= 0 and begin + FRAME_BYTES <= len(buffer):
-            self.rejected += begin - at
+            self._reject(begin - at)
             frame = buffer[begin : begin + FRAME_BYTES]
             if frame[1] not in TYPES or sum(frame[:10]) & 0xFF != frame[10]:
-                self.rejected += 1
+                self._reject(1)
                 at = begin + 1
                 continue
             at = begin + FRAME_BYTES
@@ -57,9 +60,16 @@ class WitParser:
             if row is not None:
                 rows.append(row)
         end = begin if begin >= 0 else len(buffer)
-        self.rejected += end - at
+        self._reject(end - at)
         self._buffer = buffer[end:]
         return rows
+
+    def _reject(self, count: int) -> None:
+        """Count bytes that are no frame; an acceleration before them waits no longer for its angular rate."""
+        self.rejected += count
+        if count and self._accel is not None:
+            self._accel = None
+            self.rejected += FRAME_BYTES
 
     def _take(self, frame: bytes) -> Row | None:
         """Remember an acceleration; with an angular rate, complete the row. One without the other is rejected."""

@@ -16,6 +16,7 @@ def one(data: bytes) -> None:
         (",", " ", ";", "::")[kind >> 1 & 3],
         "g" if kind & 8 else "m/s2",
         "deg/s" if kind & 16 else "rad/s",
+        "xor" if kind & 32 else "none",
     )
     for at in range(0, len(stream), step):
         assert all(possible(row) for row in parser.feed(stream[at : at + step]))
@@ -31,4 +32,5 @@ def seeds() -> list[bytes]:
         b"\x03\x40\n12 0.1 -0.2 9.8 1 2 3\n",
         b"\x1c\x10\n1;0;0;90;-180;1e-3\n",
         b"\x06\x10\n1::0::0::0::0::0\n",
+        b"\x20\x20\n$0,0,1,0,0,0*31\r\n0,0,1,0,0,0*31\n",
     ]
