@@ -218,7 +218,8 @@ class TestDriver:
         os.close(master)
         os.close(slave)
 
-    def test_nothing_that_can_be_read_is_a_matter_of_the_baud_rate_and_not_of_rate_hz(self) -> None:
+    def test_nothing_readable_is_a_matter_of_baud_and_not_of_rate_hz(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(RateCheck, "SPAN_NS", 1_000_000_000)
         master, slave = os.openpty()
         tty.setraw(slave)
         with WitImu(WitImuOptions(os.ttyname(slave), baud=19200, rate_hz=100.0), RunClock.start()) as imu:
@@ -227,11 +228,9 @@ class TestDriver:
             flood.start()
             try:
                 told = set()
-                end = time.monotonic() + RateCheck.SPAN_NS / 1e9 + 2
+                end = time.monotonic() + 2.5
                 while time.monotonic() < end:
-                    with pytest.raises(
-                        BadData, match="nothing readable comes at 19200 baud, but [0-9]+ bytes"
-                    ) as error:
+                    with pytest.raises(BadData, match=r"nothing readable comes at 19200 baud, but \d+ bytes") as error:
                         imu.read(10.0)
                     told.add(str(error.value))
             finally:
