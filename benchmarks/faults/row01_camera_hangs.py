@@ -12,7 +12,7 @@ from benchmarks.faults.measured import Measured
 RATES_HZ = {"camera": 10.0, "slow_camera": 4.0}
 BARS_S = {"camera": 1.0, "slow_camera": 2.5, "imu": 1.0}
 """Ten periods of the sensor, and at least a second."""
-HEALTH_S = 0.25
+HEALTH_S = 0.5
 """A little more: how often health is looked at."""
 BACK_S = 2.0
 

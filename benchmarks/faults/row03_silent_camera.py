@@ -9,7 +9,7 @@ from benchmarks.faults.measured import Measured
 from benchmarks.faults.odd_camera import OddCamera
 
 SILENT_S = 5.0
-TOLD_S, BACK_S = 1.25, 2.0
+TOLD_S, BACK_S = 1.5, 2.0
 
 
 def run() -> Measured:
