@@ -27,8 +27,6 @@ def fuzz(
     grown.mkdir(parents=True, exist_ok=True)
     for number, data in enumerate(chosen.corpus()):
         (grown / f"kept-{number:03}").write_bytes(data)
-    words = grown.with_name(f"{name}.words")
-    words.write_text("".join(map(_word, chosen.tokens)))
     judge = Judge(chosen)
 
     def run(data: bytes) -> None:
@@ -38,7 +36,11 @@ def fuzz(
             tell(finding)
 
     options = [f"-runs={executions}", f"-max_len={MOST_BYTES}", f"-timeout={HANG_S}", "-rss_limit_mb=4096"]
-    options += [f"-artifact_prefix={grown.with_name(name)}-", "-print_final_stats=1", f"-dict={words}", "-verbosity=0"]
+    options += [f"-artifact_prefix={grown.with_name(name)}-", "-print_final_stats=1", "-verbosity=0"]
+    if chosen.tokens:
+        words = grown.with_name(f"{name}.words")
+        words.write_text("".join(map(_word, chosen.tokens)))
+        options.append(f"-dict={words}")
     if seconds is not None:
         options.append(f"-max_total_time={max(1, round(seconds))}")
     atheris.Setup([sys.argv[0], *options, str(grown)], run)
