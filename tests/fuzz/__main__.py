@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from fuzz.built_in import fuzz
+from fuzz.built_in import fuzz, store
 from fuzz.current import Current
 from fuzz.judging import Finding
 from fuzz.targets import TARGETS, target
@@ -32,10 +32,15 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, default=Path("runs/fuzz"), help="folder for findings and the corpus")
     parser.add_argument("--seed", type=int, default=0, help="of the built-in mutations")
     parser.add_argument("--built-in", action="store_true", help="without atheris, even where it is installed")
+    parser.add_argument("--store", action="store_true", help="add what KEEP has to tests/fuzz/corpus where it is new")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.here:
         _fuzz_here(asked)
+        return
+    if asked.store:
+        for name in asked.target or TARGETS:
+            print(f"{name:12} {store(target(name), asked.keep / 'corpus' / name)} inputs stored")
         return
     found = 0
     for name in asked.target or TARGETS:
@@ -60,7 +65,7 @@ def _fuzz_apart(name: str, asked: argparse.Namespace) -> int:
         command += [] if left_s is None else ["--seconds", str(left_s)]
         command += [] if guided else ["--built-in"]
         with (asked.keep / f"{name}.stderr").open("wb") as noise:  # decoders of pictures talk much
-            status = _watched(subprocess.Popen(command, stderr=noise), current)
+            status = wait_for(subprocess.Popen(command, stderr=noise), current)
         done += current.executions
         round_ += 1
         if status == 0:
@@ -79,16 +84,16 @@ def _fuzz_apart(name: str, asked: argparse.Namespace) -> int:
     return len(new)
 
 
-def _watched(process: subprocess.Popen[bytes], current: Current) -> int:
-    """Wait for a process; it is killed when it works on one input for too long."""
+def wait_for(process: subprocess.Popen[bytes], current: Current, hang_s: float = HANG_S, look_s: float = 1.0) -> int:
+    """Wait for a process and return its status; it is killed when it works on one input for too long."""
     count, since_s = 0, time.monotonic()
     while True:
         try:
-            return process.wait(1.0)
+            return process.wait(look_s)
         except subprocess.TimeoutExpired:
             if current.executions != count:
                 count, since_s = current.executions, time.monotonic()
-            elif time.monotonic() - since_s > HANG_S:
+            elif time.monotonic() - since_s > hang_s:
                 process.kill()
 
 

@@ -12,10 +12,12 @@ from fuzz.coverage import Coverage
 from fuzz.current import Current
 from fuzz.judging import Finding, Judge
 from fuzz.mutation import mutated
-from fuzz.targets import Target
+from fuzz.targets import CORPUS, Target
 
 TRACED = 16
 """Of so many inputs, one is run again with its lines traced."""
+STORED_BYTES = 4096
+"""Longer inputs are not put into the corpus."""
 
 
 def fuzz(
@@ -55,3 +57,17 @@ def fuzz(
             if at >= len(fixed) and grown is not None:
                 (grown / hashlib.sha256(data).hexdigest()[:16]).write_bytes(data)
     return judge
+
+
+def store(target: Target, grown: Path) -> int:
+    """Put into the corpus, the shortest first, what reaches lines that it does not reach; returns how many."""
+    coverage = Coverage()
+    for data in target.corpus():
+        coverage.is_new(lambda d=data: target.one(d))
+    folder, stored = CORPUS / target.name, 0
+    for data in sorted((path.read_bytes() for path in grown.glob("*")), key=len):
+        if len(data) <= STORED_BYTES and coverage.is_new(lambda d=data: target.one(d)):
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / hashlib.sha256(data).hexdigest()[:16]).write_bytes(data)
+            stored += 1
+    return stored
