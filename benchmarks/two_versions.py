@@ -1,4 +1,4 @@
-"""Two versions of the agent measured in turn, each run in a process of its own: `python -m benchmarks.latency --against`.
+"""Two versions of the agent measured in turn, each run in a process of its own, for `benchmarks.latency --against`.
 
 The measuring code is this tree's for both; the packages it imports are each version's own.
 """

@@ -40,7 +40,7 @@ def run() -> Measured:
         missed = live.missed(mark, {"imu"})
     return Measured(
         bar,
-        f"told after {told_s:.2f} s; {len(old)} windows of sound beyond 1.5 s of the stall; sound {back_s:.2f} s after it; "
+        f"told after {told_s:.2f} s; {len(old)} windows of sound beyond 1.5 s into it; sound {back_s:.2f} s after it; "
         f"others missed {missed} windows",
         told_s <= TOLD_S and not old and back_s <= BACK_S and not missed,
     )
