@@ -14,7 +14,7 @@ import lz4.frame
 import zstandard
 from mcap.opcode import Opcode
 
-from agent.log.reading import CHUNK_HEAD, MAGIC, RECORD_HEAD, frames, unpack_chunk
+from agent.log.reading import CHUNK_HEAD, MAGIC, RECORD_HEAD, frames
 
 STEP = struct.Struct("<BH")
 APART = b"\x1f"
@@ -36,7 +36,7 @@ def recipe_of(log: bytes) -> bytes:
     """A recipe of a log that the program wrote."""
     from io import BytesIO
 
-    return b"".join(_step_of(offset, kind, body) for offset, kind, body in frames(BytesIO(log)) if kind in _KEPT)
+    return b"".join(_step_of(kind, body) for _, kind, body in frames(BytesIO(log)) if kind in _KEPT)
 
 
 def _records(recipe: bytes, outermost: bool = False) -> bytes:
@@ -87,17 +87,19 @@ def _map(fields: list[bytes]) -> bytes:
 _KEPT = (Opcode.CHUNK, Opcode.METADATA, Opcode.SCHEMA, Opcode.CHANNEL, Opcode.MESSAGE)
 
 
-def _step_of(offset: int, kind: int, body: bytes) -> bytes:
+def _step_of(kind: int, body: bytes) -> bytes:
     if kind != Opcode.CHUNK:
         return step(kind, _content(kind, body))
-    data, inner, at = unpack_chunk(offset, body), b"", 0
+    *_, name_length = CHUNK_HEAD.unpack_from(body)
+    packed = body[CHUNK_HEAD.size + name_length + 8 :]
+    data: bytes = lz4.frame.decompress(packed) if name_length else packed
+    inner, at = b"", 0
     while at < len(data):
         opcode, length = RECORD_HEAD.unpack_from(data, at)
         at += RECORD_HEAD.size + length
         if opcode in _KEPT:
             inner += step(opcode, _content(opcode, data[at - length : at]))
-    compression = 1 if body[CHUNK_HEAD.size : CHUNK_HEAD.size + 3] == b"lz4" else 0
-    return step(kind, bytes([compression]) + body[:16] + inner)
+    return step(kind, bytes([int(bool(name_length))]) + body[:16] + inner)
 
 
 def _content(kind: int, body: bytes) -> bytes:
