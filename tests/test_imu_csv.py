@@ -88,6 +88,13 @@ class TestParser:
         assert reader.rejected >= damaged - 2
         assert CsvParser(NEEDED, ",", "m/s2", "rad/s", "xor").feed(b"\n" + LINE) == []
 
+    @pytest.mark.parametrize("end", [b"\n", b"\r", b"\r\n"])
+    def test_line_ends(self, end: bytes) -> None:
+        reader = parser()
+        rows = [row for byte in (LINE.strip() + end) * 3 for row in reader.feed(bytes([byte]))]
+        assert rows == [ROW] * 3
+        assert reader.rejected == 0
+
     def test_a_line_without_end_is_bounded(self) -> None:
         reader = parser()
         for _ in range(100):
@@ -157,7 +164,7 @@ def test_blocks_of_rows_and_a_report_of_bad_lines(line: tuple[int, str]) -> None
         assert block.data.shape == (5, 6)
         assert np.allclose(block.data, ROW)
         os.write(master, b"garbage\n1,2,3\n")
-        with pytest.raises(BadData, match=r"2 lines that are no measurement.*check baud"):
+        with pytest.raises(BadData, match=r"2 lines that are no measurement, as '1,2,3'; if this goes on, check baud"):
             imu.read(0.2)
         os.write(master, LINE * 2)
         assert len(imu.read(5.0).data) == 2

@@ -16,6 +16,8 @@ from drivers.option_checks import require
 
 NEEDED = ("ax", "ay", "az", "gx", "gy", "gz")
 MAX_LINE_BYTES = 1024
+EXAMPLE_BYTES = 80
+"""Of a line that is shown to the user."""
 _TWO_DIGITS = re.compile(rb"[0-9A-Fa-f]{2}")
 
 Checksum = Literal["none", "xor"]
@@ -45,6 +47,8 @@ class CsvImuOptions(SerialImuOptions):
 class CsvParser:
     """Bytes in, rows out. A line with other than the expected columns, or impossible values, is rejected.
 
+    A line ends with a line feed, a carriage return or both.
+
     What comes before the first line end is passed over: the port opens in the middle of a line, and the rest of a
     number is a number too. Of a flood without line ends, every MAX_LINE_BYTES or more that are dropped count as one.
     """
@@ -70,10 +74,11 @@ class CsvParser:
         self._buffer = b""
         self._skipping = True
         self.rejected = 0
+        self.example = ""
 
     def feed(self, data: bytes) -> list[Row]:
         """Return the rows of the lines that these bytes complete."""
-        *lines, self._buffer = (self._buffer + data).split(b"\n")
+        *lines, self._buffer = (self._buffer + data).replace(b"\r", b"\n").split(b"\n")
         if lines and self._skipping:
             del lines[0]
             self._skipping = False
@@ -88,6 +93,7 @@ class CsvParser:
             row = self._row(line)
             if row is None:
                 self.rejected += 1
+                self.example = ascii(line[:EXAMPLE_BYTES].decode("ascii", "replace").strip())
             else:
                 rows.append(row)
         return rows

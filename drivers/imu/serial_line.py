@@ -40,6 +40,8 @@ class Parser(Protocol):
     """What `rejected` counts, as in 'bytes that are no WitMotion frame'."""
     row_units: int
     """How many of `unit` one row would have been."""
+    example: str
+    """What was last rejected, fit to be printed; "" where it would tell a person nothing."""
 
     def feed(self, data: bytes) -> list[Row]:
         """Return the rows that are complete: accelerometer x y z in m/s2, gyroscope x y z in rad/s."""
@@ -164,6 +166,7 @@ class SerialImu(Driver):
             self._reported += rejected
             self._report_ns = self._clock.now_ns() + REPORT_NS
             found, baud = f"{rejected} {self._parser.unit}", self._line.baud
+            found += f", as {self._parser.example}" if self._parser.example else ""
             if self._readable:
                 advice = f"{found}; if this goes on, check baud ({baud}), the protocol and the cable"
             else:
