@@ -31,10 +31,10 @@ def test_no_row_has_two_files_and_no_file_is_without_a_row() -> None:
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("row*_*.py")), ids=lambda path: path.stem)
 def test_a_file_says_what_it_injects_and_can_be_run(path: Path) -> None:
     tree = ast.parse(path.read_text())
-    assert (ast.get_docstring(tree) or "").splitlines()[0].endswith(".")
+    assert (ast.get_docstring(tree) or "").strip()
     runs = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "run"]
     assert len(runs) == 1
-    assert not runs[0].args.args
+    assert len(runs[0].args.args) == len(runs[0].args.defaults), "without arguments"
     assert runs[0].returns is not None
     assert ast.unparse(runs[0].returns) == "Measured"
 
