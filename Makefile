@@ -2,8 +2,9 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 DEMO_S ?= 60
+FUZZ_EXECUTIONS ?= 1000000
 
-.PHONY: demo test lint format protos train clean
+.PHONY: demo test fuzz lint format protos train clean
 .DELETE_ON_ERROR:
 
 # The environment is rebuilt when what it is made from changes.
@@ -19,6 +20,10 @@ demo: $(VENV)/installed
 test: $(VENV)/installed
 	@$(BIN)/sensebind doctor
 	$(BIN)/pytest
+
+# Overnight: all targets of tests/fuzz, with atheris where `pip install .[fuzz]` has put it. Findings and the corpus are kept in runs/fuzz.
+fuzz: $(VENV)/installed
+	PYTHONPATH=.:tests $(BIN)/python -m fuzz --executions $(FUZZ_EXECUTIONS)
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -14,6 +14,7 @@ from drivers.image_file import read_jpeg
 from drivers.mjpeg import MjpegStream, open_mjpeg, without_password
 from drivers.opencv import import_cv2, network_options, video_capture
 from drivers.option_checks import latency_ns, require, require_positive
+from drivers.picture_size import PictureSize
 from drivers.playback import rows_to_skip, wait_until_due
 from drivers.v4l2 import V4l2Device, check_rate, check_size
 from drivers.video_file import VideoFile
@@ -27,7 +28,8 @@ class CameraOptions:
     """A colour camera.
 
     Size, rate and pixel format are asked of a device and compared with what it gives; of a file the size and rate,
-    of a network stream the size. What is left out is taken as it comes.
+    of a network stream the size. What is left out is taken as it comes; the size of a network stream is then that of
+    its first picture, and one of another size is bad data.
     """
 
     source: int | str = 0
@@ -125,10 +127,11 @@ class Camera(Driver):
 
     def _open_network(self) -> FrameThread:
         cv2 = import_cv2()
+        size = PictureSize(self._options.width, self._options.height)
         if self._source.startswith(("http://", "https://")):
             stream = open_mjpeg(self._source, NETWORK_TIMEOUT_S)
             if stream is not None:
-                return FrameThread(self._name, lambda: self._grab_jpeg(stream), stream.release)
+                return FrameThread(self._name, lambda: self._grab_jpeg(stream, size), stream.release)
         limit_ms = round(NETWORK_TIMEOUT_S * 1000)
         limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, limit_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, limit_ms]
         with network_options():
@@ -136,7 +139,7 @@ class Camera(Driver):
         if not capture.isOpened():
             capture.release()
             raise DeviceNotFound(f"{self._name}: no camera answers, or not with video; check the address")
-        return FrameThread(self._name, lambda: self._grab_stream(capture), capture.release)
+        return FrameThread(self._name, lambda: self._grab_stream(capture, size), capture.release)
 
     def _open_file(self) -> VideoFile:
         asked = self._options
@@ -150,23 +153,24 @@ class Camera(Driver):
             raise
         return video
 
-    def _grab_stream(self, capture: Any) -> Sample:
+    def _grab_stream(self, capture: Any, size: PictureSize) -> Sample:
         grabbed, image = capture.read()
         if not grabbed:
             raise Disconnected(f"{self._name}: the stream ended or broke off")
         t_ns = self._clock.now_ns()
-        return self._network_sample(t_ns, to_rgb(image))
+        return self._network_sample(t_ns, to_rgb(image), size)
 
-    def _grab_jpeg(self, stream: MjpegStream) -> Sample:
+    def _grab_jpeg(self, stream: MjpegStream, size: PictureSize) -> Sample:
         try:
             picture = stream.receive()
             t_ns = self._clock.now_ns()
-            return self._network_sample(t_ns, read_jpeg(picture))
+            rgb = read_jpeg(picture)
         except BadData as error:
             raise BadData(f"{self._name}: {error}") from None
+        return self._network_sample(t_ns, rgb, size)
 
-    def _network_sample(self, t_ns: int, rgb: NDArray[np.uint8]) -> Sample:
-        check_size(self._name, (self._options.width, self._options.height), (rgb.shape[1], rgb.shape[0]))
+    def _network_sample(self, t_ns: int, rgb: NDArray[np.uint8], size: PictureSize) -> Sample:
+        size.check(self._name, rgb.shape[1], rgb.shape[0])
         return self._sample(t_ns, rgb)
 
     def _sample(self, t_ns: int, rgb: NDArray[np.uint8]) -> Sample:

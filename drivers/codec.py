@@ -17,6 +17,7 @@ from drivers.driver import MODALITIES, BadData, Modality, Sample
 from protos.sensors_pb2 import AudioBlock, Image, ImuBlock, SensorSample
 from protos.sensors_pb2 import Modality as ModalityValue
 
+MIN_RATE_HZ = 1e-3
 MAX_RATE_HZ = 1e6
 MAX_CHANNELS = 256
 IMU_ROW_BYTES = 6 * 4
@@ -201,8 +202,8 @@ def _rows(data: bytes, row_bytes: int, what: str) -> int:
 
 
 def _checked_rate(rate_hz: float) -> float:
-    if not 0 < rate_hz <= MAX_RATE_HZ:
-        raise BadData(f"rate of {rate_hz} Hz; more than 0 and at most {MAX_RATE_HZ:.0f} Hz is possible")
+    if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
+        raise BadData(f"rate of {rate_hz} Hz; {MIN_RATE_HZ:g} to {MAX_RATE_HZ:.0f} Hz are possible")
     return rate_hz
 
 

@@ -38,6 +38,7 @@ class PartParser:
         self._body_at: int | None = None
         self._length: int | None = None
         self._boundary = b""
+        self._searched = 0
 
     def feed(self, data: bytes) -> list[bytes]:
         """Take the next bytes and return the bodies that are complete; raises BadData on a part beyond the bound."""
@@ -55,15 +56,19 @@ class PartParser:
             self._body_at = self._take_headers()
         if self._body_at is None:
             return None
-        if self._length is None:
-            end = self._buffer.find(b"\r\n" + self._boundary, self._body_at)
-        else:
-            end = self._body_at + self._length
+        end = self._find_end(self._body_at) if self._length is None else self._body_at + self._length
         if end < 0 or end > len(self._buffer):
             return None
         body = bytes(self._buffer[self._body_at : end])
         self._drop(end)
         return body
+
+    def _find_end(self, begin: int) -> int:
+        """Find the next boundary, in what was not searched before: time is proportional to the bytes of a part."""
+        wanted = b"\r\n" + self._boundary
+        end = self._buffer.find(wanted, max(begin, self._searched))
+        self._searched = max(0, len(self._buffer) - len(wanted) + 1)
+        return end
 
     def _take_headers(self) -> int | None:
         """Find the next part and return where its body begins; None when its headers are not complete yet."""
@@ -79,6 +84,7 @@ class PartParser:
     def _drop(self, end: int) -> None:
         del self._buffer[:end]
         self._body_at = self._length = None
+        self._searched = 0
 
 
 class MjpegStream:

@@ -16,8 +16,8 @@ from drivers.driver import BadData, BadOption, Clock, DeviceNotFound, Disconnect
 from drivers.image_file import read_png
 from drivers.opencv import import_cv2
 from drivers.option_checks import latency_ns, require, require_positive
+from drivers.picture_size import PictureSize
 from drivers.playback import Playhead, rows_to_skip, wait_until_due
-from drivers.v4l2 import check_size
 
 
 def read_png16(path: str) -> NDArray[np.uint16]:
@@ -91,14 +91,18 @@ class PngSequence(Driver):
             first = read_png16(files[0])
         except (BadData, Disconnected) as error:
             raise BadOption(f"path is {self._path!r}: {error}") from None
-        self._check_size(files[0], first)
         options = self._files_options
+        self._size = PictureSize(options.width, options.height)
+        self._size.check(files[0], first.shape[1], first.shape[0])
         self._playhead = Playhead(self._clock, len(files), options.rate_hz, options.loop, self._path)
         self._playhead.played = rows_to_skip(self._clock, options.pace, options.rate_hz)
         self._files = files
 
     def read(self, timeout_s: float) -> Sample:
-        """Return the next image when due; raises BadData naming a file that is no 16-bit grey PNG, and goes on."""
+        """Return the next image when due.
+
+        Raises BadData naming a file that is no 16-bit grey PNG, or of another size than the first, and goes on.
+        """
         if not self._files:
             raise Disconnected(f"{self._path}: not connected")
         head = self._playhead
@@ -106,13 +110,9 @@ class PngSequence(Driver):
         wait_until_due(self._clock, self._files_options.pace, t_ns, timeout_s, self._path)
         head.played += 1
         counts = read_png16(file)
-        self._check_size(file, counts)
+        self._size.check(file, counts.shape[1], counts.shape[0])
         return Sample(t_ns, self.convert(counts))
 
     def close(self) -> None:
         """Forget the files."""
         self._files = []
-
-    def _check_size(self, file: str, counts: NDArray[np.uint16]) -> None:
-        options = self._files_options
-        check_size(file, (options.width, options.height), (counts.shape[1], counts.shape[0]))

@@ -18,6 +18,9 @@ CONFIRM_BLOCKS = 3
 SPACING_LIMIT = 0.5
 """The spacing of rows stays within this share of the nominal one, whatever is measured."""
 
+LEAST_SHARE, MOST_SHARE = 0.6, 1.5
+"""Shares of the nominal rate between which a measured one is taken for it: less, and more, is another setting."""
+
 
 class RowClock:
     """Stamps blocks of rows of one nominal rate."""
@@ -83,23 +86,31 @@ class RateCheck:
         self._begin_ns: int | None = None
         self._last_ns = 0
         self._rows = 0
+        self._damaged = 0.0
         self._done = False
 
-    def count(self, rows: int, now_ns: int) -> None:
+    def count(self, rows: int, now_ns: int, damaged: float = 0.0) -> None:
         """Count rows that arrived at `now_ns`; raises FormatMismatch when far more or fewer come than was asked.
 
-        Lost rows and a wrong `rate_hz` look alike in the long run; over a stretch without a break they do not.
+        Lost rows and a wrong `rate_hz` look alike in the long run; over a stretch without a break they do not. Of a
+        stretch that lacks no more rows than came `damaged`, or in which nothing could be read, nothing is said.
         """
         if self._done:
             return
         if self._begin_ns is None or now_ns - self._last_ns > self.BREAK_NS:
-            self._begin_ns, self._rows = now_ns, 0
+            self._begin_ns, self._rows, self._damaged = now_ns, 0, 0.0
         else:
             self._rows += rows
+            self._damaged += damaged
         self._last_ns = now_ns
         span_ns = now_ns - self._begin_ns
-        if span_ns >= self.SPAN_NS:
-            self._done = True
-            got_hz = self._rows * 1e9 / span_ns
-            if not 0.6 * self._rate_hz < got_hz < 1.5 * self._rate_hz:
-                raise FormatMismatch(self._device, "rate_hz", f"{self._rate_hz:g}", f"{got_hz:.3g}")
+        if span_ns < self.SPAN_NS:
+            return
+        got_hz, came_hz = (count * 1e9 / span_ns for count in (self._rows, self._rows + self._damaged))
+        least_hz, most_hz = LEAST_SHARE * self._rate_hz, MOST_SHARE * self._rate_hz
+        if not self._rows or got_hz <= least_hz < came_hz:
+            self._begin_ns = None
+            return
+        self._done = True
+        if not least_hz < got_hz < most_hz:
+            raise FormatMismatch(self._device, "rate_hz", f"{self._rate_hz:g}", f"{got_hz:.3g}")

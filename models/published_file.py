@@ -32,7 +32,7 @@ PICKLE_MAX: Final = 1 << 24
 """A longer pickle is refused: that of ImageBind-Huge's 1311 tensors has a fifth of a megabyte."""
 _BLOCK_BYTES: Final = 1 << 20
 
-_UNPICKLING_FAULTS: Final = (
+UNPICKLING_FAULTS: Final = (
     pickle.UnpicklingError,
     RuntimeError,
     ValueError,
@@ -43,6 +43,7 @@ _UNPICKLING_FAULTS: Final = (
     AssertionError,
     EOFError,
     MemoryError,
+    struct.error,
 )
 """What torch.load raises for a pickle that is damaged or made up, beside OSError."""
 
@@ -173,7 +174,7 @@ def _mapped(path: Path) -> dict[str, Tensor]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about what a made-up pickle asks for: it ends in one of the faults
             state = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
-    except _UNPICKLING_FAULTS as error:
+    except UNPICKLING_FAULTS as error:
         if asked := re.search(r"GLOBAL ([\w.]+)", str(error)):
             raise PublishedFileError(
                 f"{path}: refused, its pickle asks for {asked[1]}, and only tensors are read"

@@ -35,6 +35,7 @@ from models.image_patches import Rows, kept_patches, moved_images, recoloured_pa
 from models.imagebind import MODALITIES, ImageBind, Modality
 from models.loss import info_nce, pooled_similarity
 from models.pairs import Examples, Group, PairSampler, caption, load, mirrored
+from models.published_file import UNPICKLING_FAULTS
 from models.recipe import Recipe, Stage, learning_rate_factor, optimisers_of
 from models.tokenizer import tokenize
 
@@ -91,12 +92,17 @@ class _Run:
         path = self.out / CHECKPOINT
         if not path.is_file():
             raise checkpoint.CheckpointError(f"{path}: no checkpoint to resume from; train without --resume")
-        state = torch.load(path, weights_only=True)
-        if state["recipe"] != json.dumps(asdict(self.recipe)):
+        try:
+            state = torch.load(path, weights_only=True)
+            if same := state["recipe"] == json.dumps(asdict(self.recipe)):
+                self.model.load_state_dict(state["model"])
+                self.stage, self.step, self.seconds = state["stage"], state["step"], state["seconds"]
+                self.optimisers = state["optimisers"] or None
+        except (OSError, *UNPICKLING_FAULTS) as error:
+            reason = " ".join(str(error).split())[:100] or type(error).__name__
+            raise checkpoint.CheckpointError(f"{path}: cannot be read ({reason}); train without --resume") from None
+        if not same:
             raise checkpoint.CheckpointError(f"{path}: was made with another recipe; use that one, or start anew")
-        self.model.load_state_dict(state["model"])
-        self.stage, self.step, self.seconds = state["stage"], state["step"], state["seconds"]
-        self.optimisers = state["optimisers"] or None
 
     def validate(self) -> None:
         if self.validation is not None:

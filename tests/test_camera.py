@@ -287,6 +287,27 @@ class TestMjpeg:
             camera.close()
         assert "height was asked as 50 but the device gives 48" in str(error)
 
+    def test_a_picture_of_another_size_than_the_first_is_bad_data(self) -> None:
+        bodies = [jpeg(10), jpeg(20, width=32, height=24), *[jpeg(30)] * 3]
+        with (
+            Web(self.KIND, lambda: iter([multipart(*bodies)])) as web,
+            Camera(CameraOptions(web.url), RunClock.start()) as camera,
+        ):
+            error = comes_back(camera, BadData)
+            assert "a picture of 32x24 pixels came among those of 64x48" in str(error)
+            assert web.url in str(error)
+            [sample] = live(camera, 1)
+            assert sample.data.shape == (48, 64, 3)
+
+    def test_a_camera_that_was_set_to_another_size_is_read_once_connected_again(self) -> None:
+        sizes = iter([(32, 24), (16, 12)])
+        with Web(self.KIND, lambda: iter([multipart(*[jpeg(5, *next(sizes))] * 3)])) as web:
+            camera = Camera(CameraOptions(web.url), RunClock.start())
+            for height in (24, 12):
+                with camera:
+                    [sample] = live(camera, 1)
+                    assert sample.data.shape[0] == height
+
     def test_what_is_no_motion_jpeg(self) -> None:
         with Web("text/html", lambda: iter([b"<html>hello</html>"])) as web:
             camera = Camera(CameraOptions(web.url), RunClock.start())
@@ -349,6 +370,21 @@ class TestMjpeg:
         good = [jpeg(k, 16, 16) for k in (1, 2, 3, 4)]
         stream = junk.replace(b"--", b"") + multipart(*good)
         assert parser.feed(stream)[-3:] == good[-3:]
+
+    def test_time_is_proportional_to_the_bytes_of_a_part(self) -> None:
+        """Four times as long a part takes about four times as long: not sixteen, as when all is searched each time."""
+
+        def cpu_s(megabytes: int) -> float:
+            parser, chunk = PartParser(), bytes(4096)
+            began_s = time.process_time()
+            parser.feed(b"--frame\r\nX: y\r\n\r\n")
+            for _ in range(megabytes * 256):
+                assert parser.feed(chunk) == []
+            assert parser.feed(b"\r\n--frame\r\n") == [bytes(megabytes * 2**20)]
+            return time.process_time() - began_s
+
+        shorter_s = min(cpu_s(6) for _ in range(3))
+        assert cpu_s(24) < 8 * shorter_s
 
     def test_a_part_without_end_is_bounded(self) -> None:
         parser = PartParser()

@@ -125,6 +125,7 @@ PCM = AudioBlock.ENCODING_PCM_S16
         (SensorSample(audio=AudioBlock(rate_hz=8000, channels=1, data=b"12")), "audio in encoding 0"),
         (SensorSample(imu=ImuBlock(rate_hz=400, data=b"1" * 25)), "rows of 24 bytes"),
         (SensorSample(imu=ImuBlock(rate_hz=0, data=b"1" * 24)), "rate of 0.0 Hz"),
+        (SensorSample(imu=ImuBlock(rate_hz=1e-310, data=b"1" * 24)), "rate of 1e-310 Hz"),  # rows of endless seconds
     ],
 )
 def test_what_is_not_a_sample_is_refused(message: SensorSample, words: str) -> None:

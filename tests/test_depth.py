@@ -101,6 +101,15 @@ class TestBadPng:
                 depth.read(0.1)
             assert depth.read(0.1).t_ns == 200_000_000
 
+    def test_a_file_of_another_size_than_the_first_costs_only_itself(self, tmp_path: Path) -> None:
+        for k, image in enumerate((NOISE, NOISE[:20], NOISE)):
+            write_png(tmp_path / f"{k}.png", image)
+        with DepthPng(DepthPngOptions(str(tmp_path), pace="fast"), ManualClock()) as depth:
+            depth.read(0.1)
+            with pytest.raises(BadData, match=r"1\.png: a picture of 50x20 pixels came among those of 50x40"):
+                depth.read(0.1)
+            assert depth.read(0.1).data.shape == (40, 50)
+
     def test_another_size_is_refused(self, tmp_path: Path) -> None:
         write_png(tmp_path / "0.png", NOISE)
         with pytest.raises(FormatMismatch, match=r"0\.png: width was asked as 640 but the device gives 50"):

@@ -59,12 +59,41 @@ class TestParser:
             b"1,2,3,4,5,999",
             b"\xff\xfe,2,3,4,5,6",
             b"1;2;3;4;5;6",
+            b"1_0,2,3,4,5,6",
         ],
     )
     def test_what_is_no_measurement_is_counted(self, line: bytes) -> None:
         reader = parser()
         assert reader.feed(LINE + line + b"\n" + LINE) == [ROW, ROW]
         assert reader.rejected == 1
+
+    def test_checksums(self) -> None:
+        content = b"0.1,-0.2,9.8,0.01,0.02,-0.03"
+        total = 0
+        for byte in content:
+            total ^= byte
+        line = b"%s*%02x\r\n" % (content, total)
+        reader = CsvParser(NEEDED, ",", "m/s2", "rad/s", "xor")
+        assert reader.feed(b"\n" + line + b"$" + line.upper()) == [ROW, ROW]
+        damaged = 0
+        for at in range(len(content) + 3):
+            for bit in range(8):
+                flipped = bytearray(line)
+                flipped[at] ^= 1 << bit
+                if b"\n" in flipped[:-2]:
+                    continue  # two lines
+                damaged += 1
+                rows = reader.feed(bytes(flipped))
+                assert rows in ([], [ROW]), "a letter of a hex digit in the other case is the same checksum"
+        assert reader.rejected >= damaged - 2
+        assert CsvParser(NEEDED, ",", "m/s2", "rad/s", "xor").feed(b"\n" + LINE) == []
+
+    @pytest.mark.parametrize("end", [b"\n", b"\r", b"\r\n"])
+    def test_line_ends(self, end: bytes) -> None:
+        reader = parser()
+        rows = [row for byte in (LINE.strip() + end) * 3 for row in reader.feed(bytes([byte]))]
+        assert rows == [ROW] * 3
+        assert reader.rejected == 0
 
     def test_a_line_without_end_is_bounded(self) -> None:
         reader = parser()
@@ -135,7 +164,7 @@ def test_blocks_of_rows_and_a_report_of_bad_lines(line: tuple[int, str]) -> None
         assert block.data.shape == (5, 6)
         assert np.allclose(block.data, ROW)
         os.write(master, b"garbage\n1,2,3\n")
-        with pytest.raises(BadData, match=r"2 lines that are no measurement.*check baud"):
+        with pytest.raises(BadData, match=r"2 lines that are no measurement, as '1,2,3'; if this goes on, check baud"):
             imu.read(0.2)
         os.write(master, LINE * 2)
         assert len(imu.read(5.0).data) == 2

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import os
+import struct
+import threading
+import time
+import tty
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +31,8 @@ from drivers.driver import (
     Sample,
 )
 from drivers.imu.rows import axes_matrix
-from drivers.imu.wit import FRAME_BYTES, WitImu, WitImuOptions, WitParser
+from drivers.imu.wit import COMBINED_BYTES, FRAME_BYTES, WitImu, WitImuOptions, WitParser
+from drivers.row_clock import RateCheck
 
 G = 9.80665
 
@@ -62,6 +68,27 @@ class TestParser:
         assert len(reader.feed(gyro + accel + accel + gyro)) == 1
         assert reader.rejected == 2 * FRAME_BYTES
 
+    def test_an_acceleration_is_never_paired_with_the_rate_of_another_row(self) -> None:
+        """A rate and the acceleration after it are lost, damaged or run into each other: rows 0 and 2 remain."""
+        (accel, gyro), (next_accel, next_gyro), whole = (wit_frames((k, 0, G, 0, 0, k / 10)) for k in range(3))
+        flipped = bytes([gyro[0], gyro[1], gyro[2] ^ 1]) + gyro[3:]
+        for damage in (flipped + next_accel[:1] + b"\xff" + next_accel[2:], gyro[:5] + next_accel[7:], next_accel[9:]):
+            reader = parser()
+            assert reader.feed(accel + damage + next_gyro) == []
+            assert reader.rejected == len(accel + damage + next_gyro)
+            assert [round(row[5], 1) for row in reader.feed(b"".join(whole))] == [0.2]
+
+    def test_frames_of_models_with_bluetooth(self) -> None:
+        """20 bytes without a checksum: one is taken when the next begins where it ends, so the last one waits."""
+        frames = [struct.pack("<BB9h", 0x55, 0x61, 0, 0, 2048, 0, 0, 16384, k, 2, 3) for k in range(4)]
+        reader = parser()
+        assert reader.feed(b"".join(frames)) == [pytest.approx((0, 0, G, 0, 0, math.radians(1000)))] * 3
+        assert reader.rejected == 0
+        assert len(reader.feed(frames[0][:12] + b"".join(frames))) == 4, "the one that waited, and three"
+        assert reader.rejected == 12, "one that is cut off"
+        one_at_a_time = parser()
+        assert sum(len(one_at_a_time.feed(bytes([byte]))) for byte in b"".join(frames)) == 3
+
     @given(cuts=st.lists(st.integers(0, 220), max_size=10))
     def test_it_does_not_matter_how_the_bytes_arrive(self, cuts: list[int]) -> None:
         stream = b"".join(b"".join(wit_frames((k, 0, G, 0, 0, k / 10))) for k in range(10))
@@ -78,7 +105,7 @@ class TestParser:
             for row in reader.feed(chunk):
                 assert all(math.isfinite(v) for v in row)
                 assert max(abs(v) for v in row[:3]) <= 16 * G
-            assert len(reader._buffer) < FRAME_BYTES
+            assert len(reader._buffer) < COMBINED_BYTES + 2
 
     @given(noise=st.binary(max_size=40).filter(lambda noise: b"\x55" not in noise))
     def test_noise_costs_only_itself(self, noise: bytes) -> None:
@@ -117,6 +144,14 @@ class TestAxes:
     def test_what_no_device_can_be(self, axes: str) -> None:
         with pytest.raises(BadOption, match="axes"):
             WitImu(WitImuOptions(axes=axes), RunClock.start())
+
+
+def write_until(stopping: threading.Event, descriptor: int, data: bytes) -> None:
+    """Write the same over and over, ten times a second."""
+    os.set_blocking(descriptor, False)
+    while not stopping.wait(0.1):
+        with contextlib.suppress(BlockingIOError):
+            os.write(descriptor, data)
 
 
 def rows_for(imu: WitImu, duration_s: float) -> list[Sample]:
@@ -192,6 +227,28 @@ class TestDriver:
             os.write(master, b"\x00" * 30)
             with pytest.raises(BadData, match="30 bytes"):
                 imu.read(0.1)
+        os.close(master)
+        os.close(slave)
+
+    def test_nothing_readable_is_a_matter_of_baud_and_not_of_rate_hz(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(RateCheck, "SPAN_NS", 1_000_000_000)
+        master, slave = os.openpty()
+        tty.setraw(slave)
+        with WitImu(WitImuOptions(os.ttyname(slave), baud=19200, rate_hz=100.0), RunClock.start()) as imu:
+            stopping = threading.Event()
+            flood = threading.Thread(target=write_until, args=(stopping, master, b"\x00\x78\xf8" * 40))
+            flood.start()
+            try:
+                told = set()
+                end = time.monotonic() + 2.5
+                while time.monotonic() < end:
+                    with pytest.raises(BadData, match=r"nothing readable comes at 19200 baud, but \d+ bytes") as error:
+                        imu.read(10.0)
+                    told.add(str(error.value))
+            finally:
+                stopping.set()
+                flood.join()
+        assert not [words for words in told if "rate_hz" in words]
         os.close(master)
         os.close(slave)
 

@@ -239,6 +239,16 @@ def test_a_damaged_pickle_is_one_line_and_no_crash(path: Path, tmp_path: Path) -
     assert not [words for words in refused if "\n" in words]
 
 
+@pytest.mark.parametrize("last", [b"X\x05\x00", b"K", b"M\x01", b"J\x01\x00", b"G\x00", b"\x8a\xff", b"h", b"r\x00"])
+def test_a_pickle_that_ends_within_an_argument(tmp_path: Path, last: bytes) -> None:
+    with zipfile.ZipFile(tmp_path / "x.pth", "w") as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02}" + last)
+        archive.writestr("archive/byteorder", "little")
+        archive.writestr("archive/version", "3\n")
+    with pytest.raises(PublishedFileError, match="damaged, its pickle cannot be read"):
+        PublishedFile(tmp_path / "x.pth", TINY)
+
+
 def test_an_import_takes_less_memory_than_a_tower(tmp_path: Path) -> None:
     path = tmp_path / "medium.pth"
     torch.save(published_state(MEDIUM), path)

@@ -107,6 +107,24 @@ def test_the_stated_rate_is_compared_with_the_real_one(real_hz: int, fits: bool)
         count_all()
 
 
+@pytest.mark.parametrize(("rows", "damaged"), [(0, 0.0), (0, 3.0), (2, 0.5), (1, 1.0)])
+def test_damage_is_no_wrong_rate(rows: int, damaged: float) -> None:
+    check = RateCheck("imu", 100.0)
+    for k in range(2000):
+        check.count(rows if k % 4 == 0 else 0, k * 10_000_000, damaged)
+
+
+def test_damage_does_not_excuse_what_it_cannot_explain() -> None:
+    check = RateCheck("imu", 100.0)
+
+    def count_all() -> None:
+        for k in range(1000):
+            check.count(int(k % 4 == 0), k * 10_000_000, damaged=0.1)
+
+    with pytest.raises(FormatMismatch, match="gives 25"):
+        count_all()
+
+
 def test_a_break_on_the_line_is_no_wrong_rate() -> None:
     check = RateCheck("imu", 100.0)
     for second in range(0, 40, 2):

@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from mcap.opcode import Opcode
+from mcap.records import Message
 from mcap.writer import CompressionType, Writer
 from recorded_run import SENSORS, START_NS, event, facts, record, replayed, samples
 
@@ -130,6 +132,30 @@ def test_a_time_is_found_in_every_kind_of_file(parts: list[Path], tmp_path: Path
         wanted = [stamp for stamp in stamps(handed) if stamp[1] >= t_ns]
         for logs in ([whole], [unfinished], [lying], parts):
             assert stamps(read(*logs, from_ns=t_ns)) == wanted
+
+
+@pytest.mark.parametrize("offset", [2**64 - 1, 2**63, 2**40])
+def test_an_index_that_points_behind_the_file_is_not_believed(tmp_path: Path, offset: int) -> None:
+    whole = tmp_path / "whole.mcap"
+    with Recorder(whole, facts(), RecordSettings(chunk_bytes=64 * 1024), lossless=True) as recorder:
+        for name, sample in samples(STEPS):
+            recorder.write_sample(name, sample)
+    data = bytearray(whole.read_bytes())
+    (at,) = struct.unpack_from("<Q", data, len(data) - 28)
+    data[-12:-8] = bytes(4)  # no checksum
+    places = []
+    while data[at] != Opcode.FOOTER:
+        if data[at] == Opcode.CHUNK_INDEX:
+            places.append(at + 9 + 16)
+        at += 9 + struct.unpack_from("<Q", data, at + 1)[0]
+    middle = places[len(places) // 2]
+    (t_ns,) = struct.unpack_from("<Q", data, middle - 8)
+    struct.pack_into("<Q", data, middle, offset)
+    whole.write_bytes(data)
+    with whole.open("rb") as stream:
+        assert len(chunks_of(stream).offsets) == len(places)
+        late = {found.log_time for found in records_from(stream, t_ns) if isinstance(found, Message)}
+    assert late >= {sample.t_ns for _, sample in samples(STEPS) if sample.t_ns >= t_ns}
 
 
 def test_seeking_reads_only_what_is_needed(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from made_up import SIZES, write_moments
 from models import checkpoint
 from models.recipe import Recipe, Stage
 from models.tokenizer import tokenize
-from models.train import LOG, train
+from models.train import CHECKPOINT, LOG, train
 
 
 @pytest.fixture(autouse=True)
@@ -79,6 +79,14 @@ def test_resume_refuses_another_recipe_and_a_missing_checkpoint(shards: Path, tm
     train(shards, tmp_path, recipe(2, 1))
     with pytest.raises(checkpoint.CheckpointError, match="another recipe"):
         train(shards, tmp_path, recipe(2, 2), resume=True)
+
+
+@pytest.mark.parametrize("content", [b"", b"no zip", b"PK\x03\x04 cut off"])
+def test_resume_refuses_a_damaged_checkpoint_in_one_line(shards: Path, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / CHECKPOINT).write_bytes(content)
+    with pytest.raises(checkpoint.CheckpointError, match=r"cannot be read .*; train without --resume") as error:
+        train(shards, tmp_path, recipe(2, 1), resume=True)
+    assert "\n" not in str(error.value)
 
 
 def test_only_trained_words_have_embeddings(shards: Path, tmp_path: Path) -> None:

@@ -112,9 +112,9 @@ def _listed_chunks(stream: BinaryIO, size: int) -> Chunks | None:
             definitions.append(record)
         elif opcode == Opcode.CHUNK_INDEX and len(body) >= _CHUNK_INDEX_HEAD.size:
             found.extend(_CHUNK_INDEX_HEAD.unpack_from(body))
-    if not found or not all(_is_chunk(stream, offset) for offset in (found[2], found[-1])):
-        return None
     rows = np.array(found, np.uint64).reshape(-1, 3)
+    if not found or rows[:, 2].max() >= size or not all(_is_chunk(stream, offset) for offset in (found[2], found[-1])):
+        return None
     rows = rows[np.argsort(rows[:, 2], kind="stable")]
     return Chunks(rows[:, 2], rows[:, 0], rows[:, 1], b"".join(definitions))
 

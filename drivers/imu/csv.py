@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
+import re
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -13,14 +16,22 @@ from drivers.option_checks import require
 
 NEEDED = ("ax", "ay", "az", "gx", "gy", "gz")
 MAX_LINE_BYTES = 1024
+EXAMPLE_BYTES = 80
+"""Of a line that is shown to the user."""
+_TWO_DIGITS = re.compile(rb"[0-9A-Fa-f]{2}")
 
+Checksum = Literal["none", "xor"]
 AccelUnit = Literal["m/s2", "g"]
 GyroUnit = Literal["rad/s", "deg/s"]
 
 
 @dataclass(frozen=True, slots=True)
 class CsvImuOptions(SerialImuOptions):
-    """An IMU that sends one measurement a line, as `0.01,-0.02,9.81,0.001,0.002,0.003`."""
+    """An IMU that sends one measurement a line, as `0.01,-0.02,9.81,0.001,0.002,0.003`.
+
+    A line without a checksum is taken for what it says: a bit that flips in a digit gives another number, of which only
+    an impossible one is noticed. Where wires are long, let the device send one.
+    """
 
     columns: tuple[str, ...] = NEEDED
     """What stands in each column; `ax ay az gx gy gz` must be there, columns of other names are passed over."""
@@ -28,31 +39,46 @@ class CsvImuOptions(SerialImuOptions):
     """One or more characters; a blank stands for any number of blanks and tabs."""
     accel_unit: AccelUnit = "m/s2"
     gyro_unit: GyroUnit = "rad/s"
+    checksum: Checksum = "none"
+    """`xor`: lines end in `*` and two hex digits, the exclusive or of all bytes before, a leading `$` left out, as in
+    NMEA 0183; lines whose checksum is missing or wrong are rejected."""
 
 
 class CsvParser:
     """Bytes in, rows out. A line with other than the expected columns, or impossible values, is rejected.
+
+    A line ends with a line feed, a carriage return or both.
 
     What comes before the first line end is passed over: the port opens in the middle of a line, and the rest of a
     number is a number too. Of a flood without line ends, every MAX_LINE_BYTES or more that are dropped count as one.
     """
 
     unit = "lines that are no measurement"
+    row_units = 1
 
-    def __init__(self, columns: tuple[str, ...], delimiter: str, accel_unit: AccelUnit, gyro_unit: GyroUnit) -> None:
+    def __init__(
+        self,
+        columns: tuple[str, ...],
+        delimiter: str,
+        accel_unit: AccelUnit,
+        gyro_unit: GyroUnit,
+        checksum: Checksum = "none",
+    ) -> None:
         self._places = [columns.index(name) for name in NEEDED]
         self._columns = len(columns)
         self._delimiter = None if delimiter == " " else delimiter
         accel = STANDARD_GRAVITY_MPS2 if accel_unit == "g" else 1.0
         gyro = math.pi / 180 if gyro_unit == "deg/s" else 1.0
         self._scales = (accel, accel, accel, gyro, gyro, gyro)
+        self._checked = checksum == "xor"
         self._buffer = b""
         self._skipping = True
         self.rejected = 0
+        self.example = ""
 
     def feed(self, data: bytes) -> list[Row]:
         """Return the rows of the lines that these bytes complete."""
-        *lines, self._buffer = (self._buffer + data).split(b"\n")
+        *lines, self._buffer = (self._buffer + data).replace(b"\r", b"\n").split(b"\n")
         if lines and self._skipping:
             del lines[0]
             self._skipping = False
@@ -67,13 +93,17 @@ class CsvParser:
             row = self._row(line)
             if row is None:
                 self.rejected += 1
+                self.example = ascii(line[:EXAMPLE_BYTES].decode("ascii", "replace").strip())
             else:
                 rows.append(row)
         return rows
 
     def _row(self, line: bytes) -> Row | None:
+        text = _content(line) if self._checked else line
+        if text is None or b"_" in text:  # Python reads 1_0 as 10
+            return None
         try:
-            fields = line.decode("ascii").strip().split(self._delimiter)
+            fields = text.decode("ascii").strip().split(self._delimiter)
             ax, ay, az, gx, gy, gz = (
                 float(fields[place]) * scale for place, scale in zip(self._places, self._scales, strict=True)
             )
@@ -81,6 +111,13 @@ class CsvParser:
             return None
         row = (ax, ay, az, gx, gy, gz)
         return row if len(fields) == self._columns and possible(row) else None
+
+
+def _content(line: bytes) -> bytes | None:
+    """What stands in a line between `$`, which may be missing, and its checksum; None when that is missing or wrong."""
+    content, star, digits = line.strip().removeprefix(b"$").rpartition(b"*")
+    fits = star and _TWO_DIGITS.fullmatch(digits) and functools.reduce(operator.xor, content, 0) == int(digits, 16)
+    return content if fits else None
 
 
 class CsvImu(SerialImu):
@@ -100,4 +137,4 @@ class CsvImu(SerialImu):
     def make_parser(self) -> CsvParser:
         """Return a parser of the columns of the options."""
         csv = self._csv
-        return CsvParser(csv.columns, csv.delimiter, csv.accel_unit, csv.gyro_unit)
+        return CsvParser(csv.columns, csv.delimiter, csv.accel_unit, csv.gyro_unit, csv.checksum)

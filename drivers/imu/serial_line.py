@@ -38,6 +38,10 @@ class Parser(Protocol):
     """What came so far and was no valid message, in `unit`."""
     unit: str
     """What `rejected` counts, as in 'bytes that are no WitMotion frame'."""
+    row_units: int
+    """How many of `unit` one row would have been."""
+    example: str
+    """What was last rejected, fit to be printed; "" where it would tell a person nothing."""
 
     def feed(self, data: bytes) -> list[Row]:
         """Return the rows that are complete: accelerometer x y z in m/s2, gyroscope x y z in rad/s."""
@@ -103,6 +107,7 @@ class SerialImu(Driver):
         self._rate_check = RateCheck(name, rate_hz)
         self._rows: list[Row] = []
         self._reported = 0
+        self._readable = False
         self._report_ns = self._clock.now_ns() + REPORT_NS
 
     def read(self, timeout_s: float) -> Sample:
@@ -116,9 +121,7 @@ class SerialImu(Driver):
                 return self._block()
             data = self._receive()
             if data:
-                rows = self._parser.feed(data)
-                self._rate_check.count(len(rows), self._clock.now_ns())
-                self._rows += rows
+                self._rows += self._understood(data)
             elif self._rows:
                 return self._block()
             if self._clock.now_ns() >= limit_ns and len(self._rows) < self._block_rows:
@@ -139,6 +142,16 @@ class SerialImu(Driver):
         except (OSError, TypeError) as error:  # pyserial raises TypeError when the port is closed under it
             raise Disconnected(f"{self._line.port}: the port went away: {error}") from None
 
+    def _understood(self, data: bytes) -> list[Row]:
+        """The rows that some bytes complete. Raises FormatMismatch for another rate than was asked."""
+        parser = self._parser
+        rejected = parser.rejected
+        rows = parser.feed(data)
+        self._readable = self._readable or bool(rows)
+        damaged = (parser.rejected - rejected) / parser.row_units
+        self._rate_check.count(len(rows), self._clock.now_ns(), damaged)
+        return rows
+
     def _block(self) -> Sample:
         rows, self._rows = to_body(self._rows, self._axes), []
         rate_hz = self._line.rate_hz
@@ -152,10 +165,16 @@ class SerialImu(Driver):
         if rejected and (at_once or self._clock.now_ns() >= self._report_ns):
             self._reported += rejected
             self._report_ns = self._clock.now_ns() + REPORT_NS
-            raise BadData(
-                f"{self._line.port}: {rejected} {self._parser.unit}; if this goes on, check baud ({self._line.baud}), "
-                "the protocol and the cable"
-            )
+            found, baud = f"{rejected} {self._parser.unit}", self._line.baud
+            found += f", as {self._parser.example}" if self._parser.example else ""
+            if self._readable:
+                advice = f"{found}; if this goes on, check baud ({baud}), the protocol and the cable"
+            else:
+                advice = (
+                    f"nothing readable comes at {baud} baud, but {found}; set baud as in the device, then check type"
+                )
+            self._readable = False
+            raise BadData(f"{self._line.port}: {advice}")
 
     def _refused(self, error: OSError) -> DriverError:
         name, process = self._line.port, holder(self._line.port)

@@ -3,6 +3,9 @@
 A frame is 11 bytes: 0x55, type, eight data bytes, checksum (the low byte of the sum of the first ten). Data are four
 little-endian int16: type 0x51 acceleration x y z and temperature, 0x52 angular rate x y z and temperature; other
 types (time, angle, magnetic field, quaternion) are passed over. Source: WT901 datasheet v20-0702.
+
+Models with Bluetooth LE (WT901BLE ...) send frames of 20 bytes instead: 0x55, 0x61, nine int16: acceleration, angular
+rate, angle, in the same scales. These have no checksum.
 """
 
 from __future__ import annotations
@@ -18,26 +21,30 @@ from drivers.imu.rows import STANDARD_GRAVITY_MPS2, Row
 from drivers.imu.serial_line import SerialImu, SerialImuOptions
 from drivers.option_checks import require_positive
 
-HEADER, ACCEL, GYRO = 0x55, 0x51, 0x52
+HEADER, ACCEL, GYRO, COMBINED = 0x55, 0x51, 0x52, 0x61
 TYPES = range(0x50, 0x60)
-FRAME_BYTES = 11
+FRAME_BYTES, COMBINED_BYTES = 11, 20
 
 
 class WitParser:
     """Bytes in, rows out. An acceleration frame and the angular-rate frame that follows it make one row.
 
-    A corrupt frame costs itself only: one byte is skipped and the search for 0x55 goes on behind it. The checksum of
-    8 bits passes one corrupt frame in 256; every int16 is within the sensor's range, so no range check could help.
+    A corrupt frame costs its own row only: one byte is skipped and the search for 0x55 goes on behind it. Frames carry
+    no number, so when anything between the two frames of a row could not be read, the second may be of the next row:
+    the first is then rejected too. The checksum of 8 bits passes one corrupt frame in 256; every int16 is within the
+    sensor's range, so no range check could help. A combined frame is taken when the next one begins where it ends.
     """
 
     unit = "bytes that are no part of a WitMotion measurement"
+    row_units = 2 * FRAME_BYTES
+    example = ""
 
     def __init__(self, accel_range_mps2: float, gyro_range_rps: float) -> None:
         """The ranges are what the int16 value 32768 stands for."""
         self._accel_scale = accel_range_mps2 / 32768
         self._gyro_scale = gyro_range_rps / 32768
         self._buffer = b""
-        self._accel: tuple[float, float, float] | None = None
+        self._accel: tuple[int, int, int] | None = None
         self.rejected = 0
 
     def feed(self, data: bytes) -> list[Row]:
@@ -46,10 +53,19 @@ class WitParser:
         rows: list[Row] = []
         at = 0
         while (begin := buffer.find(HEADER, at)) >= 0 and begin + FRAME_BYTES <= len(buffer):
-            self.rejected += begin - at
+            self._reject(begin - at)
+            at = begin
             frame = buffer[begin : begin + FRAME_BYTES]
+            if frame[1] == COMBINED:
+                after = buffer[begin + COMBINED_BYTES : begin + COMBINED_BYTES + 2]
+                if len(after) < 2:
+                    break
+                if after == frame[:2]:
+                    rows.append(self._scaled(struct.unpack_from("<6h", buffer, begin + 2)))
+                    at = begin + COMBINED_BYTES
+                    continue
             if frame[1] not in TYPES or sum(frame[:10]) & 0xFF != frame[10]:
-                self.rejected += 1
+                self._reject(1)
                 at = begin + 1
                 continue
             at = begin + FRAME_BYTES
@@ -57,9 +73,16 @@ class WitParser:
             if row is not None:
                 rows.append(row)
         end = begin if begin >= 0 else len(buffer)
-        self.rejected += end - at
+        self._reject(end - at)
         self._buffer = buffer[end:]
         return rows
+
+    def _reject(self, count: int) -> None:
+        """Count bytes that are no frame; an acceleration before them waits no longer for its angular rate."""
+        self.rejected += count
+        if count and self._accel is not None:
+            self._accel = None
+            self.rejected += FRAME_BYTES
 
     def _take(self, frame: bytes) -> Row | None:
         """Remember an acceleration; with an angular rate, complete the row. One without the other is rejected."""
@@ -67,13 +90,18 @@ class WitParser:
         if frame[1] == ACCEL:
             if self._accel is not None:
                 self.rejected += FRAME_BYTES
-            self._accel = (x * self._accel_scale, y * self._accel_scale, z * self._accel_scale)
+            self._accel = x, y, z
         elif frame[1] == GYRO:
             accel, self._accel = self._accel, None
             if accel is not None:
-                return (*accel, x * self._gyro_scale, y * self._gyro_scale, z * self._gyro_scale)
+                return self._scaled((*accel, x, y, z))
             self.rejected += FRAME_BYTES
         return None
+
+    def _scaled(self, counts: tuple[int, ...]) -> Row:
+        ax, ay, az = (count * self._accel_scale for count in counts[:3])
+        gx, gy, gz = (count * self._gyro_scale for count in counts[3:])
+        return ax, ay, az, gx, gy, gz
 
 
 @dataclass(frozen=True, slots=True)
