@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console, RenderableType
@@ -47,12 +48,9 @@ async def show(config: Config, seconds: float, picture: Path | None = None) -> R
     console.print(f"starting {len(config.sensors)} sensors of a synthetic scene and loading the model ...")
     async with serving(pipeline, "127.0.0.1:0") as server, Client(server.address) as client:
         await server.loaded
-        watching = asyncio.create_task(watch(client, console, view, keep))
-        done, _ = await asyncio.wait({watching}, timeout=seconds)
-        watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)
-        for task in done:
-            task.result()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await watch(client, console, view, keep)
         status = await client.status()
     if picture:
         save_picture(frames[-1] if frames else view.render(), picture)
