@@ -80,6 +80,9 @@ def record(
     _say(f"{files}: {sum(report.written.values())} messages written, {dropped} dropped")
     if report.error:
         raise RecordError(report.error)
+    if report.lost:
+        lost = ", ".join(f"{count} {reason}" for reason, count in report.lost.items())
+        raise RecordError(report.notice or f"{files}: messages are lost: {lost}")
 
 
 @app.command()
