@@ -10,19 +10,18 @@ import contextlib
 import errno
 import logging
 import shutil
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from agent.log.disk import NO_ROOM, NewFile
+from agent.log.disk import NO_ROOM
 from agent.log.encoded import Encoded, Numbers
 from agent.log.files import part_path
-from agent.log.format import EVENTS_TOPIC, FACTS_RECORD, MODEL_RECORD, SENSORS_TOPIC, RecordError, RunFacts
+from agent.log.format import EVENTS_TOPIC, MODEL_RECORD, SENSORS_TOPIC, RecordError, RunFacts
 from agent.log.recording import retention
+from agent.log.recording.part import Part
 from agent.log.settings import RecordSettings
 from agent.log.whole_file import check_free
-from agent.log.writing import LogWriter
 from drivers.driver import Clock
 
 log = logging.getLogger(__name__)
@@ -69,7 +68,7 @@ class Recording:
         self._on_written, self._on_dropped, self._on_lost = on_written, on_dropped, on_lost
         self._name = path
         self._model = ""
-        self._part: _Part | None = None
+        self._part: Part | None = None
         self._waiting: list[Encoded] = []
         """In the chunk that is being filled."""
         self._numbers = Numbers()
@@ -154,7 +153,7 @@ class Recording:
         """End the file after its last chunk; what is in none counts as dropped."""
         self._drop(self._give_up([]))
 
-    def _put(self, part: _Part, message: Encoded) -> _Part:
+    def _put(self, part: Part, message: Encoded) -> Part:
         """Return the file that it is in, or will be. Raises OSError; it is then in none, like those that wait."""
         split = part.is_long_enough(message, self._settings)
         now_ns = self._clock.now_ns()
@@ -177,7 +176,7 @@ class Recording:
         self._newest_ns = max(self._newest_ns, message.log_ns)
         return part
 
-    def _end_chunk(self, part: _Part) -> None:
+    def _end_chunk(self, part: Part) -> None:
         """Write the chunk and see that there is room for the next. Raises OSError."""
         began_ns = self._clock.now_ns()
         part.writer.end_chunk()
@@ -195,7 +194,7 @@ class Recording:
             self._apply_retention()
             self._check_room(0)
 
-    def _begin(self, start_ns: int, spare_bytes: int = 0) -> _Part:
+    def _begin(self, start_ns: int, spare_bytes: int = 0) -> Part:
         """Begin the next file. Raises OSError and leaves nothing behind."""
         self._apply_retention()
         self._check_room(spare_bytes)
@@ -204,7 +203,7 @@ class Recording:
             number += 1
         path = self._path_of(number)
         self._last = self.path, self.parts
-        self._part = _Part(path, replace(self._facts, part=number, start_ns=start_ns), self._model, self._settings)
+        self._part = Part(path, replace(self._facts, part=number, start_ns=start_ns), self._model, self._settings)
         self.path, self.parts, self._looked_at = path, number, 0
         self._look_ns = self._clock.now_ns() + round(LOOK_S * 1e9)
         return self._part
@@ -227,7 +226,7 @@ class Recording:
         if failure:
             self._stop(failure, self._give_up(rest))
 
-    def _look(self, part: _Part) -> None:
+    def _look(self, part: Part) -> None:
         """See that the file has its name and size; go on in another when it has not, or say where it is now."""
         self._look_ns = self._clock.now_ns() + round(LOOK_S * 1e9)
         before = part.file.path
@@ -243,7 +242,7 @@ class Recording:
         elif found != "there":
             self._begin_again(part, found)
 
-    def _begin_again(self, part: _Part, found: str) -> None:
+    def _begin_again(self, part: Part, found: str) -> None:
         """Leave a file that was taken away to whoever took it; what was not yet in it goes into another."""
         self._part, rest, self._waiting = None, self._waiting, []
         self._numbers = self._written_numbers.copy()
@@ -327,73 +326,3 @@ class Recording:
             )
         self._overfull = overfull
         return bool(removed)
-
-
-class _Part:
-    """One file of a recording."""
-
-    def __init__(self, path: Path, facts: RunFacts, model: str, settings: RecordSettings) -> None:
-        """Begin it. Raises OSError and leaves nothing behind."""
-        self.begun_ns: dict[str, int] = {}
-        """Capture time of the first sample, by topic."""
-        self.written: Counter[str] = Counter()
-        """Messages in it, by topic."""
-        self.file = NewFile(path)
-        try:
-            self.writer = LogWriter(self.file.write, settings.chunk_bytes)
-            self.writer.add_metadata(FACTS_RECORD, facts.to_record())
-            if model:
-                self.writer.add_metadata(MODEL_RECORD, {"model": model})
-        except OSError:
-            self._remove()
-            raise
-
-    def is_long_enough(self, message: Encoded, settings: RecordSettings) -> bool:
-        """Whether a message belongs into the next file."""
-        if settings.split_bytes is not None and self.writer.chunks and self.writer.size >= settings.split_bytes:
-            return True
-        # By the sensor's own stamps: those of another may be wrong.
-        begun_ns = self.begun_ns.get(message.topic)
-        return (
-            settings.split_s is not None
-            and begun_ns is not None
-            and message.log_ns - begun_ns >= round(settings.split_s * 1e9)
-        )
-
-    def end(self, timeout_s: float = 0.0) -> bool:
-        """Write the summary, without which it is read all the same; say whether the file is safe within the time."""
-        whole = self.writer.size
-        try:
-            self.writer.finish()
-        except OSError as error:
-            log.warning("%s: has no summary: %s; it can be replayed, and repaired", self.file.path, error.strerror)
-            self.cut_back(whole)
-        self.writer.close()
-        return self.file.close(timeout_s)
-
-    def abandon(self) -> bool:
-        """End the file after its last chunk, after a fault; without one nothing is left, and this says False."""
-        if not self.writer.chunks:
-            self._remove()
-            return False
-        self.cut_back(self.writer.size)
-        self.writer.drop_chunk()
-        self.end()
-        return True
-
-    def leave(self) -> None:
-        """End it as it is."""
-        self.writer.close()
-        self.file.close()
-
-    def cut_back(self, size: int) -> None:
-        """Take off what stands behind `size`."""
-        try:
-            self.file.cut_back(size)
-        except OSError as error:
-            log.warning("%s: may end in a part of a chunk: %s", self.file.path, error.strerror)
-
-    def _remove(self) -> None:
-        self.file.close()
-        with contextlib.suppress(OSError):  # what is left has no messages
-            self.file.path.unlink()

@@ -13,13 +13,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Self
 
 from agent.clock import RunClock
 from agent.log.encoded import Encoded, encode_event, encode_sample, rows_of
 from agent.log.format import EVENTS_TOPIC, MODEL_RECORD, SENSORS_TOPIC, RunFacts
 from agent.log.recording.clips import Clips
 from agent.log.recording.parts import Recording
+from agent.log.recording.report import BAD_DATA, DISK_SLOW, QUEUE_FULL, STOPPED, TAKEN_AWAY, RecorderReport, State
 from agent.log.settings import CHUNK_BYTES, RecordSettings
 from drivers.driver import BadData, Clock, Sample, image_like
 from protos import perception_pb2 as pb
@@ -31,45 +32,10 @@ log = logging.getLogger(__name__)
 ITEM_BYTES = 512
 """What waiting costs beside the data itself."""
 
-State = Literal["recording", "stopped", "off", "failed", "closed"]
-"""`stopped`: the disk is full, or away; it resumes by itself. `off`: only clips are made. `failed`: a fault of ours."""
-QUEUE_FULL, STOPPED, BAD_DATA = "queue full", "recording stopped", "bad data"
-TAKEN_AWAY, DISK_SLOW = "file deleted or changed", "disk too slow at the end"
-
 CLOSE_S = 30.0
 """Longest wait for the disk at the end, where nothing else is said."""
 SPARE_S = 0.2
 """Of that, for what follows when the disk has taken the last."""
-
-
-@dataclass(frozen=True, slots=True)
-class RecorderReport:
-    """How recording goes. Of everything handed in: written + drops + still waiting; after the end nothing waits."""
-
-    state: State
-    error: str
-    """Why it is stopped or failed, one line."""
-    written: dict[str, int]
-    """What the files hold, by topic."""
-    drops: dict[str, dict[str, int]]
-    """By topic and reason."""
-    path: Path | None = None
-    """The file that is being written, or was last."""
-    parts: int = 0
-    """Files so far."""
-    removed_files: int = 0
-    """By retention."""
-    removed_bytes: int = 0
-    notice: str = ""
-    """What another program did last to a file of the recording, one line."""
-
-    @property
-    def lost(self) -> dict[str, int]:
-        """Sound messages that no file holds, by reason."""
-        reasons: Counter[str] = Counter()
-        for counts in self.drops.values():
-            reasons.update(counts)
-        return {reason: count for reason, count in sorted(reasons.items()) if reason != BAD_DATA}
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +234,7 @@ class Recorder:
                 self._recording.give_up()
             elif self._recording:
                 self._recording.finish(self._left_s())
+                self._say_lost()
         except Exception as error:
             log.exception("recording failed")
             self._fail(f"recording failed: {error}; the agent goes on without it", item)
@@ -284,7 +251,7 @@ class Recorder:
             if not self._closing:
                 return False
             write_s = self._recording.write_ns / 1e9 if self._recording else 0.0
-            return not self._queue or self._left_s() < 2 * write_s  # the last chunk, and the summary
+            return not self._queue or self._left_s() < 4 * write_s  # one meanwhile, the last, the summary
 
     def _left_s(self) -> float:
         """Of the time for the end."""
@@ -300,15 +267,18 @@ class Recorder:
             self._drop_queue(DISK_SLOW)
             for topic, count in (+self._inside).items():
                 self._drops[topic][DISK_SLOW] += count
-            lost = sum(reasons[DISK_SLOW] for reasons in self._drops.values())
-            what = self._recording.path if self._recording else "clips"
-            self._unfinished = (
-                f"{what}: the disk was too slow at the end: {lost} messages are lost; the rest can be read"
-            )
-            log.error("%s", self._unfinished)
+            self._say_lost()
         if self._clips:
             self._clips.give_up()
         self._tell()
+
+    def _say_lost(self) -> None:
+        """Say how much the disk did not take at the end, if anything."""
+        with self._changed:
+            if lost := sum(reasons[DISK_SLOW] for reasons in self._drops.values()):
+                what = self._recording.path if self._recording else "clips"
+                self._unfinished = f"{what}: the disk was too slow at the end: {lost} messages are lost"
+                log.error("%s", self._unfinished)
 
     def _drop_queue(self, reason: str) -> None:
         with self._changed:
