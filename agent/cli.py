@@ -26,9 +26,9 @@ def main() -> None:
     except Exception:
         if not ending.raised:
             raise
-        status = ending.status  # a library has made something else of `Ended`
+        status = 0  # a library has made something else of `Ended`
     if ending.number:
-        ending.leave(status)
+        ending.leave(status or ending.status)
     sys.exit(status)
 
 
@@ -42,8 +42,8 @@ def _run() -> int:
         logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
         app()
         status = 0
-    except Ended as ended:
-        return int(ended.code or 0)
+    except Ended:
+        return 0
     except SystemExit as ended:
         status = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     except Exception as error:
