@@ -7,10 +7,10 @@ import concurrent.futures
 import functools
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -164,18 +164,30 @@ async def serving(pipeline: Pipeline, address: str, *, insecure: bool = False) -
     What must lose nothing begins once it is. Raises ListenError and RecordError.
     """
     server = Server(ServedPipeline(pipeline))
-    listening = await server.start(address, insecure=insecure)
-    healthy = asyncio.create_task(_tell_health(pipeline, server))
+    telling: list[asyncio.Task[None]] = []
     try:
+        listening = await _whole(server.start(address, insecure=insecure))
+        telling.append(asyncio.create_task(_tell_health(pipeline, server)))
         if not pipeline.lossless:
             pipeline.start()
         # A thread that nothing waits for: an agent that is told to stop does not load a model to the end first.
         threading.Thread(target=_load, args=[pipeline], name="load", daemon=True).start()
         yield Serving(listening, asyncio.wrap_future(pipeline.loaded), asyncio.wrap_future(pipeline.ended))
     finally:
-        healthy.cancel()
-        await asyncio.gather(healthy, return_exceptions=True)
+        for task in telling:
+            task.cancel()
+        await asyncio.gather(*telling, return_exceptions=True)
         await _end(pipeline, server)
+
+
+async def _whole(step: Coroutine[Any, Any, T]) -> T:
+    """Await a step to its end, also when that is cancelled: gRPC's start does not bear it half-way."""
+    task = asyncio.ensure_future(step)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise
 
 
 async def _end(pipeline: Pipeline, server: Server) -> None:
