@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from signal import SIGTERM
 
 import pytest
+import yaml
 from mcap.reader import make_reader
 from other_reader import messages
 from recorded_run import SENSORS, START_NS, facts, replayed, samples
@@ -24,6 +27,7 @@ from agent.log.recording.recorder import Recorder
 from agent.log.recording.report import DISK_SLOW, TAKEN_AWAY, RecorderReport
 from agent.log.replaying.replay import Replay
 from agent.log.settings import RecordSettings
+from benchmarks.faults.commands import Command
 from drivers.driver import Sample
 
 SETTINGS = RecordSettings(chunk_bytes=10_000, min_free_bytes=0)
@@ -143,6 +147,24 @@ def test_a_recorder_tells_within_two_seconds_that_its_file_is_gone(tmp_path: Pat
     assert last.lost == {TAKEN_AWAY: 15}
     assert sum(last.written.values()) == 0, "what is in a deleted file is not written"
     assert reports[-1].state == "closed"
+
+
+def test_record_says_that_its_file_was_deleted_and_fails(tmp_path: Path, nano_weights: Path) -> None:
+    thermal = {"type": "synthetic_thermal", "seed": 7, "width": 64, "height": 64}
+    model = {"weights": str(nano_weights), "device": "cpu"}
+    (tmp_path / "agent.yaml").write_text(yaml.safe_dump({"model": model, "sensors": {"thermal": thermal}}))
+    words = ["record", "--out", "run.mcap", "--config", "agent.yaml", "--listen", "127.0.0.1:0"]
+    with Command(words, tmp_path) as command:
+        command.says("sensebind runs")
+        (tmp_path / "run.mcap").unlink()
+        command.until((tmp_path / "run_0002.mcap").exists)
+        status, errors, _ = command.end(SIGTERM)
+    assert status == 1
+    first, last = errors.splitlines()
+    said = r"run\.mcap: another program deleted it: \d+ messages in it are lost"
+    assert re.search(rf"ERROR .*{said}$", first)
+    assert re.match(rf"sensebind: {said}; recording goes on in run_0002\.mcap$", last)
+    assert len(messages(tmp_path / "run_0002.mcap")) > 0
 
 
 def feed(recorder: Recorder, steps: int) -> None:
