@@ -47,7 +47,7 @@ def _run() -> int:
     except SystemExit as ended:
         status = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     except Exception as error:
-        if not _USER_FAULTS & {cls.__name__ for cls in type(error).__mro__}:
+        if ending.raised or not _USER_FAULTS & {cls.__name__ for cls in type(error).__mro__}:
             raise
         _tell(f"sensebind: {error}")
         status = 1
