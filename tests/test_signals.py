@@ -86,21 +86,47 @@ def test_a_signal_at_any_stage_ends_in_order(
     )
 
 
-def test_a_command_whose_reader_has_gone_ends_without_a_word(folder: Path) -> None:
-    with Command(["replay", "old.mcap", "--loop", "--speed", "10"], folder) as command:
+def assert_ends_without_a_word_when_its_reader_goes(command: Command) -> None:
+    with command:
         command.says("")
-        assert command.process.stdout is not None
-        command.process.stdout.close()
-        assert command.process.stderr is not None
-        assert command.process.stderr.read() == ""
-        assert command.process.wait(DEADLINE_S) > 0
-        command.process.stdout = None
+        process = command.process
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(DEADLINE_S) > 0
+        process.stdout = None
 
 
-def test_nohup_holds(folder: Path) -> None:
+def test_a_command_whose_reader_has_gone_ends_without_a_word(folder: Path) -> None:
+    words = ["replay", "old.mcap", "--loop", "--speed", "10"]
+    assert_ends_without_a_word_when_its_reader_goes(Command(words, folder))
+
+
+def test_nohup_holds_and_so_does_an_agent_whose_watchers_go(folder: Path) -> None:
     program = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN); from agent.cli import main; main()"
-    with Command(["replay", "old.mcap", "--serve", *AGENT[2:]], folder, program) as command:
-        command.says("sensebind listens")
+    with Command(["replay", "old.mcap", "--serve", "--loop", *AGENT[2:]], folder, program) as command:
+        address = command.says("sensebind listens at ")
         command.process.send_signal(SIGHUP)
         command.says("sensebind runs")
+        assert_ends_without_a_word_when_its_reader_goes(Command(["watch", "--address", address], folder))
         assert command.end(SIGTERM)[0] == 0
+
+
+def test_an_end_that_hangs_is_cut_short(folder: Path) -> None:
+    program = """
+import threading
+from agent.cli import main
+from agent.server.server import Server
+
+async def hang(self, grace_s):
+    threading.Event().wait(600)
+
+Server.stop = hang
+main()
+"""
+    with Command(["replay", "old.mcap", "--serve", *AGENT[2:]], folder, program) as command:
+        command.says("sensebind listens")
+        status, errors, took_s = command.end(SIGTERM)
+    assert (status, errors) == (1, "sensebind: not ended in order within 4.7 s; cut short\n")
+    assert took_s < STOPS_S * busy_factor()

@@ -12,6 +12,7 @@ from rich.console import Console, RenderableType
 from agent.client import Client
 from agent.commands.assessment import Result, assess
 from agent.commands.doctor import optional_packages
+from agent.commands.terminal import Terminal
 from agent.commands.view import LiveView
 from agent.commands.watching import watch
 from agent.config import Config
@@ -30,7 +31,7 @@ class DemoError(Exception):
 
 async def show(config: Config, seconds: float, picture: Path | None = None) -> Result:
     """Run for `seconds` after the model is loaded, then print a summary. Raises DemoError when the agent failed."""
-    console = Console()
+    console = Terminal()
     for package in optional_packages():
         if not package.found:
             console.print(f"optional system package {package.package} is missing: {package.without}", style="dim")

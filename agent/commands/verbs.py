@@ -200,15 +200,14 @@ def demo(
 @app.command()
 def watch(address: Address = DEFAULT_ADDRESS) -> None:
     """Show the events of a running agent."""
-    from rich.console import Console
-
     from agent.client import Client
+    from agent.commands.terminal import Terminal
     from agent.commands.view import LiveView
     from agent.commands.watching import watch as follow
 
     async def follow_agent() -> None:
         async with Client(address) as client:
-            await follow(client, Console(), LiveView(f"sensebind at {address}"))
+            await follow(client, Terminal(), LiveView(f"sensebind at {address}"))
 
     ending.run(follow_agent)
 
