@@ -188,10 +188,10 @@ class Intake(Generic[T]):
         self._stopping.set()
         self._source.stop()
 
-    def join(self) -> None:
+    def join(self, timeout_s: float | None = None) -> None:
         """Wait for its end; may be called before its start."""
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(timeout_s)
 
     def _run(self) -> None:
         # Capture processes live as long as the thread that starts them.

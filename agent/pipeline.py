@@ -58,6 +58,10 @@ OFFLINE_BATCH = 8
 """Offline, ticks that share a forward pass. In a replay none do: it may stand still after any tick, and rounding must
 not depend on where it began."""
 MODEL_LOADING = "model loading"
+HALT_S = 1.2
+"""Longest wait for the model, and for sensors, at the end."""
+CLOSE_S = 30.0
+"""Longest wait for the disk at the end of a run that is not served."""
 
 
 class Pipeline:
@@ -100,6 +104,10 @@ class Pipeline:
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         """Held while a model that has just been loaded is put to use, or kept from it by `stop`."""
+        self._over = False
+        """Whether nothing is told any more."""
+        self._telling = threading.Lock()
+        """Held while an event is handed to subscribers and to the log, so that the end comes between events."""
         self._intake = Intake[Any](
             source,
             self._begin_stretch,
@@ -214,16 +222,37 @@ class Pipeline:
         return True
 
     def stop(self) -> None:
-        """End everything; what waits for the model is shed. May be called again."""
+        """End everything, and wait for the log as long as its disk may take; what waits for the model is shed.
+
+        May be called again.
+        """
+        self.halt()
+        self.close_log(CLOSE_S)
+
+    def halt(self) -> None:
+        """Take no more samples and see through what the model is at; what waits for it is shed.
+
+        Nothing is told any more once this returns, after HALT_S at most. May be called again.
+        """
         with self._lock:
             self._stopping.set()
-        self._intake.stop()
+        # Beside each other: processes may take their time to close devices, and offline the intake waits for the model.
+        intake = threading.Thread(target=self._intake.stop, name="intake-stop", daemon=True)
+        intake.start()
         if self._model:
-            # Before the intake, which offline may be waiting for it.
-            self._model.worker.stop()
-        self._intake.join()
+            self._model.worker.stop(HALT_S)
+        intake.join(HALT_S)
+        self._intake.join(HALT_S)
+        # What a model that hung says later is too late for the log, and therefore for subscribers as well.
+        waited = self._telling.acquire(timeout=HALT_S)
+        self._over = True
+        if waited:
+            self._telling.release()
+
+    def close_log(self, timeout_s: float) -> None:
+        """Write what the recording holds and close it, in time, after `halt`. May be called again."""
         if self.recorder:
-            self.recorder.close()
+            self.recorder.close(timeout_s)
 
     def _begin_recording(self) -> None:
         sensors = logged_sensors(self.config.specs)
@@ -239,8 +268,8 @@ class Pipeline:
 
     def _tell_recording(self, report: RecorderReport) -> None:
         event = events.recording(report, self.clock.now_ns())
-        if report.state == "closed":
-            self.bus.publish(event)  # there is no log left to hold it
+        if self._over:
+            self.bus.publish(event)  # the log is being closed, and holds nothing about its own end
         else:
             self.publish(event)
 
@@ -286,6 +315,11 @@ class Pipeline:
 
     def publish(self, event: pb.Event) -> None:
         """Hand an event to subscribers and to the log."""
+        with self._telling:
+            if not self._over:
+                self._publish(event)
+
+    def _publish(self, event: pb.Event) -> None:
         if self._model:
             self._model.number(event)
         # What the bus refuses (a value that is not finite) is not logged either.

@@ -108,7 +108,9 @@ def test_a_modality_that_there_is_not() -> None:
 
 
 def test_help_needs_no_torch() -> None:
-    program = "import sys; from agent.cli import app; app(standalone_mode=False); print('torch' in sys.modules)"
+    program = (
+        "import sys; from agent.commands.verbs import app; app(standalone_mode=False); print('torch' in sys.modules)"
+    )
     done = subprocess.run(
         [sys.executable, "-c", program, "--help"], capture_output=True, text=True, timeout=DEADLINE_S, check=True
     )
