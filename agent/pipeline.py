@@ -58,7 +58,7 @@ OFFLINE_BATCH = 8
 """Offline, ticks that share a forward pass. In a replay none do: it may stand still after any tick, and rounding must
 not depend on where it began."""
 MODEL_LOADING = "model loading"
-HALT_S = 1.2
+HALT_S = 1.8
 """Longest wait for the model, and for sensors, at the end."""
 CLOSE_S = 30.0
 """Longest wait for the disk at the end of a run that is not served."""

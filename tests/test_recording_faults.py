@@ -21,6 +21,8 @@ from test_log_recording import Told, block
 
 from agent.clock import ManualClock
 from agent.log.disk import make_private
+from agent.log.encoded import Encoded
+from agent.log.recording import retention
 from agent.log.recording.clips import Clips
 from agent.log.recording.parts import LOOK_S, RETRY_S, Recording
 from agent.log.recording.recorder import Recorder
@@ -253,6 +255,31 @@ def test_a_slow_disk_is_spared_what_there_is_no_time_for(tmp_path: Path, monkeyp
     assert len(messages(path)) == last.written["/sensors/imu"] > 0
 
 
+def test_a_fault_of_the_recorder_itself_is_told_once_and_everything_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    reports: list[RecorderReport] = []
+    write, left = Recording.write, [7]
+
+    def write_until_it_fails(self: Recording, message: Encoded) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise RuntimeError("a bug")
+        write(self, message)
+
+    monkeypatch.setattr(Recording, "write", write_until_it_fails)
+    recorder = Recorder(tmp_path / "run.mcap", facts(), on_change=reports.append)
+    feed(recorder, 3)
+    wait_for(lambda: reports[-1:] != [] and reports[-1].state == "failed")
+    feed(recorder, 1)
+    recorder.close(20.0)
+    last = recorder.report()
+    assert last.error == "recording failed: a bug; the agent goes on without it"
+    assert [report.state for report in reports].count("failed") == 1
+    assert sum(last.written.values()) + sum(last.lost.values()) == 20
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+
 def test_a_clip_that_fails_in_a_way_nobody_thought_of_costs_itself_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -270,6 +297,16 @@ def test_a_clip_that_fails_in_a_way_nobody_thought_of_costs_itself_alone(
     clips.close(30.0)
     assert "a bug" in str(first.exception())
     assert second.result().messages == 1
+
+
+def test_what_a_killed_agent_left_of_a_clip_is_removed(tmp_path: Path) -> None:
+    old, young, other = (tmp_path / name for name in (".a.mcap.12.part", ".b.mcap.13.part", "notes.part"))
+    for path, age_s in ((old, 2 * retention.UNFINISHED_S), (young, 0), (other, 2 * retention.UNFINISHED_S)):
+        path.write_bytes(b"half")
+        os.utime(path, ns=(0, START_NS - round(age_s * 1e9)))
+    retention.remove_unfinished(tmp_path, START_NS)
+    assert sorted(tmp_path.iterdir()) == sorted([young, other])
+    retention.remove_unfinished(tmp_path / "nowhere", START_NS)
 
 
 def test_recordings_and_clips_are_for_their_owner_alone(tmp_path: Path) -> None:

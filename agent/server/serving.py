@@ -34,9 +34,9 @@ T = TypeVar("T")
 EMBED_AT_ONCE = 4
 """Texts, images or clips of a request in one job, so that a large request lets live ticks pass."""
 
-HALT_S = 2.0
+HALT_S = 2.4
 """At the end, longest wait for the sensors' processes and for the tick that is being embedded."""
-DISK_S = 3.2
+DISK_S = 3.4
 """From the begin of the end, longest wait for the log's disk."""
 SPARE_S = 0.3
 """For counting what the disk did not take."""

@@ -69,7 +69,8 @@ class Recorder:
     ) -> None:
         """Begin the file; without a path only `clips` get what is handed in. Raises RecordError.
 
-        `on_change` is called by the recorder's thread when the state or the file is another, or files were removed.
+        `on_change` is called when the state or the file is another, or files were removed: by the recorder's thread, or
+        in `close` when that waits for the disk.
         """
         self._facts = facts
         self._settings = settings or RecordSettings()

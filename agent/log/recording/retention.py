@@ -7,6 +7,7 @@ are folders within the folder.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ from agent.log.files import KEEP_SUFFIX, SUFFIX
 from agent.log.settings import Retention
 
 log = logging.getLogger(__name__)
+
+UNFINISHED_S = 3600.0
+"""A clip takes a second to be written; nobody writes to one any more that is so old."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,15 @@ def apply(folder: Path, rules: Retention, now_ns: int) -> tuple[list[Removed], i
         total -= size
         removed.append(Removed(path, size, reason))
     return removed, total
+
+
+def remove_unfinished(folder: Path, now_ns: int) -> None:
+    """Remove what killed agents left of files that were to appear whole; `now_ns` is UNIX time."""
+    for path in folder.glob(f".*{SUFFIX}.*.part"):
+        with contextlib.suppress(OSError):  # another agent was faster
+            if now_ns - path.stat().st_mtime_ns > UNFINISHED_S * 1e9:
+                path.unlink()
+                log.info("%s: removed: it was never finished", path)
 
 
 def _reason(rules: Retention, total: int, age_s: float) -> str:
