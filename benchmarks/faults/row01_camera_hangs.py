@@ -38,7 +38,7 @@ def run() -> Measured:
         told[n] <= BARS_S[n] + HEALTH_S and back[n] <= BACK_S + HEALTH_S for n in told
     )
     return Measured(
-        f"told within ten periods, 1 s or more; samples {BACK_S:g} s later; {HEALTH_S:g} s for health; others miss none",
+        f"told within ten periods, 1 s or more, samples {BACK_S:g} s later (and {HEALTH_S:g} s each); others miss none",
         f"{words}; others missed {missed} windows",
         met and not missed,
     )
