@@ -211,6 +211,8 @@ def test_files_of_one_name_are_told_apart(tmp_path: Path) -> None:
         ({}, {"sensors": {}}, "sensors: none is given"),
         ({}, {"start": "2026-05-04T10:00:00", "sensors": {}}, "start: Input should have timezone"),
         ({}, {"start": "2026-05-04T10:00:00Z", "start_ns": 5, "sensors": {"a": {"file": "b"}}}, "both given"),
+        ({}, {"start": "1969-12-31T23:59:59Z", "sensors": {"a": {"file": "b"}}}, "start: 1969.* not between 1970 and"),
+        ({}, {"start": "2270-05-04T10:00:00Z", "sensors": {"a": {"file": "b"}}}, "start: 2270.* not between 1970 and"),
     ],
 )
 def test_what_cannot_be_imported_is_refused(

@@ -98,6 +98,8 @@ def read_description(folder: Path) -> Description | None:
         raise LogError(f"{path}: sensors: none is given; name the file of each, or remove {NAME}")
     if found.start is not None and found.start_ns is not None:
         raise LogError(f"{path}: start and start_ns are both given; give one")
+    if not 0 <= found.begin_ns < MAX_START_NS:
+        raise LogError(f"{path}: start: {found.start} is not between 1970 and 2116; correct it, or leave it out")
     return found
 
 
