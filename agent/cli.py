@@ -18,6 +18,7 @@ from agent.commands.log import log_app
 from agent.commands.queries import DEFAULT_ADDRESS, Address, query_app
 from agent.commands.training import evaluate, simulate, train
 from agent.commands.weights import weights_app
+from agent.printable import PrintableFormatter, printable
 
 if TYPE_CHECKING:
     from agent.config import Config
@@ -47,13 +48,15 @@ _USER_FAULTS |= {"EmbedError", "MediaError", "CombinationError", "WeightsError",
 
 def main() -> None:
     """Run a command; what a user can cause ends as one line on stderr and exit code 1."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=logging.WARNING)
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(PrintableFormatter("%(levelname)s %(name)s: %(message)s"))
     try:
         app()
     except Exception as error:
         if not _USER_FAULTS & {cls.__name__ for cls in type(error).__mro__}:
             raise
-        print(f"sensebind: {error}", file=sys.stderr)
+        print(f"sensebind: {printable(str(error))}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
