@@ -38,8 +38,11 @@ def _run() -> int:
         import logging
 
         from agent.commands.verbs import app
+        from agent.printable import PrintableFormatter
 
-        logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+        logging.basicConfig(level=logging.WARNING)
+        for output in logging.getLogger().handlers:
+            output.setFormatter(PrintableFormatter("%(levelname)s %(name)s: %(message)s"))
         app()
         status = 0
     except Ended:
@@ -55,8 +58,10 @@ def _run() -> int:
 
 
 def _tell(line: str) -> None:
+    from agent.printable import printable
+
     with suppress(OSError):  # its terminal has gone
-        print(line, file=sys.stderr)
+        print(printable(line), file=sys.stderr)
 
 
 def _flushed() -> bool:

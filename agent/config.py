@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
@@ -16,14 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from agent.alerts.book import Query, QueryError
 from agent.capture.source import SensorSpec, make_driver
 from agent.clock import ManualClock
 from agent.localization.doa import DirectionFinder, voiced_band_hz
+from agent.log.format import MIN_RATE_HZ, fault_of_name
 from agent.log.settings import PictureFormat, RecordSettings, Retention
+from agent.plain_values import fault_of
+from agent.printable import brief, shortened
+from agent.server.address import ListenError, split_address
 from agent.settings import (
     AlertSettings,
     ClipSettings,
@@ -33,9 +36,12 @@ from agent.settings import (
     SensorSettings,
     ServerSettings,
     Settings,
+    StreamOptions,
     WindowSettings,
 )
 from agent.streams import Streams, stream_of
+from agent.yaml_file import YamlError, parse_yaml, read_yaml
+from drivers.codec import MAX_RATE_HZ
 from drivers.driver import BadOption, Modality
 from drivers.registry import DRIVERS, driver_class
 
@@ -88,49 +94,31 @@ class Config:
 def synthetic(seed: int | None = None, **options: Any) -> Config:
     """The synthetic world of `configs/synthetic.yaml`, with another seed or other options of its drivers."""
     with resources.as_file(resources.files("configs") / "synthetic.yaml") as path:
-        tree = yaml.safe_load(path.read_text())
+        tree = parse_yaml(path.read_text(), str(path))
         for sensor in tree["sensors"].values():
             sensor.update(options if seed is None else {"seed": seed, **options})
         return parse(tree, str(path))
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML in which a key that is given twice is an error: one of the two would be lost silently."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """A mapping of its keys. Raises ConstructorError."""
-        seen: set[str] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, str) and key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{key!r} is given twice", key_node.start_mark)
-            if isinstance(key, str):
-                seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
 def load(path: Path) -> Config:
     """Read and validate a YAML file. Raises ConfigError."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}; give the path of a YAML file") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: is not text: {error.reason} at byte {error.start}; give a YAML file") from None
-    try:
-        tree = yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        where = getattr(error, "problem_mark", None)
-        line = f":{where.line + 1}" if where else ""
-        problem = getattr(error, "problem", None) or error
-        raise ConfigError(f"{path}{line}: not YAML: {' '.join(str(problem).split())}") from None
+        tree = read_yaml(path)
+    except YamlError as error:
+        raise ConfigError(str(error)) from None
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: holds no keys; it needs at least `sensors:`")
     return parse(tree, str(path))
 
 
-def parse(tree: dict[str, Any], name: str = "config") -> Config:
-    """Validate a tree of plain values; `name` goes before every message. Raises ConfigError."""
+def parse(tree: Mapping[str, Any], name: str = "config", *, devices: bool = True) -> Config:
+    """Validate a tree of plain values; `name` goes before every message. Raises ConfigError.
+
+    Without `devices`, for a replay, sensors have of their drivers' options only those that the streams table follows
+    from: no driver is made, and nothing that an option names is looked at.
+    """
+    if fault := fault_of(tree):
+        raise ConfigError(f"{name}: {fault}")
     try:
         settings = Settings.model_validate(tree)
     except ValidationError as error:
@@ -139,9 +127,14 @@ def parse(tree: dict[str, Any], name: str = "config") -> Config:
         raise ConfigError(
             f"{name}: sensors: none is configured; add one, for example `camera: {{type: camera, source: 0}}`"
         )
-    sensors = {key: _sensor(name, key, value, settings.windows) for key, value in settings.sensors.items()}
+    try:
+        split_address(settings.server.listen)
+    except ListenError as error:
+        raise ConfigError(f"{name}: server.listen: {error}") from None
+    sensors = {key: _sensor(name, key, value, settings.windows, devices) for key, value in settings.sensors.items()}
     queries = tuple(_query(name, index, query) for index, query in enumerate(settings.queries))
-    if repeated := [query.id for query in queries if [q.id for q in queries].count(query.id) > 1]:
+    ids = Counter(query.id for query in queries)
+    if repeated := [query_id for query_id, count in ids.items() if count > 1]:
         raise ConfigError(f"{name}: queries: the id {repeated[0]!r} is given twice; ids name one query each")
     if settings.background_prompts == []:
         raise ConfigError(f"{name}: background_prompts: is empty; leave it out for the usual ones")
@@ -166,10 +159,10 @@ def parse(tree: dict[str, Any], name: str = "config") -> Config:
     return config
 
 
-def _sensor(name: str, key: str, tree: dict[str, Any], windows: WindowSettings) -> Sensor:
+def _sensor(name: str, key: str, tree: dict[str, Any], windows: WindowSettings, devices: bool) -> Sensor:
     where = f"{name}: sensors.{key}"
-    if not _SENSOR_NAME.fullmatch(key):
-        raise ConfigError(f"{name}: sensors: the name {key!r} is not 1 to 64 letters, digits, '_', '.' or '-'")
+    if fault := fault_of_name(key):
+        raise ConfigError(f"{name}: sensors: {fault}")
     if not isinstance(tree, dict) or "type" not in tree:
         raise ConfigError(f"{where}: has no `type:`; known: {', '.join(sorted(DRIVERS))}")
     own = {k: v for k, v in tree.items() if k in SensorSettings.model_fields}
@@ -178,22 +171,13 @@ def _sensor(name: str, key: str, tree: dict[str, Any], windows: WindowSettings) 
     except ValidationError as error:
         raise ConfigError(f"{where}.{_one_line(error, SensorSettings)}") from None
     if settings.type not in DRIVERS:
-        raise ConfigError(f"{where}.type: there is no driver {settings.type!r}{_nearest(settings.type, DRIVERS)}")
-    options_class = driver_class(settings.type).Options
-    known = [f.name for f in dataclasses.fields(options_class)]
-    # Both the agent and a synthetic camera want to know the field of view.
-    given = {k: v for k, v in tree.items() if k in known}
-    for option in tree:
-        if option not in known and option not in own:
-            raise ConfigError(
-                f"{where}.{option}: unknown key{_nearest(option, [*known, *SensorSettings.model_fields])}"
-            )
-    try:
-        options = TypeAdapter(options_class).validate_python(given)
-    except ValidationError as error:
-        raise ConfigError(f"{where}.{_one_line(error)}") from None
-    _check_options(where, settings.type, options)
-    modality: Modality = getattr(options, "modality", None) or driver_class(settings.type).modality
+        raise ConfigError(f"{where}.type: there is no driver {brief(settings.type)}{_nearest(settings.type, DRIVERS)}")
+    options = (_driver_options if devices else _stream_options)(where, settings.type, tree)
+    modality: Modality | None = getattr(options, "modality", None) or getattr(
+        driver_class(settings.type), "modality", None
+    )
+    if modality is None:
+        raise ConfigError(f"{where}.modality: is not given; a sensor of type {settings.type} has none of its own")
     stream = stream_of(
         key,
         modality,
@@ -219,6 +203,35 @@ def _sensor(name: str, key: str, tree: dict[str, Any], windows: WindowSettings) 
     return Sensor(SensorSpec(key, settings.type, options, stream), settings.hfov_deg, positions)
 
 
+def _driver_options(where: str, type_name: str, tree: dict[str, Any]) -> Any:
+    """The options of a sensor's driver, which it would take."""
+    options_class = driver_class(type_name).Options
+    known = [f.name for f in dataclasses.fields(options_class)]
+    # Both the agent and a synthetic camera want to know the field of view.
+    given = {k: v for k, v in tree.items() if k in known}
+    for option in tree:
+        if option not in known and option not in SensorSettings.model_fields:
+            near = _nearest(option, [*known, *SensorSettings.model_fields])
+            raise ConfigError(f"{where}.{shortened(option)}: unknown key{near}")
+    try:
+        options = TypeAdapter(options_class).validate_python(given)
+    except ValidationError as error:
+        raise ConfigError(f"{where}.{_one_line(error)}") from None
+    _check_options(where, type_name, options)
+    return options
+
+
+def _stream_options(where: str, type_name: str, tree: dict[str, Any]) -> StreamOptions:
+    """What the streams table follows from, by the driver's own defaults where nothing is said."""
+    options_class = driver_class(type_name).Options
+    defaults = {f.name: f.default for f in dataclasses.fields(options_class) if f.default is not dataclasses.MISSING}
+    known = StreamOptions.model_fields.keys()
+    try:
+        return StreamOptions.model_validate({k: v for k, v in {**defaults, **tree}.items() if k in known})
+    except ValidationError as error:
+        raise ConfigError(f"{where}.{_one_line(error)}") from None
+
+
 _POSITIVE = ("rate_hz", "width", "height", "channels", "block_ms")
 
 
@@ -227,14 +240,16 @@ def _check_options(where: str, type_name: str, options: Any) -> None:
     for key in _POSITIVE:
         value = getattr(options, key, None)
         if value is not None and not (math.isfinite(value) and value > 0):
-            raise ConfigError(f"{where}.{key}: is {value}; it must be positive")
+            raise ConfigError(f"{where}.{key}: is {brief(value)}; it must be positive")
+    rate_hz = getattr(options, "rate_hz", None)
+    if rate_hz is not None and not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
+        raise ConfigError(f"{where}.rate_hz: is {rate_hz:g}; {MIN_RATE_HZ:g} to {MAX_RATE_HZ:g} a second are possible")
     try:
         make_driver(type_name, options, ManualClock())
     except BadOption as error:
         raise ConfigError(f"{where}: {error}") from None
 
 
-_SENSOR_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _MOST_RING_BYTES = 2**30
 
 
@@ -271,7 +286,7 @@ def _choose(name: str, key: str, wanted: str | None, sensors: dict[str, Sensor],
     candidates = [s for s, sensor in sensors.items() if sensor.spec.stream.modality == modality]
     if wanted is not None and wanted not in candidates:
         raise ConfigError(
-            f"{name}: localization.{key}: no {modality} sensor is called {wanted!r}{_nearest(wanted, candidates)}"
+            f"{name}: localization.{key}: no {modality} sensor is called {brief(wanted)}{_nearest(wanted, candidates)}"
         )
     if wanted is None and len(candidates) == 1:
         return candidates[0]
@@ -279,19 +294,19 @@ def _choose(name: str, key: str, wanted: str | None, sensors: dict[str, Sensor],
 
 
 def _nearest(key: str, known: Any) -> str:
-    close = difflib.get_close_matches(key, list(known), n=1, cutoff=0.5)
+    close = difflib.get_close_matches(str(key)[:80], list(known), n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(sorted(known))}"
 
 
 def _one_line(error: ValidationError, model: type[BaseModel] | None = None) -> str:
     """The first fault of a validation as `key.path: what (found ...)`, unknown keys with the nearest known one."""
     first = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
+    where = ".".join(shortened(str(part)) for part in first["loc"])
     if first["type"] == "extra_forbidden" and model is not None:
         return f"{where}: unknown key{_nearest(str(first['loc'][-1]), _keys_at(model, first['loc'][:-1]))}"
-    found = "" if first["type"] == "missing" else f" (found {first['input']!r})"
+    found = "" if first["type"] == "missing" else f" (found {brief(first['input'])})"
     more = f"; and {error.error_count() - 1} more" if error.error_count() > 1 else ""
-    return f"{where}: {first['msg']}{found}{more}"
+    return f"{where}: {shortened(first['msg'], 200)}{found}{more}"
 
 
 def _keys_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:

@@ -40,6 +40,7 @@ from agent.log.recording.recorder import Recorder, RecorderReport
 from agent.log.recording.run_recording import live_recording
 from agent.log.replaying.playback import ALL, Playback, PlayOptions
 from agent.log.replaying.replay import Replay, check_sensors, with_sensors
+from agent.log.stored_config import stored_config
 from agent.log.timeline import Timeline
 from agent.streams import Streams
 from agent.versions import version_of
@@ -157,10 +158,10 @@ class Pipeline:
         Raises ReplayError and ConfigError.
         """
         timeline = Timeline([logs] if isinstance(logs, Path) else logs)
-        config = config or parse(timeline.facts.config, str(timeline))
+        config = config or stored_config(timeline)
         if sensors is not None:
             check_sensors(timeline, sensors, config.sensors)
-            config = parse(with_sensors(config.tree, sensors), config.name)
+            config = parse(with_sensors(config.tree, sensors), config.name, devices=False)
         if not reuse_embeddings:
             faults = Faults()
             replay = Replay(timeline, config.streams, options, pace, faults)

@@ -6,7 +6,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
+from agent.alerts.book import MAX_TEXT
+from agent.log.format import MAX_SENSORS, MIN_RATE_HZ
+from agent.streams import BLOCK_MS
+from drivers.codec import MAX_RATE_HZ
 from drivers.driver import Modality
+
+MAX_QUERIES = 256
+"""As many as the server lets stand."""
 
 
 class _Strict(BaseModel):
@@ -56,6 +63,17 @@ class SensorSettings(_Strict):
     max_lateness_s: Annotated[float, Field(ge=0, le=10)] = 0.2
     queue_depth: Annotated[int, Field(ge=2, le=4096)] | None = None
     logged: bool = True
+
+
+class StreamOptions(BaseModel):
+    """Of any driver's options, those that the streams table follows from; the limits are those of any log."""
+
+    rate_hz: Annotated[float, Field(ge=MIN_RATE_HZ, le=MAX_RATE_HZ)] | None = None
+    width: Annotated[int, Field(ge=1, le=65_535)] | None = None
+    height: Annotated[int, Field(ge=1, le=65_535)] | None = None
+    channels: Annotated[int, Field(ge=1, le=1024)] | None = None
+    block_ms: Annotated[float, Field(ge=0.01, le=60_000)] = BLOCK_MS
+    modality: Modality | None = None
 
 
 class QuerySettings(_Strict):
@@ -124,15 +142,18 @@ class LocalizationSettings(_Strict):
     microphone: str | None = None
 
 
+Prompt = Annotated[str, Field(max_length=MAX_TEXT)]
+
+
 class Settings(_Strict):
     """The whole file."""
 
     model: ModelSettings = ModelSettings()
     server: ServerSettings = ServerSettings()
     windows: WindowSettings = WindowSettings()
-    sensors: dict[str, dict[str, Any]]
-    queries: list[QuerySettings] = []
-    background_prompts: list[str] | None = None
+    sensors: Annotated[dict[str, dict[str, Any]], Field(max_length=MAX_SENSORS)]
+    queries: Annotated[list[QuerySettings], Field(max_length=MAX_QUERIES)] = []
+    background_prompts: Annotated[list[Prompt], Field(max_length=MAX_QUERIES)] | None = None
     alerts: AlertSettings = AlertSettings()
     localization: LocalizationSettings = LocalizationSettings()
     record: RecordingSettings = RecordingSettings()

@@ -47,7 +47,7 @@ _LARGEST_PICTURE = 1920 * 1080
 _MOST_CHANNELS = 8
 _USUAL_RATE_HZ = {"vision": 30.0, "audio": 16_000.0, "depth": 30.0, "thermal": 9.0, "imu": 100.0}
 _PIXEL_BYTES = {"vision": 3, "depth": 4, "thermal": 4}
-_BLOCK_MS = 50.0
+BLOCK_MS = 50.0
 """Of a driver that has no option for it."""
 _LEAST_BLOCK_S = 0.5
 """Room for what gathers while a busy machine does not read."""
@@ -84,7 +84,7 @@ def stream_of(
             latency_s,
         )
     columns = (getattr(options, "channels", None) or _MOST_CHANNELS) if modality == "audio" else 6
-    block_s = getattr(options, "block_ms", _BLOCK_MS) / 1e3
+    block_s = getattr(options, "block_ms", BLOCK_MS) / 1e3
     rows = max(256, round(rate_hz * max(_LEAST_BLOCK_S, 1.5 * block_s)))
     return Stream(
         sensor,

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -189,7 +190,11 @@ def write_shard(path: Path, examples: Iterable[Example]) -> int:
 
     partial = path.with_name(f"{path.name}.partial")
     written = 0
-    with TarWriter(str(partial), encoder=False, mtime=0.0) as tar:
+    # What sensors saw is nobody else's business.
+    with (
+        open(partial, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file,
+        TarWriter(file, encoder=False, mtime=0.0) as tar,
+    ):
         for example in examples:
             tar.write(encode(example))
             written += 1

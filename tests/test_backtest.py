@@ -15,6 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from file_modes import others_may
 from recorded_run import facts, record, samples, told_by
 
 from agent.alerts.book import Query, QueryError
@@ -153,6 +154,7 @@ def test_the_page_shows_the_hits_and_asks_for_nothing_from_elsewhere(ran: Ran) -
     assert all((ran.out / link).is_file() for link in page.links)
     assert not re.search(r"https?:|//|url\(|@import", ran.page.replace("<!doctype html>", ""))
     assert {path.name for path in ran.out.iterdir()} == {*page.links, "index.html", "backtest.json"}
+    assert others_may(ran.out) == {}
     picture = cv2.imread(str(ran.out / "query1-01.jpg"))
     assert picture is not None
     assert picture.shape == (224, 224, 3)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agent.config import ConfigError, load, parse, synthetic
-from drivers.registry import DRIVERS
+from agent.settings import SensorSettings
+from drivers.registry import DRIVERS, driver_class
 
 CAMERA = {"type": "synthetic_camera", "hfov_deg": 60}
 MICROPHONE = {"type": "synthetic_microphone"}
@@ -16,6 +19,10 @@ MICROPHONE = {"type": "synthetic_microphone"}
 
 def tree(**changes: Any) -> dict[str, Any]:
     return {"sensors": {"camera": dict(CAMERA), "mic": dict(MICROPHONE)}, **changes}
+
+
+def _nested(levels: int) -> Any:
+    return {"a": _nested(levels - 1)} if levels else 0
 
 
 def test_the_shipped_default_has_five_modalities_of_one_scene() -> None:
@@ -81,6 +88,25 @@ def test_a_key_that_agent_and_driver_share_reaches_both() -> None:
             ["sensors.m: mic_positions_m", "stand in one place"],
         ),
         ({"localization": {"camera": "front"}}, ["localization.camera", "'front'"]),
+        ({"localization": {"camera": "f" * 500}}, ["localization.camera", "fff...; known"]),
+        ({"sensors": {"..": dict(CAMERA)}}, ["the name '..'", "of which one at least is no '.'"]),
+        ({"sensors": {".": dict(CAMERA)}}, ["the name '.'"]),
+        ({"sensors": {f"s{n}": dict(CAMERA) for n in range(300)}}, ["sensors: Dictionary should have at most 256"]),
+        ({"sensors": {"c": {**CAMERA, "rate_hz": 1e-4}}}, ["sensors.c.rate_hz: is 0.0001", "0.001 to 1e+06"]),
+        ({"sensors": {"c": {"type": "x" * 500}}}, ["sensors.c.type: there is no driver 'xxx", "xxx...; known"]),
+        ({"server": {"listen": "0.0.0.0:99999999999"}}, ["server.listen: '0.0.0.0:99999999999' is not an address"]),
+        ({"server": {"listen": "0.0.0.0:" + "9" * 5000}}, ["server.listen: '0.0.0.0:999", "999... is not an address"]),
+        ({"server": {"listen": "here"}}, ["server.listen: 'here' is not an address"]),
+        ({"queries": [{"text": "a dog"}] * 257}, ["queries: List should have at most 256 items", "not 257"]),
+        ({"queries": [{"text": "a dog", "threshold_on": 1e-40}]}, ["queries[0]", "is 1e-40; below 1e-06 it would"]),
+        ({"queries": 10**400}, ["queries: a number of 1329 bits is too large a number"]),
+        ({"queries": [[[[]] * 9] * 9] * 9}, ["queries.0: ", "(found [[[], [], [], [], ...], "]),
+        ({"a": {"b": [[0] * 99_000, [0] * 99_000]}}, ["holds more than 100000 values"]),
+        ({"a": _nested(40)}, ["is nested more than 32 levels deep"]),
+        ({"a": b"x"}, ["a: is bytes, which is no plain value"]),
+        ({"a": {1: "b"}}, ["a.1: is no name for a key"]),
+        ({"background_prompts": ["a"] * 300}, ["background_prompts: List should have at most 256 items"]),
+        ({"background_prompts": ["a" * 1001]}, ["background_prompts.0: String should have at most 1000 characters"]),
         (
             {"sensors": {"m": {"type": "microphone", "channels": 4, "mic_positions_m": [[0, 0, 0]]}}},
             ["sensors.m.mic_positions_m", "1 positions for 4 channels"],
@@ -95,6 +121,34 @@ def test_a_fault_is_one_line_that_says_where_and_what(changes: dict[str, Any], p
     assert "\n" not in line
     for part in parts:
         assert part in line
+
+
+NEEDED = {"source": 0, "path": "x", "port": "/dev/x", "modality": "audio", "rate_hz": 100}
+ODD = (0, -1, 5e-324, 1e300, float("nan"), 10**400, "", "\x1b[31m", "a" * 10**5, "\ud800", "\0", [], {}, None, b"x")
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_no_value_of_an_option_is_anything_but_taken_or_refused_in_one_line(driver: str) -> None:
+    known = [f.name for f in dataclasses.fields(driver_class(driver).Options)]
+    needed = {key: value for key, value in NEEDED.items() if key in known}
+    refusals = []
+    for option in {*known, *SensorSettings.model_fields}:
+        for odd in ODD:
+            for devices in (True, False):
+                try:
+                    parse({"sensors": {"s": {"type": driver, **needed, option: odd}}}, "c", devices=devices)
+                except ConfigError as error:
+                    refusals.append(str(error))
+    assert len(refusals) > len(ODD) * len(known)
+    assert all(len(refusal) < 500 and refusal.isprintable() for refusal in refusals)
+
+
+def test_many_queries_cost_no_more_than_each() -> None:
+    began = time.process_time()
+    parse(tree(queries=[{"text": f"a dog {n}"} for n in range(256)]))
+    with pytest.raises(ConfigError):
+        parse(tree(queries=[{"text": f"a dog {n}"} for n in range(20_000)]))
+    assert time.process_time() - began < 5
 
 
 def test_a_file_that_is_missing_or_no_yaml_says_so(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from file_modes import others_may
 
 from agent.commands import golden
 from agent.log.comparison import differences
@@ -98,6 +99,7 @@ def test_a_golden_replay_is_made_of_a_log(tmp_path: Path) -> None:
         pass
     assert golden.record(log, tmp_path / "golden") == len(golden.said_before(tmp_path / "golden").events)
     assert (tmp_path / "golden" / golden.LOG).read_bytes() == log.read_bytes()
+    assert others_may(tmp_path / "golden") == {}
 
 
 def test_a_golden_replay_is_made_of_one_file_in_a_folder(tmp_path: Path) -> None:
@@ -112,5 +114,8 @@ def test_a_golden_replay_is_made_of_one_file_in_a_folder(tmp_path: Path) -> None
     (tmp_path / "file").touch()
     with pytest.raises(golden.GoldenError, match="file: cannot be written: "):
         golden.record(run, tmp_path / "file")
+    (tmp_path / "golden").mkdir()
+    (tmp_path / "golden").chmod(0o755)
     golden.record(run, tmp_path / "golden")
+    assert others_may(tmp_path / "golden") == {str(tmp_path / "golden"): "drwxr-xr-x"}, "a folder that is there stays"
     assert (tmp_path / "golden" / golden.LOG).read_bytes() == (run / "run_1.mcap").read_bytes()

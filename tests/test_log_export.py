@@ -281,10 +281,15 @@ def test_what_cannot_be_exported_is_refused(tmp_path: Path) -> None:
         export_media(tmp_path / "run.mcap", tmp_path / "out", ["lidar"])
     with pytest.raises(LogError, match="--to video: is not known; give media or shards"):
         export_log(tmp_path / "run.mcap", tmp_path / "out", "video")
-    for name, rate_hz in (("../escaped", 10.0), ("..", 10.0), ("camera", float("nan"))):
+    for name, rate_hz, wrong in (
+        ("../escaped", 10.0, "the name '../escaped' is not 1 to 64 letters"),
+        ("..", 10.0, "of which one at least is no '.'"),
+        ("camera", float("nan"), "'camera' has the rate_hz nan; 0.001 to 1e\\+06 are possible"),
+        (".hidden", 10.0, "sensor '.hidden': its files would be hidden ones; leave it out"),
+    ):
         log = tmp_path / "other.mcap"
         log.unlink(missing_ok=True)
         recorded(log, [], facts({name: LoggedSensor("imu", rate_hz)}))
-        with pytest.raises(LogError, match="cannot be exported; leave it out"):
+        with pytest.raises(LogError, match=wrong):
             export_media(log, tmp_path / "out")
     assert not (tmp_path / "escaped.csv").exists()

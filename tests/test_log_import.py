@@ -193,11 +193,17 @@ def test_files_of_one_name_are_told_apart(tmp_path: Path) -> None:
     assert sorted(report.sensors) == ["other", "run_flac", "run_wav"]
 
 
+IMU = b"t_s,ax,ay,az,gx,gy,gz\n" + b"".join(b"%f,0,0,9.81,0,0,%d\n" % (n / 100, n % 9) for n in range(200))
+EARLY = "1970-01-01T00:00:05Z"
+OUT_OF_TIME = "start_ns .* is not a whole number from 0 up to and without"
+
+
 @pytest.mark.parametrize(
     ("files", "described", "message"),
     [
         ({}, None, "holds no video, sound or table"),
-        ({"a.mp4": b"nothing"}, None, r"a\.mp4: cannot be imported: .*not a video"),
+        ({"a.mp4": b"\0\1no video"}, None, r"a\.mp4: cannot be imported: .*not a video"),
+        ({"a.mp4": b"ffconcat version 1.0\nfile b.mp4"}, None, r"a\.mp4: is text, perhaps a list of other files"),
         ({"a.wav": b"nothing"}, None, r"a\.wav: libsndfile cannot read it"),
         ({"a.csv": b"\n"}, None, r"a\.csv: is empty"),
         ({"a.csv": b"0,0,9.81,0,0,0\n"}, None, r"a\.csv: has no column t_ns, t_us, t_ms or t_s, and no `rate_hz`"),
@@ -209,6 +215,9 @@ def test_files_of_one_name_are_told_apart(tmp_path: Path) -> None:
         ({"b.png": b"1"}, {"sensors": {"a": {"file": ".", "modality": "depth"}}}, "give `rate_hz`"),
         ({}, {"sensors": {"a": {"file": "b", "speed": 1}}}, r"sensors\.a\.speed: Extra inputs"),
         ({}, {"sensors": {}}, "sensors: none is given"),
+        ({"a.csv": IMU}, {"start": EARLY, "sensors": {"a": {"file": "a.csv", "offset_s": -9.0}}}, OUT_OF_TIME),
+        ({"a.csv": IMU}, {"start": EARLY, "sensors": {"a": {"file": "a.csv", "offset_s": 1e10}}}, OUT_OF_TIME),
+        ({"a.csv": IMU}, {"sensors": {"a": {"file": "a.csv", "rate_hz": 1e-300}}}, "than or equal to 0.001"),
         ({}, {"start": "2026-05-04T10:00:00", "sensors": {}}, "start: Input should have timezone"),
         ({}, {"start": "2026-05-04T10:00:00Z", "start_ns": 5, "sensors": {"a": {"file": "b"}}}, "both given"),
         ({}, {"start": "1969-12-31T23:59:59Z", "sensors": {"a": {"file": "b"}}}, "start: 1969.* not between 1970 and"),

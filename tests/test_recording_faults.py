@@ -20,7 +20,6 @@ from running_agent import DEADLINE_S, busy_factor
 from test_log_recording import Told, block
 
 from agent.clock import ManualClock
-from agent.log.disk import make_private
 from agent.log.encoded import Encoded
 from agent.log.recording import retention
 from agent.log.recording.clips import Clips
@@ -29,6 +28,7 @@ from agent.log.recording.recorder import Recorder
 from agent.log.recording.report import DISK_SLOW, TAKEN_AWAY, RecorderReport
 from agent.log.replaying.replay import Replay
 from agent.log.settings import RecordSettings
+from agent.private_files import make_folders
 from benchmarks.faults.commands import Command
 from drivers.driver import Sample
 
@@ -312,7 +312,7 @@ def test_what_a_killed_agent_left_of_a_clip_is_removed(tmp_path: Path) -> None:
 def test_recordings_and_clips_are_for_their_owner_alone(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
-        make_private(tmp_path / "a" / "b")
+        make_folders(tmp_path / "a" / "b")
         recorder_clips = Clips(facts(), lambda: START_NS, seconds=10.0)
         with Recorder(tmp_path / "a" / "b" / "run.mcap", facts(), clips=recorder_clips) as recorder:
             feed(recorder, 1)

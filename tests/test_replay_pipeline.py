@@ -71,9 +71,15 @@ def log(tmp_path_factory: pytest.TempPathFactory, nano_weights: Path) -> Path:
     return path
 
 
+def replaying(logs: Path | list[Path], config: Config | None = None, **how: Any) -> Pipeline:
+    """By the recorded configuration, given by the user: its weights are a file, which no log gets opened by itself."""
+    first = logs if isinstance(logs, Path) else logs[0]
+    return Pipeline.replaying(logs, config or parse(Timeline([first]).facts.config), **how)
+
+
 @pytest.fixture(scope="module")
 def first(log: Path) -> Run:
-    return Run(Pipeline.replaying(log))
+    return Run(replaying(log))
 
 
 def test_a_replay_says_the_same_every_time_whatever_its_speed(log: Path, first: Run) -> None:
@@ -84,7 +90,7 @@ def test_a_replay_says_the_same_every_time_whatever_its_speed(log: Path, first: 
             pipeline.status()
 
     pace = ManualClock()
-    paced = Pipeline.replaying(log, options=PlayOptions(speed=0.3), pace=pace)
+    paced = replaying(log, options=PlayOptions(speed=0.3), pace=pace)
     again = Run(paced, ask_again_and_again)
     assert pace.now_ns() == pytest.approx(DURATION_S / 0.3 * S, rel=0.05)
     assert {event.WhichOneof("event") for event in first.events} == {"embedding", "audio_source", "alert", "health"}
@@ -108,7 +114,7 @@ def test_a_jump_ends_what_is_on_and_starts_anew(log: Path, first: Run) -> None:
             pipeline.wait(timeout_s=0.01)
         pipeline.playback.control(Command(seek_ns=target_ns)).result(60)
 
-    run = Run(Pipeline.replaying(log), seek_once)
+    run = Run(replaying(log), seek_once)
     times = [event.capture_ns for event in run.of("embedding")]
     jumps = [i for i, (before, after) in enumerate(itertools.pairwise(times)) if after - before != S // 2]
     assert run.status.replay.stretch == 2
@@ -130,19 +136,19 @@ END = pb.ALERT_PHASE_END
 
 
 def test_only_some_sensors(log: Path) -> None:
-    run = Run(Pipeline.replaying(log, sensors=["thermal"]))
+    run = Run(replaying(log, sensors=["thermal"]))
     assert {w.sensor for event in run.of("embedding") for w in event.embedding.windows} == {"thermal"}
     assert run.of("audio_source") == []
     with pytest.raises(ReplayError, match=r"has no sensor 'lidar'; its sensors are: camera, microphone, thermal"):
-        Pipeline.replaying(log, sensors=["thermal", "lidar"])
+        replaying(log, sensors=["thermal", "lidar"])
     recorded = Timeline([log]).facts.config
     thermal_only = parse({**recorded, "sensors": {"thermal": SENSORS["thermal"]}})
     with pytest.raises(ReplayError, match="the configuration: has no sensor 'camera'; its sensors are: thermal"):
-        Pipeline.replaying(log, thermal_only, sensors=["camera"])
+        replaying(log, thermal_only, sensors=["camera"])
 
 
 def test_alerts_are_replayed_without_the_model(log: Path, first: Run) -> None:
-    pipeline = Pipeline.replaying(log, reuse_embeddings=True)
+    pipeline = replaying(log, reuse_embeddings=True)
     towers: set[str] = set()
 
     def look(pipeline: Pipeline) -> None:
@@ -170,7 +176,7 @@ def phases(events: Sequence[pb.Event]) -> list[tuple[int, str, int]]:
 def test_recorded_embeddings_can_be_sought_and_paced_too(log: Path) -> None:
     start_ns, pace = Timeline([log]).start_ns, ManualClock()
     options = PlayOptions(speed=2.0, from_ns=start_ns + 2 * S, to_ns=start_ns + 5 * S)
-    run = Run(Pipeline.replaying(log, sensors=["thermal"], options=options, reuse_embeddings=True, pace=pace))
+    run = Run(replaying(log, sensors=["thermal"], options=options, reuse_embeddings=True, pace=pace))
     times = [event.capture_ns for event in run.of("embedding")]
     assert len(times) == 6
     assert start_ns + 2 * S <= times[0] < times[-1] < start_ns + 5 * S
@@ -181,7 +187,7 @@ def test_recorded_embeddings_can_be_sought_and_paced_too(log: Path) -> None:
 def test_a_tick_that_pieces_tell_of_twice_is_replayed_once(log: Path, first: Run, tmp_path: Path) -> None:
     start_ns = Timeline([log]).start_ns
     cut([log], tmp_path / "piece.mcap", from_ns=start_ns + 2 * S, to_ns=start_ns + 4 * S)
-    run = Run(Pipeline.replaying([log, tmp_path / "piece.mcap"], reuse_embeddings=True))
+    run = Run(replaying([log, tmp_path / "piece.mcap"], reuse_embeddings=True))
     assert (run.status.ticks_delivered, sum(run.status.ticks_shed.values())) == (2 * DURATION_S, 0)
     assert phases(run.events) == phases(first.events)
 
@@ -189,9 +195,9 @@ def test_a_tick_that_pieces_tell_of_twice_is_replayed_once(log: Path, first: Run
 def test_embeddings_that_cannot_be_reused_are_refused(log: Path, nano_weights: Path, tmp_path: Path) -> None:
     recorded = parse(Timeline([log]).facts.config)
     with pytest.raises(ReplayError, match=r"its ticks are 0\.500 s apart, the config's windows\.hop_s is 0\.250"):
-        Pipeline.replaying(log, parse({**recorded.tree, "windows": {"hop_s": 0.25}}), reuse_embeddings=True)
+        replaying(log, parse({**recorded.tree, "windows": {"hop_s": 0.25}}), reuse_embeddings=True)
     shipped = parse({**recorded.tree, "model": {"weights": "imagebind_nano", "device": "cpu"}})
-    other = Pipeline.replaying(log, shipped, reuse_embeddings=True)
+    other = replaying(log, shipped, reuse_embeddings=True)
     with pytest.raises(
         ReplayError, match=r"its embeddings are of the model random_nano \w+, the configured one is imag"
     ):
@@ -205,4 +211,4 @@ def test_embeddings_that_cannot_be_reused_are_refused(log: Path, nano_weights: P
     pipeline.wait()
     pipeline.stop()
     with pytest.raises(ReplayError, match="holds no embeddings with vectors; replay it without --reuse-embeddings"):
-        Pipeline.replaying(silent, reuse_embeddings=True)
+        replaying(silent, reuse_embeddings=True)

@@ -15,6 +15,7 @@ from agent.client import Client
 from agent.clock import RunClock
 from agent.config import parse
 from agent.log.replaying.playback import PlayOptions
+from agent.log.replaying.replay import config_of
 from agent.pipeline import Pipeline
 from agent.server.serving import serving
 from protos import perception_pb2 as pb
@@ -42,7 +43,7 @@ def log(tmp_path_factory: pytest.TempPathFactory, nano_weights: Path) -> Path:
 @pytest.fixture
 async def client(log: Path) -> AsyncIterator[Client]:
     """Of a replay that stands at its start."""
-    pipeline = Pipeline.replaying(log, options=PlayOptions(paused=True, lasting=True))
+    pipeline = Pipeline.replaying(log, parse(config_of(log)), options=PlayOptions(paused=True, lasting=True))
     async with serving(pipeline, "127.0.0.1:0") as server, Client(server.address) as client:
         await server.loaded
         yield client

@@ -24,6 +24,8 @@ Phase = Literal["begin", "update", "end"]
 MAX_TEXT = 1000
 """Characters. CLIP reads 77 tokens, about 60 words, and drops the rest."""
 MAX_SECONDS = 3600.0
+LEAST_THRESHOLD = 1e-6
+"""Softmax scores of what is not there come close to it; a lower one says nothing."""
 OFF_RATIO = 0.6
 """`threshold_off` over `threshold_on` when only the latter is given."""
 
@@ -92,6 +94,8 @@ class Query:
             raise QueryError("modalities", "names one twice")
         if not 0 < self.threshold_on <= 1:  # also false for nan
             raise QueryError("threshold_on", f"is {self.threshold_on}; it lies over 0 and at most at 1")
+        if self.threshold_on < LEAST_THRESHOLD:
+            raise QueryError("threshold_on", f"is {self.threshold_on}; below {LEAST_THRESHOLD:g} it would always fire")
         if self.threshold_off is None:
             object.__setattr__(self, "threshold_off", OFF_RATIO * self.threshold_on)
         if not 0 < self.threshold_off <= self.threshold_on:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
+from agent import private_files
 from agent.backtest.chart import HEIGHT, WIDTH, chart
 from agent.backtest.moments import moment
 from agent.backtest.report import Found, QueryReport, Report, senses, utc
@@ -42,14 +43,14 @@ def write_page(folder: Path, report: Report, top: int) -> None:
     for number, query in enumerate(report.queries, start=1):
         # Numbers, since an id may hold what a file name or a link cannot.
         image = f"query{number}.png"
-        (folder / image).write_bytes(chart(query, report.hours))
+        private_files.write(folder / image, chart(query, report.hours))
         parts.append(_query(query, report, image))
         rows = []
         for rank, found in enumerate(query.best[:top], start=1):
             rows.append(_row(rank, found, _write_moment(folder, f"query{number}-{rank:02d}", found)))
         parts.append(_table(rows, len(query.found)))
-    (folder / PAGE).write_text("".join(parts), encoding="utf-8", errors="replace")
-    (folder / DOCUMENT).write_text(json.dumps(report.document(), indent=1) + "\n", encoding="utf-8")
+    private_files.write(folder / PAGE, "".join(parts).encode(errors="replace"))
+    private_files.write(folder / DOCUMENT, (json.dumps(report.document(), indent=1) + "\n").encode())
 
 
 def verdict(query: QueryReport, report: Report) -> str:
@@ -98,10 +99,10 @@ def _write_moment(folder: Path, name: str, found: Found) -> str:
     at = moment(recording.timeline, recording.config, found.peak_ns)
     picture = sound = "&ndash;"
     if at.picture is not None:
-        (folder / f"{name}.jpg").write_bytes(at.picture)
+        private_files.write(folder / f"{name}.jpg", at.picture)
         picture = f'<a href="{name}.jpg"><img src="{name}.jpg" alt="what the camera saw"></a>'
     if at.sound is not None:
-        (folder / f"{name}.wav").write_bytes(at.sound)
+        private_files.write(folder / f"{name}.wav", at.sound)
         sound = f'<audio controls preload="none" src="{name}.wav"></audio>'
     return f"<td>{picture}</td><td>{sound}</td>"
 

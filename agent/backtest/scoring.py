@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.alerts.book import Query, hold_s_of
-from agent.config import Config, parse
+from agent.config import Config
 from agent.log.format import LogError
+from agent.log.stored_config import stored_config
 from agent.log.timeline import Timeline
 from agent.pipeline import Pipeline
 from agent.run_through import events_of
@@ -56,7 +57,7 @@ class Scored:
 
 def config_for(timeline: Timeline, config: Config | None) -> Config:
     """The given configuration, or the recording's own. Raises ConfigError."""
-    return config or parse(timeline.facts.config, str(timeline))
+    return config or stored_config(timeline)
 
 
 def score(timeline: Timeline, queries: Sequence[Query], config: Config, *, reuse_embeddings: bool = False) -> Scored:

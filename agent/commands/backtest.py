@@ -23,6 +23,7 @@ from agent.commands.replaying import time_of
 from agent.config import Config
 from agent.log.exchange.new_folder import new_folder
 from agent.log.timeline import Timeline
+from agent.printable import printable
 from drivers.driver import Modality
 
 
@@ -107,7 +108,7 @@ def _mark(text: str, start_ns: int) -> Mark:
 
 def _print(console: Console, report: Report, top: int, out: Path | None) -> None:
     def line(text: str) -> None:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
     ticks = sum(len(recording.times_ns) for recording in report.recordings)
     line(f"{report.hours * 60:.1f} minutes, {ticks} ticks, recordings: {len(report.recordings)}, model {report.model}")
@@ -117,7 +118,8 @@ def _print(console: Console, report: Report, top: int, out: Path | None) -> None
     for query in report.queries:
         fired = len(query.found)
         at = f"{query.query.text!r} at threshold {query.query.threshold_on:g}"
-        line(f"\n{at}: alarms {fired}, {fired / report.hours:.3g} an hour")
+        console.print()
+        line(f"{at}: alarms {fired}, {fired / report.hours:.3g} an hour")
         for warning in query.warnings:
             line(f"warning: {warning}")
         if fired:
@@ -127,7 +129,8 @@ def _print(console: Console, report: Report, top: int, out: Path | None) -> None
         if said := verdict(query, report):
             line(said)
     if out is not None:
-        line(f"\n{out / PAGE}: written")
+        console.print()
+        line(f"{out / PAGE}: written")
 
 
 def _table(query: QueryReport, report: Report, top: int) -> Table:
@@ -148,7 +151,7 @@ def _table(query: QueryReport, report: Report, top: int) -> Table:
         if report.marks:
             cells.append("true" if found.marked else "")
         if len(report.recordings) > 1:
-            cells.append(found.recording.timeline.files[0].path.name)
+            cells.append(printable(found.recording.timeline.files[0].path.name))
         # A file's name may hold what rich takes for markup.
         table.add_row(*(Text(cell, no_wrap=True) for cell in cells))
     return table

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from agent.log.format import LogError, ReplayError
 from agent.log.reading import facts_of
+from agent.printable import say
 from drivers.driver import MODALITIES, image_like
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def export_log(
         from agent.log.exchange.shards import EVERY_S, export_shards
 
         report = export_shards(log, out, sensors, EVERY_S if every_s is None else every_s)
-        print(f"{out}: {report.examples} examples in {report.shards} shards")
+        say(f"{out}: {report.examples} examples in {report.shards} shards")
         _print_faults("left out", report.left_out)
         unfinished = report.unfinished
     else:
@@ -43,12 +44,12 @@ def export_log(
         for file in media.files:
             missing = f", {file.missing} missing" if file.missing else ""
             what = f"{file.count} {file.unit} in {file.file}{missing}" if file.file else "no samples"
-            print(f"{file.name}: {what}")
+            say(f"{file.name}: {what}")
             _print_faults(file.name, file.faults)
-        print(f"{out}: written")
+        say(f"{out}: written")
         unfinished = media.unfinished
     if unfinished:
-        print(f"warning: {unfinished}")
+        say(f"warning: {unfinished}")
 
 
 def import_log(source: Path, out: Path, topics: Sequence[str] = (), audio: str | None = None) -> None:
@@ -113,13 +114,13 @@ def _audio(text: str | None) -> AudioFormat | None:
 def _print_import(out: Path, report: ImportReport) -> None:
     for name, sensor in report.sensors.items():
         what = "pictures" if image_like(sensor.modality) else "rows"
-        print(f"{name}: {sensor.rows} {what}" + (f", {sensor.missing} missing" if sensor.missing else ""))
+        say(f"{name}: {sensor.rows} {what}" + (f", {sensor.missing} missing" if sensor.missing else ""))
         _print_faults(name, sensor.faults)
     for line in report.skipped:
-        print(f"skipped: {line}")
-    print(f"{out}: written; run it: sensebind replay {out}")
+        say(f"skipped: {line}")
+    say(f"{out}: written; run it: sensebind replay {out}")
 
 
 def _print_faults(name: str, faults: Mapping[str, int]) -> None:
     for reason, count in faults.items():
-        print(f"{name}: {count} {reason}")
+        say(f"{name}: {count} {reason}")

@@ -12,14 +12,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.config import parse
+from agent import private_files
 from agent.log.comparison import ACROSS_MACHINES, EXACT, differences
 from agent.log.encoded import encode_event
 from agent.log.files import recording_files
 from agent.log.format import LogError
+from agent.log.stored_config import stored_config
 from agent.log.timeline import Timeline
 from agent.log.whole_file import save_log
 from agent.pipeline import Pipeline
+from agent.printable import say
 from agent.run_through import events_of
 from protos import perception_pb2 as pb
 
@@ -48,7 +50,10 @@ def record(log: Path, out: Path) -> int:
         raise GoldenError(f"{log}: holds {len(files)} files; make one of them by `sensebind log cut {log} short.mcap`")
     said = said_now(files[0])
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if not out.is_dir():
+            private_files.make_folder(out)
+        private_files.create(out / LOG)
         shutil.copyfile(files[0], out / LOG)
     except OSError as error:
         raise GoldenError(f"{out}: cannot be written: {error.strerror}; give another folder") from None
@@ -56,7 +61,7 @@ def record(log: Path, out: Path) -> int:
     return len(said.events)
 
 
-def check(folder: Path, *, exact: bool = False, accept: bool = False, tell: Callable[[str], None] = print) -> None:
+def check(folder: Path, *, exact: bool = False, accept: bool = False, tell: Callable[[str], None] = say) -> None:
     """Replay and compare; tell every difference: when, which window, which field. Raises GoldenError when there is one.
 
     `accept` stores what is said now instead.
@@ -82,8 +87,7 @@ def check(folder: Path, *, exact: bool = False, accept: bool = False, tell: Call
 
 def said_now(log: Path) -> Said:
     """Replay a log on the CPU, where rounding differs least between machines, by its own configuration."""
-    tree = Timeline([log]).facts.config
-    config = parse({**tree, "model": {**tree.get("model", {}), "device": "cpu", "dtype": "float32"}}, str(log))
+    config = stored_config(Timeline([log]), {"device": "cpu", "dtype": "float32"})
     pipeline = Pipeline.replaying(log, config)
     whole = pb.SubscribeRequest(vectors=True, heat_maps=True)
     try:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from agent.printable import printable, say, shortened
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -23,6 +25,8 @@ log_app = typer.Typer(help="Look into logs, and make logs of logs.", no_args_is_
 Recording = Annotated[Path, typer.Argument(help="A log, or a folder with the files of one recording.")]
 Out = Annotated[Path, typer.Argument(help="The log to write; must not exist.")]
 _NS = 1_000_000_000
+MOST_ROWS = 300
+"""Of the table: more topics than a run has sensors are somebody else's; --json lists all."""
 
 
 @log_app.command()
@@ -43,7 +47,7 @@ def info(
             print(json.dumps(_document(found)))
             continue
         for line in _lines(found):
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+            console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
         console.print(_table(found))
 
 
@@ -54,12 +58,12 @@ def repair(log: Annotated[Path, typer.Argument(help="A log that was cut off or d
 
     repaired = write_copy(log, out)
     for damage in repaired.damages:
-        print(f"{log}: {damage}")
+        say(f"{log}: {damage}")
     if repaired.more_damages:
-        print(f"{log}: and {repaired.more_damages} more places")
-    print(f"{out}: {repaired.messages.total()} messages written")
+        say(f"{log}: and {repaired.more_damages} more places")
+    say(f"{out}: {repaired.messages.total()} messages written")
     if not repaired.has_facts:
-        print(f"{out}: what the log said of its run is lost; it can be looked at, but not replayed")
+        say(f"{out}: what the log said of its run is lost; it can be looked at, but not replayed")
 
 
 @log_app.command()
@@ -131,8 +135,9 @@ def _names(text: str) -> list[str]:
 
 
 def _tell(written: Written) -> None:
-    counts = ", ".join(f"{count} {topic}" for topic, count in sorted(written.messages.items()))
-    print(f"{written.path}: {written.messages.total()} messages written: {counts}")
+    topics = sorted(written.messages.items())
+    counts = ", ".join(f"{count} {shortened(topic)}" for topic, count in topics[:MOST_ROWS])
+    say(f"{written.path}: {written.messages.total()} messages written: {counts}")
 
 
 def _lines(found: Survey) -> list[str]:
@@ -149,15 +154,17 @@ def _lines(found: Survey) -> list[str]:
 
 def _table(found: Survey) -> Table:
     from rich.table import Table
+    from rich.text import Text
 
     from agent.log.format import sensor_of
 
     table = Table("sensor", "modality", "messages", "a second", "nominal Hz", "gaps", "missing", "MB", box=None)
-    for topic, seen in sorted(found.topics.items()):
+    shown = sorted(found.topics.items())[:MOST_ROWS]
+    for topic, seen in shown:
         name = sensor_of(topic)
         sensor = found.facts.sensors.get(name or "")
         table.add_row(
-            name or topic,
+            Text(shortened(name or topic)),  # which may hold what rich takes for markup
             sensor.modality if sensor else "",
             str(seen.count),
             f"{seen.rate_hz:.1f}",
@@ -166,6 +173,8 @@ def _table(found: Survey) -> Table:
             str(seen.missing),
             f"{seen.size / 1e6:.1f}",
         )
+    if len(found.topics) > len(shown):
+        table.add_row(f"and {len(found.topics) - len(shown)} more")
     return table
 
 

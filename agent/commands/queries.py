@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from agent.printable import printable, say
 from agent.signals import ending
 
 query_app = typer.Typer(help="Text queries that raise alerts.", no_args_is_help=True)
@@ -42,9 +43,9 @@ def add_query(
                 query_id=query_id,
                 clip=clip,
             )
-            print(f"{query.id}  {query.text!r}  on at {query.threshold_on:.2f}, off below {query.threshold_off:.2f}")
+            say(f"{query.id}  {query.text!r}  on at {query.threshold_on:.2f}, off below {query.threshold_off:.2f}")
             for warning in query.warnings:
-                print(f"sensebind: warning: {warning}", file=sys.stderr)
+                print(f"sensebind: warning: {printable(warning)}", file=sys.stderr)
 
     ending.run(add)
 
@@ -57,7 +58,9 @@ def list_queries(address: Address = DEFAULT_ADDRESS) -> None:
     async def show() -> None:
         async with Client(address) as client:
             for query in await client.list_queries():
-                print(f"{query.id}\t{query.text}\t{query.threshold_on:.2f}\t{query.threshold_off:.2f}")
+                print(
+                    f"{printable(query.id)}\t{printable(query.text)}\t{query.threshold_on:.2f}\t{query.threshold_off:.2f}"
+                )
 
     ending.run(show)
 

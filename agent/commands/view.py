@@ -10,6 +10,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from agent.printable import printable
 from protos import perception_pb2 as pb
 from protos import sensors_pb2
 
@@ -93,12 +94,13 @@ class LiveView:
 
     def on_status(self, status: pb.Status, queries: dict[str, str]) -> None:
         """Take the agent's status and the texts of its queries by id."""
-        self._status, self._queries = status, queries
+        self._status = status
+        self._queries = {query_id: printable(text) for query_id, text in queries.items()}
 
     def on_event(self, event: pb.Event) -> None:
         """Take one event."""
         if line := line_of(event):
-            self._lines.append(line)
+            self._lines.append(printable(line))
         match event.WhichOneof("event"):
             case "embedding":
                 self._on_embedding(event)
@@ -112,7 +114,7 @@ class LiveView:
     def _on_embedding(self, event: pb.Event) -> None:
         embedding = event.embedding
         self._tick_ns = event.capture_ns
-        self._missing = {w.sensor: w.missing_reason for w in embedding.windows if not w.present}
+        self._missing = {w.sensor: printable(w.missing_reason) for w in embedding.windows if not w.present}
         scores: dict[str, dict[str, float]] = {}
         for score in embedding.scores:
             scores.setdefault(score.query_id, {})[sense_of(score.modality)] = score.score
@@ -125,7 +127,7 @@ class LiveView:
             Panel(self.streams(), title="streams", title_align="left"),
             Panel(self._score_table(), title="queries", title_align="left"),
             Panel(source_line(self._source), title="audio source", title_align="left"),
-            Panel("\n".join(self._lines) or "none yet", title="events", title_align="left"),
+            Panel(Text("\n".join(self._lines) or "none yet"), title="events", title_align="left"),
         )
 
     def head(self) -> Text:
@@ -137,10 +139,10 @@ class LiveView:
             state = (
                 pb.RecordingState.State.Name(status.recording.state).removeprefix("STATE_").lower().replace("_", " ")
             )
-            recording = f"   recording: {status.recording.reason or state}"
+            recording = f"   recording: {printable(status.recording.reason) or state}"
         return Text.assemble(
             (self._title, "bold"),
-            f"   {status.model} on {status.device}   {status.uptime_s:.0f} s   ",
+            f"   {printable(status.model)} on {printable(status.device)}   {status.uptime_s:.0f} s   ",
             f"ticks {status.ticks_delivered} delivered, {shed} shed   {status.inference_ms:.0f} ms a tick",
             recording,
         )
@@ -154,12 +156,12 @@ class LiveView:
             modality = sensors_pb2.Modality.Name(stream.modality).removeprefix("MODALITY_").lower()
             window = self._missing.get(stream.sensor, "embedded" if self._tick_ns else "")
             table.add_row(
-                stream.sensor,
+                Text(printable(stream.sensor)),
                 modality,
                 Text(state.lower(), style=_STATE_STYLE.get(state, "")),
                 f"{stream.rate_hz:.1f} of {stream.expected_rate_hz:.1f} Hz",
                 str(stream.dropped),
-                window,
+                Text(window),
             )
         return table
 

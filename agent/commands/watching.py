@@ -12,6 +12,7 @@ from rich.live import Live
 
 from agent.client import Client, ClientError
 from agent.commands.view import LiveView, clock_time, line_of, source_line
+from agent.printable import printable
 from protos import perception_pb2 as pb
 
 STATUS_PERIOD_S = 1.0
@@ -85,7 +86,7 @@ class Printer:
 
     def print(self, line: str) -> None:
         """One line, as it is."""
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
 
 
 async def _report(client: Client, printer: Printer) -> None:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from agent.printable import printable, say
+
 if TYPE_CHECKING:
     from models.imagebind import Sizes
     from models.published_weights import Published, Report
@@ -123,14 +125,14 @@ def list_weights() -> None:
         try:
             found = store.describe(name)
         except CheckpointError as error:
-            print(f"sensebind: {error}", file=sys.stderr)
+            print(f"sensebind: {printable(str(error))}", file=sys.stderr)
             continue
         size = f"{found.size_bytes / 1e6:.1f}"
         modalities = ",".join(found.modalities)
         rows.append((found.name, modalities, found.dtype, size, found.licence, found.source, str(found.path)))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
-        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+        say("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
 
 
 @weights_app.command()

@@ -15,13 +15,12 @@ import threading
 from pathlib import Path
 from typing import Literal
 
+from agent import private_files
 from agent.descriptors import RESERVE
 
 log = logging.getLogger(__name__)
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-PRIVATE_FILE, PRIVATE_FOLDER = 0o600, 0o700
-"""What cameras and microphones gave is for the user's eyes alone, whatever the umask."""
 
 Whereabouts = Literal["there", "moved", "deleted", "changed"]
 """`moved`: under another name. `changed`: another program wrote to it, or cut it."""
@@ -39,7 +38,7 @@ class NewFile:
         self.size = 0
         # Appending, so that what another program cut off does not leave a hole.
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
-        self._fd = RESERVE.open(lambda: open_private(path, flags))
+        self._fd = RESERVE.open(lambda: private_files.opener(str(path), flags))
         self._changed = threading.Condition()
         self._unsynced = True
         self._closing = False
@@ -115,23 +114,6 @@ class NewFile:
                     log.error("%s: cannot be made safe on the disk: %s", self.path, error.strerror)
                 self._error = error
         RESERVE.close(self._fd)
-
-
-def open_private(path: str | Path, flags: int) -> int:
-    """Open a new file that only its owner may read. Raises OSError."""
-    fd = os.open(path, flags, PRIVATE_FILE)
-    with contextlib.suppress(OSError):  # a umask may have taken more; some file systems know no modes
-        os.fchmod(fd, PRIVATE_FILE)
-    return fd
-
-
-def make_private(folder: Path) -> None:
-    """Make a folder, and those above it that are missing, for its owner alone. Raises OSError."""
-    missing = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
-    for path in reversed(missing):
-        path.mkdir(PRIVATE_FOLDER, exist_ok=True)
-        path.chmod(PRIVATE_FOLDER)
-    folder.mkdir(exist_ok=True)  # tells what is in the way
 
 
 def in_use(path: Path) -> bool:

@@ -9,11 +9,15 @@ facts are one metadata record, before everything else.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from agent.capture.source import SensorSpec
+from agent.plain_values import MAX_LEVELS, fault_of
+from agent.printable import brief, shortened
+from drivers.codec import MAX_RATE_HZ
 from drivers.depth import MILLIMETRE_M
 from drivers.driver import MODALITIES, Modality
 from drivers.thermal import CENTIKELVIN_C, ZERO_KELVIN_C
@@ -29,6 +33,18 @@ VERSION = "1"
 """Of this layout."""
 
 SEQUENCE_MASK = 0xFFFF_FFFF
+
+MIN_RATE_HZ = 1e-3
+"""Of a sensor."""
+MAX_SENSORS = 256
+"""Of a run."""
+MAX_TIME_NS = 2**63
+MAX_PARTS = 10**6
+MAX_FACT_CHARACTERS = 2**20
+"""Of the sensors, the configuration or the versions, as JSON."""
+_MIN_SCALE = 1e-12
+_SENSOR_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_RUN_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 
 
 class LogError(Exception):
@@ -86,28 +102,35 @@ class RunFacts:
 
     @classmethod
     def from_record(cls, record: dict[str, str]) -> RunFacts:
-        """Read a metadata record. Raises ValueError saying what is wrong with it."""
+        """Read a metadata record, which may say anything. Raises ValueError saying what is wrong with it.
+
+        What comes out is within the limits of this module: names that are names, times that are times, and a
+        configuration of plain values whose sensors, if it has any, are mappings.
+        """
         try:
             if record["version"] != VERSION:
-                raise ValueError(f"layout {record['version']} is not known, only {VERSION}")
-            sensors = {name: LoggedSensor(**row) for name, row in json.loads(record["sensors"]).items()}
-            facts = cls(
-                record["run_id"],
-                int(record["start_ns"]),
-                int(record["clock_offset_ns"]),
-                sensors,
-                json.loads(record["config"]),
-                json.loads(record["versions"]),
-                int(record.get("part", "1")),
+                raise ValueError(f"layout {shortened(record['version'])} is not known, only {VERSION}")
+            run_id = record["run_id"]
+            if not _RUN_ID.fullmatch(run_id):
+                raise ValueError(f"run_id: {brief(run_id)} is not 1 to 64 letters, digits, '_', '.', ':' or '-'")
+            return cls(
+                run_id,
+                _whole_number(record, "start_ns", 0, MAX_TIME_NS),
+                _whole_number(record, "clock_offset_ns", -MAX_TIME_NS, MAX_TIME_NS),
+                {name: _stored_sensor(name, row) for name, row in _stored_sensors(record).items()},
+                _stored_config(record),
+                {name: str(version) for name, version in _mapping(record, "versions").items()},
+                _whole_number({"part": "1", **record}, "part", 0, MAX_PARTS),
             )
         except KeyError as error:
             raise ValueError(f"{error} is missing") from None
-        except (TypeError, AttributeError) as error:
-            raise ValueError(str(error)) from None
-        for name, sensor in sensors.items():
-            if sensor.modality not in MODALITIES:
-                raise ValueError(f"sensor {name!r} has the unknown modality {sensor.modality!r}")
-        return facts
+
+
+def fault_of_name(name: str) -> str:
+    """What is wrong with the name of a sensor, which becomes one of topics and files; empty when nothing is."""
+    if _SENSOR_NAME.fullmatch(name) and name.strip("."):
+        return ""
+    return f"the name {brief(name)} is not 1 to 64 letters, digits, '_', '.' or '-', of which one at least is no '.'"
 
 
 def sensor_of(topic: str) -> str | None:
@@ -131,3 +154,65 @@ def _logged_sensor(spec: SensorSpec) -> LoggedSensor:
         scale_c = getattr(spec.options, "scale_c", CENTIKELVIN_C)
         return LoggedSensor(modality, rate_hz, scale_c, getattr(spec.options, "offset_c", ZERO_KELVIN_C))
     return LoggedSensor(modality, rate_hz)
+
+
+def _whole_number(record: Mapping[str, str], key: str, least: int, limit: int) -> int:
+    text = record[key]
+    number = int(text) if re.fullmatch("-?[0-9]{1,20}", text) else limit
+    if not least <= number < limit:
+        raise ValueError(f"{key} {shortened(text)} is not a whole number from {least} up to and without {limit}")
+    return number
+
+
+def _mapping(record: Mapping[str, str], key: str) -> dict[str, Any]:
+    """A mapping of plain values from JSON."""
+    text = record[key]
+    if len(text) > MAX_FACT_CHARACTERS:
+        raise ValueError(f"{key} has {len(text)} characters; {MAX_FACT_CHARACTERS} are allowed")
+    try:
+        found = json.loads(text)
+    except RecursionError:
+        raise ValueError(f"{key}: is nested more than {MAX_LEVELS} levels deep") from None
+    except ValueError as error:
+        raise ValueError(f"{key} is not JSON: {shortened(str(error))}") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{key} holds {brief(found)}; wanted names with values")
+    if fault := fault_of(found):
+        raise ValueError(f"{key}: {fault}")
+    return found
+
+
+def _stored_sensors(record: Mapping[str, str]) -> dict[str, Any]:
+    found = _mapping(record, "sensors")
+    if len(found) > MAX_SENSORS:
+        raise ValueError(f"sensors: are {len(found)}; {MAX_SENSORS} are allowed")
+    return found
+
+
+def _stored_config(record: Mapping[str, str]) -> dict[str, Any]:
+    found = _mapping(record, "config")
+    sensors = found.get("sensors", {})
+    if not (isinstance(sensors, dict) and all(isinstance(sensor, dict) for sensor in sensors.values())):
+        raise ValueError(f"config: sensors holds {brief(sensors)}; wanted the names of sensors, each with its keys")
+    return found
+
+
+def _stored_sensor(name: str, row: Any) -> LoggedSensor:
+    if fault := fault_of_name(name):
+        raise ValueError(f"sensors: {fault}")
+    try:
+        sensor = LoggedSensor(**row)
+    except TypeError:
+        raise ValueError(f"sensor {name!r} is {brief(row)}; wanted modality, rate_hz, scale and offset") from None
+    if sensor.modality not in MODALITIES:
+        raise ValueError(f"sensor {name!r} has the unknown modality {brief(sensor.modality)}")
+    numbers = (sensor.rate_hz, sensor.scale, sensor.offset)
+    if not all(isinstance(number, int | float) and not isinstance(number, bool) for number in numbers):
+        raise ValueError(f"sensor {name!r} is {brief(row)}; its rate_hz, scale and offset are to be numbers")
+    if not MIN_RATE_HZ <= sensor.rate_hz <= MAX_RATE_HZ:
+        raise ValueError(
+            f"sensor {name!r} has the rate_hz {brief(sensor.rate_hz)}; {MIN_RATE_HZ:g} to {MAX_RATE_HZ:g} are possible"
+        )
+    if not (_MIN_SCALE <= sensor.scale <= 1 / _MIN_SCALE and abs(sensor.offset) <= 1 / _MIN_SCALE):
+        raise ValueError(f"sensor {name!r} has a scale or an offset that no sensor has: {brief(row, 200)}")
+    return LoggedSensor(sensor.modality, float(sensor.rate_hz), float(sensor.scale), float(sensor.offset))

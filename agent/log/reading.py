@@ -1,7 +1,8 @@
 """The records of a log from front to back, distrusting the bytes: no index is needed, and no length is believed.
 
 A log that was cut off (a killed recorder, a full disk, a partial copy) or damaged gives what stands before, then raises
-`Damaged`. Memory is bounded by one chunk, and a chunk by `MAX_CHUNK_BYTES`, also once decompressed.
+`Damaged`. Memory is bounded by one chunk, and a chunk by `MAX_CHUNK_BYTES`, also once decompressed. What all chunks
+together cost is bounded by how long the file is: `Allowance`.
 
 Source of the layout: the MCAP specification, https://mcap.dev/spec.
 """
@@ -10,10 +11,10 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import lz4.frame
 import zstandard
@@ -23,17 +24,34 @@ from mcap.exceptions import McapError
 from mcap.opcode import Opcode
 
 from agent.log.format import FACTS_RECORD, LogError, ReplayError, RunFacts
+from agent.printable import brief, shortened
 
 MAGIC = b"\x89MCAP0\r\n"
 MAX_CHUNK_BYTES = 256 * 2**20
 """Of a record, and of what it holds once decompressed. A chunk ends with the message that fills it; the largest message
 is a raw picture of 133 MB."""
 
+MAX_DEFINITION_BYTES = 2**22
+"""Of a schema, a channel or a metadata record."""
+EXPANSION = 256
+"""Bytes that a byte of a chunk may become on the average: LZ4 reaches 255, zstd far more with what is all alike."""
+FREE_BYTES = 16 * 2**20
+"""Beyond that, so that a short file may hold something that is all alike."""
+RECORD_BYTES = 4
+"""Of a file, for every record in its chunks on the average; compressed messages of real sensors take ten times that."""
+FREE_RECORDS = 20_000
+_CHANNEL_BYTES = 16
+"""So many bytes of a channel cost as much as a message: it holds a map."""
+
 RECORD_HEAD = struct.Struct("<BQ")
 MESSAGE_HEAD = struct.Struct("<HIQQ")
 CHUNK_HEAD = struct.Struct("<QQQII")
 """Start, end, size once decompressed, CRC of that, length of the compression's name."""
 
+DEFINITIONS = (Opcode.SCHEMA, Opcode.CHANNEL)
+_MESSAGE = int(Opcode.MESSAGE)  # compared for every message
+_BOUNDED = (*DEFINITIONS, Opcode.METADATA)
+_SPAN = struct.Struct("<QQ")
 _MAX_WINDOW_BYTES = 2**27
 """What any zstd level but `--ultra --long` stays below."""
 
@@ -43,6 +61,7 @@ _UNPARSABLE = (McapError, ValueError, struct.error)
 Span = Callable[[int, int], bool]
 """Says of the earliest and latest log time in a chunk whether its messages are wanted."""
 
+Item = TypeVar("Item")
 Record = mcap.Schema | mcap.Channel | mcap.Message | mcap.Metadata
 """What reading gives; indexes and statistics only repeat it."""
 
@@ -51,12 +70,35 @@ class Damaged(LogError):
     """A log is cut off or damaged; `offset` is where, in bytes."""
 
     def __init__(self, offset: int, what: str) -> None:
-        super().__init__(f"cut off or damaged at byte {offset}: {what}")
+        super().__init__(f"cut off or damaged at byte {offset}: {shortened(what, 300)}")
         self.offset = offset
 
 
 class NotMcap(Damaged):
     """The bytes do not begin, or do not end, as MCAP does."""
+
+
+class Allowance:
+    """What the chunks of one file may expand to, in bytes and in records, by how much of it has been read.
+
+    Without it, a kilobyte can stand for a hundred million records, each of which costs some microseconds.
+    """
+
+    def __init__(self) -> None:
+        self._bytes = float(FREE_BYTES)
+        self.records = float(FREE_RECORDS)
+        """So many are left."""
+
+    def read(self, size: int) -> None:
+        """So many bytes of the file were read."""
+        self._bytes += size * EXPANSION
+        self.records += size / RECORD_BYTES
+
+    def expand(self, offset: int, size: int) -> None:
+        """A chunk wants to become so many bytes. Raises Damaged."""
+        if size > self._bytes:
+            raise Damaged(offset, f"a chunk of {size} bytes once decompressed; {EXPANSION} a byte are allowed in all")
+        self._bytes -= size
 
 
 def open_log(path: Path) -> BinaryIO:
@@ -103,14 +145,16 @@ def records(stream: BinaryIO, wanted: Span = _always) -> Iterator[Record]:
     """
     schemas: set[int] = {0}  # 0 stands for a channel without a schema
     channels: set[int] = set()
+    allowance = Allowance()
     for offset, opcode, body in frames(stream):
-        found = chunk_records(offset, body, wanted) if opcode == Opcode.CHUNK else parse(offset, opcode, body)
+        is_chunk = opcode == Opcode.CHUNK
+        found = chunk_records(offset, body, allowance, wanted) if is_chunk else parse(offset, opcode, body)
         for record in found:
             if isinstance(record, mcap.Schema):
                 schemas.add(record.id)
             elif isinstance(record, mcap.Channel):
                 if record.schema_id not in schemas:
-                    raise Damaged(offset, f"channel {record.topic!r} of a schema that never came")
+                    raise Damaged(offset, f"channel {brief(record.topic)} of a schema that never came")
                 channels.add(record.id)
             elif isinstance(record, mcap.Message) and record.channel_id not in channels:
                 raise Damaged(offset, f"a message of channel {record.channel_id}, which never came")
@@ -130,23 +174,48 @@ def frames(stream: BinaryIO) -> Iterator[tuple[int, int, bytes]]:
     _read_magic(stream, offset)
 
 
-def chunk_records(offset: int, body: bytes, wanted: Span = _always) -> Iterator[Record]:
+def chunk_records(offset: int, body: bytes, allowance: Allowance, wanted: Span = _always) -> Iterator[Record]:
     """The records in a chunk whose checksum holds. Raises Damaged."""
-    data = memoryview(unpack_chunk(offset, body))
-    start_ns, end_ns, *_ = CHUNK_HEAD.unpack_from(body)
-    all_of_it = wanted(start_ns, end_ns)
-    at = 0
-    while at < len(data):
+    start_ns, end_ns = _SPAN.unpack_from(body) if len(body) >= _SPAN.size else (0, 0)
+    return chunk_contents(offset, body, allowance, parse, messages=wanted(start_ns, end_ns))
+
+
+def chunk_contents(
+    offset: int,
+    body: bytes,
+    allowance: Allowance,
+    made: Callable[[int, int, memoryview], Iterable[Item]],
+    *,
+    messages: bool,
+) -> Iterator[Item]:
+    """What is `made` of (offset, opcode, body) of the schemas, the channels and, if wanted, the messages of a chunk.
+
+    Raises Damaged, also for what else there is in a chunk: nothing may be.
+    """
+    allowance.read(len(body))
+    data = memoryview(_unpacked(offset, body, allowance))
+    size, most, at, taken = len(data), allowance.records, 0, 0
+    while at < size:
         begin = at + RECORD_HEAD.size
-        opcode, length = RECORD_HEAD.unpack_from(data, at) if begin <= len(data) else (0, 0)
+        opcode, length = RECORD_HEAD.unpack_from(data, at) if begin <= size else (0, size)
         at = begin + length
-        if at > len(data):
+        if at > size:
             raise Damaged(offset, "a chunk that ends inside a record")
-        if all_of_it or opcode != Opcode.MESSAGE:
-            yield from parse(offset, opcode, data[begin:at])
+        taken += 1
+        is_message = opcode == _MESSAGE
+        if not is_message:
+            if opcode not in DEFINITIONS:
+                raise Damaged(offset, f"a chunk with a record {opcode}; schemas, channels and messages are allowed")
+            taken += length // _CHANNEL_BYTES if opcode == Opcode.CHANNEL else 0
+        if taken > most:
+            allowance.records = 0.0
+            raise Damaged(offset, f"a chunk with more records than one for {RECORD_BYTES} bytes of the file")
+        if messages or not is_message:
+            yield from made(offset, opcode, data[begin:at])
+    allowance.records -= taken
 
 
-def unpack_chunk(offset: int, body: bytes) -> bytes:
+def _unpacked(offset: int, body: bytes, allowance: Allowance) -> bytes:
     """What a chunk holds, decompressed and checked. Raises Damaged."""
     try:
         _, _, size, crc, name_length = CHUNK_HEAD.unpack_from(body)
@@ -158,6 +227,7 @@ def unpack_chunk(offset: int, body: bytes) -> bytes:
     packed = body[at + 8 :]
     if length != len(packed) or size > MAX_CHUNK_BYTES:
         raise Damaged(offset, f"a chunk of {length} bytes, {size} once decompressed; {MAX_CHUNK_BYTES} are allowed")
+    allowance.expand(offset, size)
     data = _decompress(offset, compression, packed, size)
     if len(data) != size:
         raise Damaged(offset, f"a chunk that holds other than the {size} bytes it declares")
@@ -168,6 +238,8 @@ def unpack_chunk(offset: int, body: bytes) -> bytes:
 
 def parse(offset: int, opcode: int, body: bytes | memoryview) -> list[Record]:
     """The one record that a body holds, or none when it only repeats or indexes others. Raises Damaged."""
+    if len(body) > MAX_DEFINITION_BYTES and opcode in _BOUNDED:
+        raise Damaged(offset, f"record {opcode} of {len(body)} bytes; {MAX_DEFINITION_BYTES} are allowed")
     try:
         match opcode:
             case Opcode.MESSAGE:
@@ -199,7 +271,7 @@ def _decompress(offset: int, compression: str, packed: bytes, size: int) -> byte
                     return reader.read(size + 1)
     except (RuntimeError, zstandard.ZstdError) as error:
         raise Damaged(offset, f"a chunk that cannot be decompressed: {error}") from None
-    raise Damaged(offset, f"a chunk compressed by {compression!r}; lz4 and zstd are known")
+    raise Damaged(offset, f"a chunk compressed by {brief(compression)}; lz4 and zstd are known")
 
 
 def _read(stream: BinaryIO, offset: int, length: int) -> bytes:

@@ -23,14 +23,16 @@ from numpy.typing import NDArray
 
 from agent.log.reading import (
     CHUNK_HEAD,
+    DEFINITIONS,
     MAGIC,
     MAX_CHUNK_BYTES,
     MESSAGE_HEAD,
     RECORD_HEAD,
+    Allowance,
     Record,
+    chunk_contents,
     frames,
     records,
-    unpack_chunk,
 )
 
 _FOOTER = struct.Struct("<QQI")
@@ -40,7 +42,6 @@ _CHUNK_INDEX_HEAD = struct.Struct("<QQQ")
 _LOG_TIME = struct.Struct("<HIQ")
 """The beginning of a message: channel, sequence, log time."""
 _MAX_NS = 2**64 - 1
-_DEFINITIONS = (Opcode.SCHEMA, Opcode.CHANNEL)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,7 +109,7 @@ def _listed_chunks(stream: BinaryIO, size: int) -> Chunks | None:
     found, definitions = array("Q"), []
     for opcode, record in _records_in(summary):
         body = memoryview(record)[RECORD_HEAD.size :]
-        if opcode in _DEFINITIONS:
+        if opcode in DEFINITIONS:
             definitions.append(record)
         elif opcode == Opcode.CHUNK_INDEX and len(body) >= _CHUNK_INDEX_HEAD.size:
             found.extend(_CHUNK_INDEX_HEAD.unpack_from(body))
@@ -154,18 +155,19 @@ def _definitions_before(stream: BinaryIO, end: int) -> bytes:
     """The schemas and channels that the file tells of before an offset, each once. Raises Damaged."""
     stream.seek(0)
     found: dict[bytes, None] = {}
+    allowance = Allowance()
     for offset, opcode, body in frames(stream):
         if offset >= end:
             break
         if opcode == Opcode.CHUNK:
-            found.update((record, None) for kind, record in _records_in(unpack_chunk(offset, body)) if _defines(kind))
-        elif _defines(opcode):
+            found.update((r, None) for r in chunk_contents(offset, body, allowance, _as_it_stands, messages=False))
+        elif opcode in DEFINITIONS:
             found[RECORD_HEAD.pack(opcode, len(body)) + body] = None
     return b"".join(found)
 
 
-def _defines(opcode: int) -> bool:
-    return opcode in _DEFINITIONS
+def _as_it_stands(_: int, opcode: int, body: memoryview) -> list[bytes]:
+    return [RECORD_HEAD.pack(opcode, len(body)) + body]
 
 
 def _records_in(data: bytes) -> Iterator[tuple[int, bytes]]:

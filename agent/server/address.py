@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import re
 import socket
+
+from agent.printable import brief
 
 
 class ListenError(Exception):
@@ -15,8 +18,8 @@ def split_address(address: str) -> tuple[str, int]:
     """Return host and port of `host:port` or `[ipv6]:port`. Raises ListenError."""
     host, colon, port = address.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if not colon or not host or not port.isdecimal() or int(port) > 65535:
-        raise ListenError(f"{address!r} is not an address; write host:port, for example 127.0.0.1:50051")
+    if not colon or not host or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
+        raise ListenError(f"{brief(address)} is not an address; write host:port, for example 127.0.0.1:50051")
     return host, int(port)
 
 

@@ -10,8 +10,9 @@ from mcap.records import Channel as ChannelRecord
 from mcap.records import Message, Metadata, Schema
 
 from agent.log.format import EVENTS_TOPIC, sensor_of
-from agent.log.reading import Damaged, Span, chunk_records, parse
+from agent.log.reading import Allowance, Damaged, Span, chunk_records, parse
 from agent.log.writing import Channel, LogWriter
+from agent.printable import brief
 
 Frame = tuple[int, int, bytes]
 _NAME_LENGTH = slice(28, 32)
@@ -64,11 +65,12 @@ def contents(
     """
     schemas = {0: Schema(0, b"", "", "")}
     channels: dict[int, Channel] = {}
+    allowance = Allowance()
     for offset, opcode, body in frames:
         is_chunk = opcode == Opcode.CHUNK
         compressed = is_chunk and any(body[_NAME_LENGTH])
         try:
-            for record in chunk_records(offset, body, wanted) if is_chunk else parse(offset, opcode, body):
+            for record in chunk_records(offset, body, allowance, wanted) if is_chunk else parse(offset, opcode, body):
                 if isinstance(record, Message):
                     channel = channels.get(record.channel_id)
                     if channel:
@@ -88,6 +90,6 @@ def contents(
 def _channel(offset: int, record: ChannelRecord, schemas: dict[int, Schema]) -> Channel:
     schema = schemas.get(record.schema_id)
     if schema is None:
-        raise Damaged(offset, f"channel {record.topic!r} of a schema that never came")
+        raise Damaged(offset, f"channel {brief(record.topic)} of a schema that never came")
     metadata = tuple(record.metadata.items())
     return Channel(record.topic, schema.name, schema.data, schema.encoding, record.message_encoding, metadata)

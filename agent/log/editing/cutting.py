@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import logging
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
@@ -84,11 +85,12 @@ class OtherMetadata:
     def __init__(self, writer: LogWriter) -> None:
         """`writer` gets the copies."""
         self._writer = writer
-        self._seen: set[str] = set()
+        self._seen: set[bytes] = set()
+        """Digests: records may be long."""
 
     def copy(self, item: Metadata) -> None:
         """Copy a record, unless one like it was."""
-        key = repr((item.name, item.metadata))
+        key = hashlib.sha256(repr((item.name, item.metadata)).encode(errors="surrogatepass")).digest()
         if item.name != FACTS_RECORD and key not in self._seen:
             self._seen.add(key)
             self._writer.add_metadata(item.name, item.metadata)
@@ -97,6 +99,6 @@ class OtherMetadata:
 def _chosen(path: Path, facts: RunFacts, sensors: Collection[str] | None) -> dict[str, LoggedSensor]:
     for name in sensors or ():
         if name not in facts.sensors:
-            close = difflib.get_close_matches(name, facts.sensors, n=1, cutoff=0.5) or [", ".join(facts.sensors)]
+            close = difflib.get_close_matches(name[:80], facts.sensors, n=1, cutoff=0.5) or [", ".join(facts.sensors)]
             raise ReplayError(f"{path}: has no sensor {name!r}; it has {close[0]}")
     return {name: sensor for name, sensor in facts.sensors.items() if sensors is None or name in sensors}

@@ -79,7 +79,7 @@ def _salvaged(stream: BinaryIO, repaired: Repaired) -> Iterator[Frame]:
     stream.seek(0)
     if stream.read(len(MAGIC)) != MAGIC:
         repaired.add_damage(Damaged(0, "the file does not begin as MCAP does"))
-    offset = len(MAGIC)
+    offset, chunked = len(MAGIC), False
     while offset < size:
         length = _frame_length(stream, offset, size)
         if length is None:
@@ -91,7 +91,12 @@ def _salvaged(stream: BinaryIO, repaired: Repaired) -> Iterator[Frame]:
         frame = stream.read(RECORD_HEAD.size + length)
         if frame[0] == Opcode.DATA_END:
             return
-        yield offset, frame[0], frame[RECORD_HEAD.size :]
+        chunked |= frame[0] == Opcode.CHUNK
+        if chunked and frame[0] == Opcode.MESSAGE:
+            # No writer mixes them, and one flipped bit makes a message of an index, which no checksum covers.
+            repaired.add_damage(Damaged(offset, "a message outside of the chunks"))
+        else:
+            yield offset, frame[0], frame[RECORD_HEAD.size :]
         offset += len(frame)
     repaired.add_damage(Damaged(size, "the file ends without its summary"))
 

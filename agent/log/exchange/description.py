@@ -16,9 +16,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from agent.log.format import LogError
+from agent import private_files
+from agent.log.exchange.inside import entry
+from agent.log.format import MAX_SENSORS, MIN_RATE_HZ, LogError
+from agent.printable import brief, shortened
+from agent.yaml_file import YamlError, read_yaml
+from drivers.codec import MAX_RATE_HZ
 from drivers.driver import Modality
 
 NAME = "recording.yaml"
@@ -27,7 +32,11 @@ NO_START_NS = 946_684_800_000_000_000
 
 MAX_START_NS = 2**62
 
-Rate = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
+Rate = Annotated[float, Field(ge=MIN_RATE_HZ, le=MAX_RATE_HZ)]
+Seconds = Annotated[float, Field(ge=-2e10, le=2e10)]
+"""As far apart as stamps of 64 bits can be."""
+Scale = Annotated[float, Field(ge=1e-12, le=1e12)]
+Offset = Annotated[float, Field(ge=-1e12, le=1e12)]
 
 
 class _Strict(BaseModel):
@@ -41,13 +50,13 @@ class SensorFile(_Strict):
     """Relative to the folder."""
     modality: Modality | None = None
     """By default as the file's name ends: vision, audio or imu; a folder of pictures must say it."""
-    offset_s: FiniteFloat = 0.0
+    offset_s: Seconds = 0.0
     """When its first sample was captured, after the start. All other times in a file count from its first."""
     rate_hz: Rate | None = None
     """Rows or pictures a second, of a table or a folder that does not tell."""
-    scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    scale: Scale | None = None
     """Metres, or degrees Celsius, of one count of a PNG file; by default millimetres and hundredths of a kelvin."""
-    offset: FiniteFloat | None = None
+    offset: Offset | None = None
     """Metres, or degrees Celsius, of a count of 0."""
     columns: list[str] | None = None
     """Of a table whose first line does not name them."""
@@ -63,7 +72,7 @@ class Description(_Strict):
     """When the recording began, with its time zone."""
     start_ns: Annotated[int, Field(ge=0, lt=MAX_START_NS)] | None = None
     """The same in nanoseconds since 1970."""
-    sensors: dict[str, SensorFile]
+    sensors: Annotated[dict[str, SensorFile], Field(max_length=MAX_SENSORS)]
     config: dict[str, Any] = {}
     """What a replay of the log is to know: any key of the configuration, `sensors` added to."""
 
@@ -80,20 +89,16 @@ class Description(_Strict):
 def read_description(folder: Path) -> Description | None:
     """What a folder says of itself; None when it says nothing. Raises LogError."""
     path = folder / NAME
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    if entry(folder, NAME) is None:
         return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise LogError(f"{path}: cannot be read: {error}") from None
     try:
-        found = Description.model_validate(yaml.safe_load(text))
-    except yaml.YAMLError as error:
-        raise LogError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+        found = Description.model_validate(read_yaml(path))
+    except YamlError as error:
+        raise LogError(str(error)) from None
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise LogError(f"{path}: {where}: {first['msg']} (found {first['input']!r})") from None
+        where = ".".join(shortened(str(part)) for part in first["loc"]) or "the file"
+        raise LogError(f"{path}: {where}: {shortened(first['msg'], 200)} (found {brief(first['input'])})") from None
     if not found.sensors:
         raise LogError(f"{path}: sensors: none is given; name the file of each, or remove {NAME}")
     if found.start is not None and found.start_ns is not None:
@@ -107,4 +112,4 @@ def write_description(folder: Path, description: Description) -> None:
     """Write what `read_description` reads. Raises OSError."""
     tree = description.model_dump(mode="json", exclude_unset=True)
     text = yaml.safe_dump(tree, sort_keys=False, width=120)
-    (folder / NAME).write_text(text, encoding="utf-8")
+    private_files.write(folder / NAME, text.encode())

@@ -15,6 +15,7 @@ from agent.log.encoded import Encoded, encode_sample
 from agent.log.format import LogError, LoggedSensor, RunFacts
 from agent.log.settings import PictureFormat
 from agent.log.whole_file import save_log
+from agent.printable import brief
 from drivers.driver import BadData, Modality, Sample
 
 PICTURES = PictureFormat(jpeg_quality=95)
@@ -92,7 +93,7 @@ def facts_of_import(
     """
     given = config.get("sensors", {})
     if not (isinstance(given, dict) and all(isinstance(own, dict) for own in given.values())):
-        raise LogError(f"{where}: sensors: holds {given!r}; wanted the names of sensors, each with its keys")
+        raise LogError(f"{where}: sensors: holds {brief(given)}; wanted the names of sensors, each with its keys")
     tree = {**config, "sensors": dict(given)}
     for name, (sensor, options) in sensors.items():
         own = given.get(name, {})
@@ -105,4 +106,8 @@ def facts_of_import(
             said = streams[name].modality
             raise LogError(f"{where}: sensors.{name} is a sensor of {said}, but what was found is {sensor.modality}")
     logged = {name: sensor for name, (sensor, _) in sensors.items()}
-    return RunFacts(uuid.uuid4().hex[:12], start_ns, 0, logged, tree, {"sensebind": version("sensebind")})
+    facts = RunFacts(uuid.uuid4().hex[:12], start_ns, 0, logged, tree, {"sensebind": version("sensebind")})
+    try:
+        return RunFacts.from_record(facts.to_record())  # what is written can be read
+    except ValueError as error:
+        raise LogError(f"{where}: {error}") from None

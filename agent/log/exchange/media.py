@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import math
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
@@ -13,6 +12,8 @@ from pathlib import Path
 
 from google.protobuf.json_format import MessageToJson
 
+from agent import private_files
+from agent.log.exchange import inside
 from agent.log.exchange.contents import Contents
 from agent.log.exchange.description import (
     MAX_START_NS,
@@ -28,7 +29,7 @@ from agent.log.exchange.log_file import ImportReport, facts_of_import, write_log
 from agent.log.exchange.new_folder import new_folder
 from agent.log.exchange.pictures import PictureMedia, PictureTrack
 from agent.log.exchange.sound import SoundMedia, SoundTrack
-from agent.log.exchange.tables import TIMES_SUFFIX
+from agent.log.exchange.tables import TIMES_SUFFIX, times_beside
 from agent.log.exchange.track import Media, Track
 from agent.log.exchange.video import VideoMedia, VideoTrack
 from agent.log.format import EVENTS_TOPIC, LogError, LoggedSensor
@@ -88,13 +89,13 @@ def export_media(log: Path, out: Path, sensors: Collection[str] = ()) -> MediaRe
     """
     import_cv2()  # quiet from its first import on: what goes wrong is said here
     contents = Contents(log, sensors)
-    for name, sensor in contents.sensors.items():
-        if not _exportable(name, sensor):
-            raise LogError(f"{log}: sensor {name!r} ({sensor}) cannot be exported; leave it out")
+    for name in contents.sensors:
+        if not _FILE_NAME.fullmatch(name):
+            raise LogError(f"{log}: sensor {name!r}: its files would be hidden ones; leave it out")
     tracks: dict[str, Track] = {}
     events = 0
     with new_folder(out) as folder, ExitStack() as stack:
-        lines = stack.enter_context((folder / EVENTS_FILE).open("x", encoding="utf-8"))
+        lines = stack.enter_context(open(folder / EVENTS_FILE, "x", encoding="utf-8", opener=private_files.opener))
         for item in contents:
             if isinstance(item, pb.Event):
                 lines.write(MessageToJson(item, indent=None, preserving_proto_field_name=True) + "\n")
@@ -140,13 +141,6 @@ def import_folder(folder: Path, out: Path) -> ImportReport:
     return ImportReport(write_log(out, facts, samples, {n: opened.faults for n, opened in media.items()}), skipped)
 
 
-def _exportable(name: str, sensor: LoggedSensor) -> bool:
-    """Whether a name can be that of a file, and what a log says of the sensor can be true: a log may say anything."""
-    numbers = (sensor.rate_hz, sensor.scale, sensor.offset)
-    finite = all(isinstance(number, int | float) and math.isfinite(number) for number in numbers)
-    return bool(_FILE_NAME.fullmatch(name)) and finite and 0 < sensor.rate_hz < 1e6 and sensor.scale > 0
-
-
 def _described(contents: Contents, tracks: dict[str, Track]) -> Description:
     facts = contents.timeline.facts
     start_ns = facts.start_ns if 0 <= facts.start_ns < MAX_START_NS else NO_START_NS
@@ -178,6 +172,8 @@ def _description(folder: Path) -> tuple[Description, list[str]]:
 def _found(folder: Path) -> tuple[Description, list[str]]:
     """What can be imported of a folder that says nothing of itself, and what is passed over."""
     paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    skipped = [f"{path.name}: a link or a device; only files are read" for path in paths if inside.is_link(path)]
+    paths = [path for path in paths if not inside.is_link(path)]
     usable = [path for path in paths if path.is_file() and _modality(path) is not None]
     stems = Counter(_sensor_name(path.stem) for path in usable)
     sensors: dict[str, SensorFile] = {}
@@ -190,7 +186,6 @@ def _found(folder: Path) -> tuple[Description, list[str]]:
         sensors[name] = SensorFile(file=path.name)
     if not sensors:
         raise LogError(f"{folder}: holds no video, sound or table; give the files in {folder / NAME}")
-    skipped = []
     for path in paths:
         if path.is_dir():
             skipped.append(f"{path.name}: a folder; say in {NAME} whether it is depth or thermal")
@@ -209,9 +204,13 @@ def _modality(path: Path) -> Modality | None:
 
 def _open(folder: Path, name: str, entry: SensorFile) -> Media:
     """Look at a sensor's file. Raises LogError."""
-    path = folder / entry.file
-    if not path.exists():
-        raise LogError(f"{path}: there is no such file; {NAME} names it for {name}")
+    path = inside.entry(folder, entry.file)
+    if path is None:
+        raise LogError(f"{folder / entry.file}: there is no such file; {NAME} names it for {name}")
+    if path != folder:
+        inside.entry(folder, str(times_beside(path).relative_to(folder)))
+    if path.is_dir():
+        inside.check_entries(path)
     match entry.modality or _modality(path):
         case "vision":
             return VideoMedia(path)
@@ -227,9 +226,9 @@ def _open(folder: Path, name: str, entry: SensorFile) -> Media:
                 rate_hz=entry.rate_hz,
             )
         case "depth":
-            return PictureMedia(path, "depth", entry.scale or MILLIMETRE_M, entry.offset or 0.0, entry.rate_hz)
+            return PictureMedia(path, "depth", entry.scale or MILLIMETRE_M, entry.offset or 0.0, entry.rate_hz, folder)
         case "thermal":
             offset = ZERO_KELVIN_C if entry.offset is None else entry.offset
-            return PictureMedia(path, "thermal", entry.scale or CENTIKELVIN_C, offset, entry.rate_hz)
+            return PictureMedia(path, "thermal", entry.scale or CENTIKELVIN_C, offset, entry.rate_hz, folder)
         case _:
             raise LogError(f"{path}: it cannot be told what it is; give its `modality` in {NAME}")

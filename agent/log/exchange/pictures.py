@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from agent import private_files
 from agent.log.exchange.tables import PICTURE_TIMES, Table, read_times, times_beside
 from agent.log.exchange.track import Media, Track
 from agent.log.format import LogError, LoggedSensor
@@ -30,15 +31,16 @@ class PictureTrack(Track):
         """Make the folder and begin the table."""
         super().__init__(folder / name)
         self._sensor = sensor
-        self.path.mkdir()
+        private_files.make_folder(self.path)
         self._times = Table(times_beside(self.path), PICTURE_TIMES)
 
     def _add(self, sample: Sample) -> None:
         path = self.path / f"{self.count:06d}_{sample.t_ns}"
         try:
             png = codec.encode_plane(sample.data, "png", self._sensor.scale, self._sensor.offset).data
-            path.with_suffix(".png").write_bytes(png)
+            private_files.write(path.with_suffix(".png"), png)
         except BadData:
+            private_files.create(path.with_suffix(".npy"))
             np.save(path.with_suffix(".npy"), sample.data)
         self._times.add(self.count, sample.t_ns, sample.lost)
         self.count += 1
@@ -66,9 +68,12 @@ class PictureTrack(Track):
 class PictureMedia(Media):
     """A folder of 16-bit grey PNG files, in the order of the numbers in their names."""
 
-    def __init__(self, path: Path, modality: Modality, scale: float, offset: float, rate_hz: float | None) -> None:
-        """Look at the first. Raises LogError."""
+    def __init__(
+        self, path: Path, modality: Modality, scale: float, offset: float, rate_hz: float | None, within: Path
+    ) -> None:
+        """Look at the first. Nothing outside of `within` is read, which `path` lies in, or is. Raises LogError."""
         super().__init__(path)
+        self._table = None if path == within else times_beside(path)
         self._files = sorted((p for p in path.glob("*") if p.suffix in _SUFFIXES), key=_numbers)
         if not self._files:
             raise LogError(f"{path}: holds no PNG files")
@@ -94,8 +99,8 @@ class PictureMedia(Media):
 
     def _times(self) -> Iterator[tuple[int, int]]:
         """(nanoseconds since the first, how many are missing before it) of each picture."""
-        table = times_beside(self.path)
-        if not table.exists():
+        table = self._table
+        if table is None or not table.exists():
             yield from ((round(number * 1e9 / self.sensor.rate_hz), 0) for number in range(len(self._files)))
             return
         lines = sum(1 for _ in read_times(table, PICTURE_TIMES))

@@ -11,12 +11,17 @@ from typing import Any
 from agent.log.exchange import ros_messages
 from agent.log.exchange.row_blocks import LONGEST_GAP_S, RowBlocks, RowCount, rate_of
 from agent.log.format import LoggedSensor
+from agent.printable import shortened
 from drivers.depth import MILLIMETRE_M
 from drivers.driver import BadData, Modality, Sample
 from drivers.thermal import CENTIKELVIN_C, ZERO_KELVIN_C
 
 DROPPED_PERIODS = 1.5
 """Two pictures further apart than this have others missing between them."""
+
+MOST_FAULTS = 20
+"""Kinds that are told apart; a bag may give every message a fault of its own."""
+OTHER_FAULTS = "messages with other faults"
 
 IMAGE, COMPRESSED, IMU = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/Imu"
 AUDIO, STAMPED_AUDIO = "audio_common_msgs/msg/AudioData", "audio_common_msgs/msg/AudioDataStamped"
@@ -84,7 +89,8 @@ class Topic(ABC):
         try:
             samples = self._samples(received)
         except BadData as error:
-            self.faults[f"messages with {error}"] += 1
+            reason = f"messages with {shortened(str(error))}"
+            self.faults[reason if reason in self.faults or len(self.faults) < MOST_FAULTS else OTHER_FAULTS] += 1
             return []
         if not received.stamp_ns:
             self.faults["messages without a stamp, taken to be of when they were recorded"] += 1

@@ -12,6 +12,9 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import zstandard
+
+from agent.log.exchange.inside import check_entries
 from agent.log.exchange.log_file import ImportReport, facts_of_import, write_log
 from agent.log.exchange.ros_topics import (
     AUDIO,
@@ -31,6 +34,8 @@ from agent.log.exchange.ros_topics import (
     audio_format,
 )
 from agent.log.format import LogError
+from agent.log.reading import EXPANSION, FREE_BYTES
+from agent.printable import shortened
 from drivers.driver import BadData, Sample
 
 if TYPE_CHECKING:
@@ -38,6 +43,7 @@ if TYPE_CHECKING:
     from rosbags.rosbag2 import Reader
     from rosbags.typesys.store import Typestore
 
+_BLOCK_BYTES = 2**20
 PROBED = 200
 """Messages of a topic from whose stamps its rate is told."""
 # As in https://github.com/ros-drivers/audio_common. Definitions that a bag brings along are not used: they become code.
@@ -56,6 +62,10 @@ def import_bag(
     `topics` says which, and the sensors' names; by default all that can be mapped are taken, named after themselves.
     `audio` is used where the bag holds no AudioInfo beside the topic.
     """
+    if bag.is_dir():
+        check_entries(bag)
+        for packed in sorted(bag.glob("*.zstd")):
+            _check_expansion(packed)
     opened = _Bag(bag)
     try:
         sensors, skipped = _sensors(opened, topics or {}, audio)
@@ -72,6 +82,22 @@ def import_bag(
         return ImportReport(write_log(out, facts, _samples(opened, sensors, skipped), faults), skipped)
     finally:
         opened.close()
+
+
+def _check_expansion(path: Path) -> None:
+    """Raise LogError for a packed file that becomes far more than it is: rosbags unpacks it whole, onto the disk."""
+    try:
+        most = FREE_BYTES + EXPANSION * path.stat().st_size
+        with path.open("rb") as file, zstandard.ZstdDecompressor().stream_reader(file) as reader:
+            found = 0
+            while block := reader.read(_BLOCK_BYTES):
+                found += len(block)
+                if found > most:
+                    raise LogError(f"{path}: is more than {EXPANSION} times as long once unpacked; it is not imported")
+    except zstandard.ZstdError as error:
+        raise LogError(f"{path}: cannot be unpacked: {shortened(str(error))}") from None
+    except OSError as error:
+        raise LogError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 class Damaged(LogError):
@@ -223,7 +249,7 @@ def _also_raw(topic: str, by_topic: Mapping[str, Sequence[Connection]]) -> str:
 
 
 def _what(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return shortened(" ".join(str(error).split()), 200) or type(error).__name__
 
 
 def _name_of(topic: str, taken: set[str]) -> str:

@@ -24,6 +24,7 @@ from agent.log.exchange.contents import chosen_sensors
 from agent.log.exchange.new_folder import new_folder
 from agent.log.format import LogError
 from agent.log.replaying.replay import Replay
+from agent.log.stored_config import replayed
 from agent.log.timeline import Timeline
 from agent.streams import Streams
 from agent.windows.windower import Tick, Window, Windower
@@ -82,7 +83,7 @@ def export_shards(log: Path, out: Path, sensors: Collection[str] = (), every_s: 
 
 def _streams(timeline: Timeline, log: Path, sensors: Collection[str]) -> Streams:
     """The streams of the recorded run, one a modality. Raises LogError and ConfigError."""
-    known = parse(timeline.facts.config, str(log)).streams
+    known = parse(replayed(timeline.facts.config, model=False), str(log), devices=False).streams
     chosen = chosen_sensors(timeline, sensors)
     streams: Streams = {}
     for modality in MODALITIES:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from agent import private_files
 from agent.log.exchange.row_blocks import BLOCK_S, LONGEST_GAP_S, RowCount
 from agent.log.exchange.tables import SOUND_TIMES, Table, read_times, times_beside
 from agent.log.exchange.track import Media, Track
@@ -131,6 +132,7 @@ def _create(path: Path, rate_hz: int, channels: int) -> Any:
     import soundfile
 
     try:
+        private_files.create(path)
         return soundfile.SoundFile(path, "w", rate_hz, channels, "PCM_16", format="WAV")
     except (soundfile.SoundFileError, ValueError) as error:
         raise LogError(f"{path.name}: {channels} channels at {rate_hz} Hz cannot be written: {error}") from None

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from agent import private_files
 from agent.log.format import LogError
 
 TIMES_SUFFIX = ".times.csv"
@@ -26,7 +27,7 @@ class Table:
 
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
         """Begin it with its header."""
-        self._file = path.open("x", newline="", encoding="ascii")
+        self._file = open(path, "x", newline="", encoding="ascii", opener=private_files.opener)  # noqa: SIM115
         self._writer = csv.writer(self._file, lineterminator="\n")
         self.add(*columns)
 

@@ -18,6 +18,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from agent import private_files
 from agent.log.exchange.tables import PICTURE_TIMES, Table, read_times, times_beside
 from agent.log.exchange.track import Media, Track
 from agent.log.format import LogError, LoggedSensor
@@ -26,6 +27,7 @@ from drivers.opencv import can_name, import_cv2
 from drivers.video_file import VideoFile
 
 SUFFIX = ".mp4"
+_HEAD_BYTES = 64
 CRF = 18
 """x264's constant quality; at 18 the loss is hard to see."""
 
@@ -57,7 +59,7 @@ class FfmpegEncoder:
         coding = ["-c:v", "libx264", "-preset", "veryfast", "-crf", str(CRF), "-pix_fmt", "yuv420p"]
         # The matrix that ffmpeg converts with when nothing is said, told to players, which would guess by the size.
         colours = ["-colorspace", "smpte170m"]
-        command = ["ffmpeg", "-hide_banner", "-loglevel", "error", *raw, *coding, *colours, f"file:{path}"]
+        command = ["ffmpeg", "-hide_banner", "-loglevel", "error", "-y", *raw, *coding, *colours, f"file:{path}"]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self._said, bufsize=0
         )
@@ -155,6 +157,7 @@ class VideoTrack(Track):
         if self._encoder is None:
             self._size = width, height
             kind = FfmpegEncoder if _has_x264() else OpenCvEncoder
+            private_files.create(self.path)
             self._encoder = kind(self.path, self._rate_hz, width + width % 2, height + height % 2)
         if (width, height) != self._size:
             self.faults[f"not of {self._size[0]}x{self._size[1]} pixels as the first"] += 1
@@ -186,6 +189,7 @@ class VideoMedia(Media):
     def __init__(self, path: Path) -> None:
         """Look at its head."""
         super().__init__(path)
+        _check_is_no_list(path)
         with closing(_Open(path)) as video:
             self.sensor = LoggedSensor("vision", round(video.file.rate_hz, 3))
             self.options = {"width": video.file.size[0], "height": video.file.size[1]}
@@ -207,6 +211,21 @@ class VideoMedia(Media):
                 yield Sample(begin_ns + t_ns - first_ns, data, lost=lost)
             if next(pictures, None) is not None:
                 raise LogError(f"{table}: has fewer lines than {self.path.name} has pictures")
+
+
+def _check_is_no_list(path: Path) -> None:
+    """Raise LogError for text: whatever a file is called, FFmpeg takes a list of other files for a video."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES).lstrip(b"\xef\xbb\xbf \t\r\n")
+    except OSError as error:
+        raise LogError(f"{path}: cannot be read: {error.strerror}") from None
+    if head.startswith((b"#EXTM3U", b"ffconcat", b"<")) or _is_text(head):
+        raise LogError(f"{path}: is text, perhaps a list of other files, which are not read; give the video itself")
+
+
+def _is_text(head: bytes) -> bool:
+    return bool(head) and all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head)
 
 
 class _Open:

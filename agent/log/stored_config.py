@@ -1,0 +1,73 @@
+"""The configuration that a log brings along, as far as it may count for whoever replays the log.
+
+Logs are exchanged: what one says of a computer, its addresses, folders, files and devices, was true of another computer
+or is a stranger's wish. Of the stored configuration only that counts by which samples become windows, scores and
+alerts, and which is named in WHAT_COUNTS; everything else is as if it were not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from agent.config import Config, ConfigError, parse
+from agent.log.timeline import Timeline
+from agent.printable import brief
+from agent.settings import SensorSettings, StreamOptions
+
+WHAT_COUNTS = ("windows", "queries", "background_prompts", "alerts", "localization")
+"""Sections that count as they are; of `model` and `sensors` only parts do."""
+_OF_MODEL = ("weights", "device", "dtype")
+"""What results depend on. Compilers are run when the user says so."""
+_OF_SENSORS = (SensorSettings.model_fields.keys() | StreamOptions.model_fields.keys()) - {"logged"}
+
+
+def replayed(tree: Mapping[str, Any], *, model: bool = True) -> dict[str, Any]:
+    """What counts of the tree of a stored configuration; without `model`, nothing of that. Pure.
+
+    Weights are left as they are named: whether that is a name has to be asked before they are opened.
+    """
+    found = {key: tree[key] for key in WHAT_COUNTS if key in tree}
+    queries = found.get("queries")
+    if isinstance(queries, list):
+        # Clips would be written into a folder of the log's choice.
+        found["queries"] = [
+            {k: v for k, v in query.items() if k != "clip"} if isinstance(query, dict) else query for query in queries
+        ]
+    stored = tree.get("model")
+    if model and stored is not None:
+        found["model"] = {k: v for k, v in stored.items() if k in _OF_MODEL} if isinstance(stored, dict) else stored
+    sensors = tree.get("sensors")
+    found["sensors"] = {
+        name: {k: v for k, v in sensor.items() if k in _OF_SENSORS} if isinstance(sensor, dict) else sensor
+        for name, sensor in (sensors.items() if isinstance(sensors, dict) else ())
+    }
+    return found
+
+
+def stored_config(timeline: Timeline, model: Mapping[str, Any] | None = None) -> Config:
+    """The configuration by which a recording is replayed when none is given; `model` goes before what it says there.
+
+    Raises ConfigError, also for weights that are a file: a log does not get to choose what is opened.
+    """
+    tree = replayed(timeline.facts.config)
+    if model and isinstance(tree.get("model", {}), dict):
+        tree["model"] = {**tree.get("model", {}), **model}
+    config = parse(tree, str(timeline), devices=False)
+    _check_weights(config)
+    return config
+
+
+def _check_weights(config: Config) -> None:
+    # It imports torch, which a look at a log does not need.
+    from models.checkpoint import CheckpointError
+    from models.store import Store, key_of
+
+    weights = config.model.weights
+    try:
+        Store().folder(key_of(weights))
+    except CheckpointError:
+        raise ConfigError(
+            f"{config.name}: its configuration asks for the weights {brief(weights)}, which are none of "
+            "`sensebind weights list`; files that a log names are not opened: give a --config that names the weights"
+        ) from None
