@@ -106,11 +106,11 @@ def test_the_markdown_table_and_the_exit_status(
 
 
 def test_tests_are_run_as_they_are_named() -> None:
-    row = Row(9, "x", tests=("tests/test_address.py",))
+    row = Row(99, "x", tests=("tests/test_address.py",))
     outcome = command.outcome_of(row)
     assert outcome.met
     assert "passed" in outcome.found
-    assert not command.outcome_of(Row(9, "x", tests=("tests/test_address.py::test_that_is_not_there",))).met
+    assert not command.outcome_of(Row(99, "x", tests=("tests/test_address.py::test_that_is_not_there",))).met
 
 
 def test_the_command_knows_its_rows() -> None:
