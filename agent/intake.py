@@ -2,6 +2,9 @@
 
 It goes stretch by stretch: what lies between two jumps of the source. A live run, or a log that is replayed from start
 to end, is one stretch. Each is begun anew, so that nothing of what was before a jump is left in it.
+
+What fails for one sample, one tick or one report costs that one and is counted. Only the source itself ends the run: by
+an error, or because it is over.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from concurrent.futures import Future
 from typing import Generic, Protocol, TypeVar
 
 from agent.capture.source import CaptureReport, Jump, Source
+from agent.faults import Faults
 from agent.health import Health, StreamState
 from agent.log.format import LogError
 from agent.log.replaying.pictures import LoggedPicture
@@ -24,6 +28,8 @@ log = logging.getLogger(__name__)
 POLL_S = 0.02
 """Longest wait for samples: a tick that waits for a late stream is emitted this long after its lateness ran out."""
 HEALTH_PERIOD_NS = 500_000_000
+PLACE = "intake"
+"""Where faults are counted that no sensor is known to cause."""
 
 T = TypeVar("T")
 Item = TypeVar("Item", contravariant=True)
@@ -62,8 +68,14 @@ class SampleStretch:
     """A Stretch of (sensor, sample): windows and health. Without a `clock` the samples themselves are the clock."""
 
     def __init__(
-        self, windower: Windower, health: Health, reports: Callable[[], dict[str, CaptureReport]], clock: Clock | None
+        self,
+        windower: Windower,
+        health: Health,
+        reports: Callable[[], dict[str, CaptureReport]],
+        clock: Clock | None,
+        faults: Faults | None = None,
     ) -> None:
+        self._faults = faults or Faults()
         self._windower, self._health, self._reports, self._clock = windower, health, reports, clock
         self._next_health_ns = 0
         self._reporting = threading.Lock()
@@ -74,8 +86,10 @@ class SampleStretch:
     def push(self, item: tuple[str, Sample]) -> None:
         """Put a sample where its windows are cut."""
         sensor, sample = item
-        self._windower.push(sensor, sample, None if self._clock is None else self._clock.now_ns())
-        self._health.observe(sensor, sample.seen() if isinstance(sample, LoggedPicture) else sample, self.now_ns)
+        with self._faults.guard(sensor):
+            self._windower.push(sensor, sample, None if self._clock is None else self._clock.now_ns())
+        with self._faults.guard(sensor):
+            self._health.observe(sensor, sample.seen() if isinstance(sample, LoggedPicture) else sample, self.now_ns)
 
     def advance(self) -> Sequence[Tick]:
         """Cut windows."""
@@ -97,6 +111,7 @@ class SampleStretch:
                 self._windower.exclude(sensor, report.state)
             else:
                 self._windower.include(sensor)
+        self._health.note_faults(now_ns)
         with self._reporting:
             self._health.report(now_ns, reports, self._windower.drops())
             return self._health.changes()
@@ -152,6 +167,7 @@ class Intake(Generic[T]):
         on_item: Callable[[T], None] = lambda _: None,
         on_ticks: Callable[[int], None] = lambda _: None,
         on_end: Callable[[], None] = lambda: None,
+        faults: Faults | None = None,
     ) -> None:
         self.ended: Future[None] = Future()
         """Done when nothing is taken any more; holds what ended that, when it was a fault."""
@@ -159,6 +175,7 @@ class Intake(Generic[T]):
         self._source, self._begin, self._outlet = source, begin, outlet
         self._lossless, self._lasting = lossless, lasting
         self._on_item, self._on_ticks, self._on_end = on_item, on_ticks, on_end
+        self._faults = faults or Faults()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="intake", daemon=True)
 
@@ -171,10 +188,10 @@ class Intake(Generic[T]):
         self._stopping.set()
         self._source.stop()
 
-    def join(self) -> None:
+    def join(self, timeout_s: float | None = None) -> None:
         """Wait for its end; may be called before its start."""
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(timeout_s)
 
     def _run(self) -> None:
         # Capture processes live as long as the thread that starts them.
@@ -211,41 +228,52 @@ class Intake(Generic[T]):
         polled = self._source.poll(POLL_S)
         if isinstance(polled, Jump):
             if polled.over:
-                self._submit(self.stretch.finish())
+                self._submit(self._ticks(self.stretch.finish))
             # What came before is through before anything of after is looked at.
             self._outlet.settle()
-            self._outlet.start_anew()
+            with self._faults.guard(PLACE):
+                self._outlet.start_anew()
             self.stretch = self._begin(polled.start_ns)
             return
         for item in polled:
-            self._on_item(item)
-            self.stretch.push(item)
+            with self._faults.guard(PLACE):
+                self._on_item(item)
+            with self._faults.guard(PLACE):
+                self.stretch.push(item)
             if self._lossless:
                 self._hand_on()
         if not self._lossless:
             self._hand_on()
 
     def _hand_on(self) -> None:
-        ticks = self.stretch.advance()
+        ticks = self._ticks(self.stretch.advance)
         while ticks:
             self._on_ticks(len(ticks))
             self._submit(ticks)
-            ticks = self.stretch.advance() if self._lossless else ()
-        self._tell(self.stretch.changes())
+            ticks = self._ticks(self.stretch.advance) if self._lossless else ()
+        self._tell()
 
     def _finish(self) -> None:
-        self._submit(self.stretch.finish())
-        self._tell(self.stretch.changes(at_end=True))
+        self._submit(self._ticks(self.stretch.finish))
+        self._tell(at_end=True)
         self._outlet.settle()
         self._on_end()
 
+    def _ticks(self, cut: Callable[[], Sequence[Tick]]) -> Sequence[Tick]:
+        with self._faults.guard(PLACE):
+            return cut()
+        return ()
+
     def _submit(self, ticks: Sequence[Tick]) -> None:
         for tick in ticks:
-            self._outlet.submit(tick)
+            with self._faults.guard(PLACE):
+                self._outlet.submit(tick)
 
-    def _tell(self, states: Sequence[StreamState]) -> None:
-        if states:
-            if self._lossless:
+    def _tell(self, *, at_end: bool = False) -> None:
+        with self._faults.guard(PLACE):
+            states = self.stretch.changes(at_end=at_end)
+            if states and self._lossless:
                 # After the ticks before it and before those that follow, however the threads go.
                 self._outlet.settle()
-            self._outlet.tell(states, self.stretch.now_ns)
+            if states:
+                self._outlet.tell(states, self.stretch.now_ns)

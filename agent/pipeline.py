@@ -16,7 +16,6 @@ import uuid
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -27,9 +26,11 @@ from agent.capture.offline import Offline
 from agent.capture.source import Source
 from agent.clock import RunClock
 from agent.config import Config, parse
+from agent.descriptors import RESERVE, raise_limit
 from agent.embedding.worker import Worker
 from agent.events import messages as events
 from agent.events.bus import Bus
+from agent.faults import Faults
 from agent.health import Health, StreamState
 from agent.intake import Intake, SampleStretch, Stretch
 from agent.loaded import Loaded
@@ -41,6 +42,7 @@ from agent.log.replaying.playback import ALL, Playback, PlayOptions
 from agent.log.replaying.replay import Replay, check_sensors, with_sensors
 from agent.log.timeline import Timeline
 from agent.streams import Streams
+from agent.versions import version_of
 from agent.windows.windower import Tick, Windower
 from drivers.driver import Clock, Sample
 from drivers.remote import Remote
@@ -56,6 +58,10 @@ OFFLINE_BATCH = 8
 """Offline, ticks that share a forward pass. In a replay none do: it may stand still after any tick, and rounding must
 not depend on where it began."""
 MODEL_LOADING = "model loading"
+HALT_S = 1.8
+"""Longest wait for the model, and for sensors, at the end."""
+CLOSE_S = 30.0
+"""Longest wait for the disk at the end of a run that is not served."""
 
 
 class Pipeline:
@@ -72,10 +78,11 @@ class Pipeline:
         offset_ns: int = 0,
         playback: Playback | None = None,
         recorded: Timeline | None = None,
+        faults: Faults | None = None,
     ) -> None:
         """`offset_ns` is UNIX time less the monotonic clock, for the log. `playback` is that of a replay.
 
-        With `recorded` the source gives ticks with the vectors of that log.
+        With `recorded` the source gives ticks with the vectors of that log. `faults` is where the source counts its.
         """
         self.config = config
         self.clock = clock
@@ -83,6 +90,8 @@ class Pipeline:
         """Whether nothing is shed; then the model must be loaded before `start`."""
         self.playback = playback
         self.bus = Bus(uuid.uuid4().hex[:12], clock.now_ns)
+        self.faults = faults or Faults()
+        """Of the agent's own, each of which cost one sample, window, query or subscriber: by sensor, or other name."""
         self.recorder: Recorder | None = None
         self._alert_clips: AlertClips | None = None
         self.loaded: Future[Loaded] = Future()
@@ -95,6 +104,10 @@ class Pipeline:
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         """Held while a model that has just been loaded is put to use, or kept from it by `stop`."""
+        self._over = False
+        """Whether nothing is told any more."""
+        self._telling = threading.Lock()
+        """Held while an event is handed to subscribers and to the log, so that the end comes between events."""
         self._intake = Intake[Any](
             source,
             self._begin_stretch,
@@ -105,6 +118,7 @@ class Pipeline:
             on_item=self._record,
             on_ticks=playback.ticked if playback else lambda _: None,
             on_end=playback.through if playback else lambda: None,
+            faults=self.faults,
         )
 
     @classmethod
@@ -113,15 +127,18 @@ class Pipeline:
 
         Recorded into `log_to`, or where the configuration says.
         """
-        clock = RunClock.start()
-        return cls(config, clock, Capture(config.specs, clock), log_to=log_to, offset_ns=clock.offset_ns)
+        raise_limit()
+        RESERVE.keep()
+        clock, faults = RunClock.start(), Faults()
+        source = Capture(config.specs, clock, faults)
+        return cls(config, clock, source, log_to=log_to, offset_ns=clock.offset_ns, faults=faults)
 
     @classmethod
     def offline(cls, config: Config, log_to: Path | None = None) -> Pipeline:
         """Drivers of pace `fast`, read as quickly as the model goes; nothing is shed. `load_model` before `start`."""
-        clock = RunClock.start()
-        source = Offline(config.specs, clock)
-        return cls(config, clock, source, lossless=True, log_to=log_to, offset_ns=clock.offset_ns)
+        clock, faults = RunClock.start(), Faults()
+        source = Offline(config.specs, clock, faults)
+        return cls(config, clock, source, lossless=True, log_to=log_to, offset_ns=clock.offset_ns, faults=faults)
 
     @classmethod
     def replaying(
@@ -145,8 +162,9 @@ class Pipeline:
             check_sensors(timeline, sensors, config.sensors)
             config = parse(with_sensors(config.tree, sensors), config.name)
         if not reuse_embeddings:
-            replay = Replay(timeline, config.streams, options, pace)
-            return cls(config, replay.clock, replay, lossless=True, playback=replay.playback)
+            faults = Faults()
+            replay = Replay(timeline, config.streams, options, pace, faults)
+            return cls(config, replay.clock, replay, lossless=True, playback=replay.playback, faults=faults)
         from agent.log.replaying.recorded import RecordedTicks
 
         ticks = RecordedTicks(timeline, config.streams, config.hop_ns, options, pace)
@@ -204,16 +222,37 @@ class Pipeline:
         return True
 
     def stop(self) -> None:
-        """End everything; what waits for the model is shed. May be called again."""
+        """End everything, and wait for the log as long as its disk may take; what waits for the model is shed.
+
+        May be called again.
+        """
+        self.halt()
+        self.close_log(CLOSE_S)
+
+    def halt(self) -> None:
+        """Take no more samples and see through what the model is at; what waits for it is shed.
+
+        Nothing is told any more once this returns, after HALT_S at most. May be called again.
+        """
         with self._lock:
             self._stopping.set()
-        self._intake.stop()
+        # Beside each other: processes may take their time to close devices, and offline the intake waits for the model.
+        intake = threading.Thread(target=self._intake.stop, name="intake-stop", daemon=True)
+        intake.start()
         if self._model:
-            # Before the intake, which offline may be waiting for it.
-            self._model.worker.stop()
-        self._intake.join()
+            self._model.worker.stop(HALT_S)
+        intake.join(HALT_S)
+        self._intake.join(HALT_S)
+        # What a model that hung says later is too late for the log, and therefore for subscribers as well.
+        waited = self._telling.acquire(timeout=HALT_S)
+        self._over = True
+        if waited:
+            self._telling.release()
+
+    def close_log(self, timeout_s: float) -> None:
+        """Write what the recording holds and close it, in time, after `halt`. May be called again."""
         if self.recorder:
-            self.recorder.close()
+            self.recorder.close(timeout_s)
 
     def _begin_recording(self) -> None:
         sensors = logged_sensors(self.config.specs)
@@ -229,25 +268,26 @@ class Pipeline:
 
     def _tell_recording(self, report: RecorderReport) -> None:
         event = events.recording(report, self.clock.now_ns())
-        if report.state == "closed":
-            self.bus.publish(event)  # there is no log left to hold it
+        if self._over:
+            self.bus.publish(event)  # the log is being closed, and holds nothing about its own end
         else:
             self.publish(event)
 
     def _record(self, item: tuple[str, Sample]) -> None:
         if self.recorder:
-            self.recorder.write_sample(*item)
+            with self.faults.guard(item[0]):
+                self.recorder.write_sample(*item)
 
     def _begin_stretch(self, start_ns: int) -> Stretch[Any]:
         if self._recorded is not None:
             from agent.log.replaying.recorded import TickStretch
 
             return TickStretch(start_ns)
-        windower = Windower(self.streams, self.config.hop_ns, start_ns)
+        windower = Windower(self.streams, self.config.hop_ns, start_ns, self.faults)
         # Offline the stamps themselves are the clock, so that a run does not depend on how fast it goes.
-        return SampleStretch(
-            windower, Health(self.streams), self._source.reports, None if self.lossless else self.clock
-        )
+        health = Health(self.streams, self.faults, live_hop_ns=None if self.lossless else self.config.hop_ns)
+        clock = None if self.lossless else self.clock
+        return SampleStretch(windower, health, self._source.reports, clock, self.faults)
 
     # What the intake hands on (agent.intake.Outlet).
 
@@ -275,6 +315,11 @@ class Pipeline:
 
     def publish(self, event: pb.Event) -> None:
         """Hand an event to subscribers and to the log."""
+        with self._telling:
+            if not self._over:
+                self._publish(event)
+
+    def _publish(self, event: pb.Event) -> None:
         if self._model:
             self._model.number(event)
         # What the bus refuses (a value that is not finite) is not logged either.
@@ -294,7 +339,7 @@ class Pipeline:
         early_ticks, model = self._early_ticks, self._model
         status = pb.Status(
             run_id=self.bus.run_id,
-            version=version("sensebind"),
+            version=version_of("sensebind"),
             started_ns=self.clock.start_ns,
             uptime_s=(self.clock.now_ns() - self.clock.start_ns) / 1e9,
             model=model.name if model else MODEL_LOADING,
@@ -304,6 +349,8 @@ class Pipeline:
             inference_ms=median(self._inference_ms) if self._inference_ms else 0.0,
             hop_s=self.config.hop_ns / 1e9,
         )
+        for place, count in self.faults.counts().items():
+            status.faults[place] = count
         if early_ticks:
             status.ticks_shed[MODEL_LOADING] = early_ticks
         if model:
@@ -358,4 +405,4 @@ class Pipeline:
 
 def versions() -> dict[str, str]:
     """Which software a run depends on."""
-    return {"python": platform.python_version()} | {name: version(name) for name in ("sensebind", "torch", "grpcio")}
+    return {"python": platform.python_version()} | {name: version_of(name) for name in ("sensebind", "torch", "grpcio")}

@@ -8,9 +8,12 @@ from __future__ import annotations
 import logging
 import math
 import multiprocessing
+import signal
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from multiprocessing import resource_tracker
+from multiprocessing.pool import Pool
 from pathlib import Path
 
 import numpy as np
@@ -83,13 +86,24 @@ def simulate(
     ]
     missing = [job for job in jobs if not job.path.exists()]
     if processes > 1 and len(missing) > 1:
-        with multiprocessing.get_context("spawn").Pool(min(processes, len(missing))) as pool:
+        with _pool(min(processes, len(missing))) as pool:
             for done, path in enumerate(pool.imap_unordered(_write, missing), 1):
                 _log.info("%s written (%d of %d)", path, done, len(missing))
     else:
         for done, job in enumerate(missing, 1):
             _log.info("%s written (%d of %d)", _write(job), done, len(missing))
     return [job.path for job in jobs]
+
+
+def _pool(processes: int) -> Pool:
+    """Processes, and threads of this one that replace them, which signals of a terminal pass by: this one ends them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP, signal.SIGQUIT})
+    try:
+        resource_tracker.ensure_running()  # which lets SIGINT through again when it starts
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        return multiprocessing.get_context("spawn").Pool(processes)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def classes() -> Classes:

@@ -31,6 +31,8 @@ class Stream:
     max_lateness_s: float
     """How long after a tick its window waits for this stream."""
     logged: bool = True
+    latency_s: float = 0.0
+    """What its driver takes off the time stamps of its device."""
 
     @property
     def period_s(self) -> float:
@@ -63,18 +65,37 @@ def stream_of(
 ) -> Stream:
     """The row that follows from a driver's `rate_hz`, size, `channels` and `block_ms`, where it has them."""
     rate_hz = float(getattr(options, "rate_hz", None) or _USUAL_RATE_HZ[modality])
+    latency_s = getattr(options, "latency_ms", 0.0) / 1e3
     if image_like(modality):
         width, height = getattr(options, "width", None), getattr(options, "height", None)
         pixels = width * height if width and height else _LARGEST_PICTURE
         bytes_each = pixels * _PIXEL_BYTES[modality]
         return Stream(
-            sensor, modality, rate_hz, rate_hz, bytes_each, window_s, "latest", queue_depth or 4, max_lateness_s, logged
+            sensor,
+            modality,
+            rate_hz,
+            rate_hz,
+            bytes_each,
+            window_s,
+            "latest",
+            queue_depth or 4,
+            max_lateness_s,
+            logged,
+            latency_s,
         )
     columns = (getattr(options, "channels", None) or _MOST_CHANNELS) if modality == "audio" else 6
     block_s = getattr(options, "block_ms", _BLOCK_MS) / 1e3
     rows = max(256, round(rate_hz * max(_LEAST_BLOCK_S, 1.5 * block_s)))
-    samples_hz = min(1 / block_s, rate_hz)
-    bytes_each = rows * columns * 4
     return Stream(
-        sensor, modality, rate_hz, samples_hz, bytes_each, window_s, "all", queue_depth or 64, max_lateness_s, logged
+        sensor,
+        modality,
+        rate_hz,
+        min(1 / block_s, rate_hz),
+        rows * columns * 4,
+        window_s,
+        "all",
+        queue_depth or 64,
+        max_lateness_s,
+        logged,
+        latency_s,
     )

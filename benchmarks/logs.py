@@ -168,8 +168,14 @@ def measure_length(folder: Path, hours: float) -> None:
 
 
 def measure_kills(folder: Path, kills: int) -> None:
-    """How much of a recording of 3.5 MB/s a kill -9 costs: from the last block in the log to the last handed in."""
-    rng = random.Random(0)
+    """How much of a recording a kill -9 costs."""
+    lost_ms = kill_recordings(folder, kills, random.Random(0))
+    print(f"kill -9 of a live recording of 3.5 MB/s, {kills} times: what was handed in last, and is not in the log")
+    print(f"  median {statistics.median(lost_ms):.0f} ms, most {max(lost_ms):.0f} ms")
+
+
+def kill_recordings(folder: Path, kills: int, rng: random.Random) -> list[float]:
+    """What kills of a recording of 3.5 MB/s cost: milliseconds from the last block in the log to the last handed in."""
     lost_ms = []
     for _ in range(kills):
         path, progress = folder / "killed.mcap", folder / "progress"
@@ -183,8 +189,7 @@ def measure_kills(folder: Path, kills: int) -> None:
         (handed_ns,) = struct.unpack("<q", progress.read_bytes())
         lost_ms.append((handed_ns - newest_ns(path)) / 1e6)
         path.unlink()
-    print(f"kill -9 of a live recording of 3.5 MB/s, {kills} times: what was handed in last, and is not in the log")
-    print(f"  median {statistics.median(lost_ms):.0f} ms, most {max(lost_ms):.0f} ms")
+    return lost_ms
 
 
 def newest_ns(path: Path) -> int:

@@ -25,8 +25,10 @@ LEAST_SHARE, MOST_SHARE = 0.6, 1.5
 class RowClock:
     """Stamps blocks of rows of one nominal rate."""
 
-    def __init__(self, rate_hz: float, gap_rows: int) -> None:
-        """`gap_rows`: a jump beyond this many rows means that rows were lost."""
+    def __init__(self, rate_hz: float, gap_rows: int, *, confirm_s: float = 0.0) -> None:
+        """`gap_rows`: a jump beyond this many rows, which lasts for `confirm_s` at least, means that rows were lost."""
+        self._confirm_ns = confirm_s * 1e9
+        self._late_from_ns = 0
         self._nominal_ns = self._row_ns = 1e9 / rate_hz
         self._gap_ns = gap_rows * self._nominal_ns
         self._next_ns: float | None = None
@@ -42,8 +44,12 @@ class RowClock:
         """
         t_ns = first_row_ns if self._next_ns is None else self._next_ns + lost * self._row_ns
         error_ns = first_row_ns - t_ns
-        self._late_ns = [*self._late_ns, error_ns] if error_ns > self._gap_ns else []
-        if len(self._late_ns) >= CONFIRM_BLOCKS:
+        if error_ns <= self._gap_ns:
+            self._late_ns = []
+        else:
+            self._late_from_ns = self._late_from_ns if self._late_ns else first_row_ns
+            self._late_ns = [*self._late_ns, error_ns][-CONFIRM_BLOCKS:]
+        if len(self._late_ns) == CONFIRM_BLOCKS and first_row_ns - self._late_from_ns >= self._confirm_ns:
             missing = round(min(self._late_ns) / self._row_ns)
             self._late_ns = []
             t_ns += missing * self._row_ns

@@ -77,17 +77,22 @@ class Attention(nn.Module):
             v = torch.cat([v, self.bias_v.expand(B, 1, W)], dim=1)  # [B, N+1, W]
         d = W // self.heads
         q, k, v = (t.view(B, t.shape[1], self.heads, d).transpose(1, 2) for t in (q, k, v))  # [B, heads, N, d]
-        y = _attend(q, k, v, causal=self.causal)  # [B, heads, N, d]
+        y = _attend(q, k, v, causal=self.causal, learned=self.bias_k is not None)  # [B, heads, N, d]
         out: Tensor = self.out(y.transpose(1, 2).flatten(2))  # [B, N, W]
         return out
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor, *, causal: bool) -> Tensor:
-    """softmax(q k^T / sqrt(d)) v of every head."""
+def _attend(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, learned: bool) -> Tensor:
+    """softmax(q k^T / sqrt(d)) v of every head; the last of the keys is a `learned` one, which no query is before."""
     if _SLOW_FUSED and q.dtype == torch.bfloat16 and q.device.type == "cpu" and not causal:
         scores = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5  # [B, heads, N, N]
         out: Tensor = scores.softmax(dim=-1) @ v
         return out
+    if causal and learned:
+        # PyTorch's own causal mask would hide the learned key, as the last, from every query (torch 2.11.0).
+        seen = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril()
+        seen[:, -1] = True
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
     return F.scaled_dot_product_attention(q, k, v, is_causal=causal)
 
 

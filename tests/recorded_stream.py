@@ -44,7 +44,13 @@ def main(path: Path, progress: Path) -> None:
     facts = RunFacts("a1b2c3", START_NS, 0, SENSORS, {})
     settings = RecordSettings(pictures=PictureFormat(colour="raw"))
     recording = Recording(
-        path, facts, settings, clock, on_written=lambda _messages: None, on_dropped=lambda _messages: None
+        path,
+        facts,
+        settings,
+        clock,
+        on_written=lambda _messages: None,
+        on_dropped=lambda _messages: None,
+        on_lost=lambda _counts: None,
     )
     with progress.open("r+b") as file, mmap.mmap(file.fileno(), 8) as done:
         for name, sample in stream():

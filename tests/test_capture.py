@@ -1,3 +1,4 @@
+import errno
 import logging
 import os
 import signal
@@ -20,6 +21,7 @@ from agent.clock import RunClock
 from agent.streams import Stream
 from drivers.driver import Sample
 from drivers.registry import driver_class
+from drivers.remote import RemoteOptions
 
 CAMERA = "faulty_drivers:FaultyCamera"
 LIMIT_S = 20.0
@@ -277,7 +279,9 @@ def test_capture_processes_die_with_their_parent_silently_and_leave_no_shared_me
         assert time.monotonic() < deadline_s
         time.sleep(0.01)
     assert printed.count("Traceback") == (end == signal.SIGINT)  # the parent's own
-    assert not [name for name in os.listdir("/dev/shm") if name.startswith(("psm_", "sensebind"))]
+    assert not [
+        name for name in os.listdir("/dev/shm") if name.startswith(("psm_", "sensebind-ring", "sensebind-order"))
+    ]
 
 
 def _alive(pid: int) -> bool:
@@ -314,3 +318,89 @@ def test_a_remote_sensor_is_pushed_to_in_this_process(rigs: Callable[..., Rig]) 
     drops = rig.capture.reports()["imu"].drops
     assert len(rig.samples["imu"]) + drops.get("ring full", 0) == 11
     assert drops["lost by driver"] == 20
+
+
+@pytest.mark.parametrize("what", ["watch", "drain", "report"])
+def test_a_fault_in_looking_after_one_sensor_costs_that_one(
+    what: str, rigs: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = rigs(spec("left", FaultyOptions()), spec("right", FaultyOptions()))
+    rig.poll_until_received("left", 5)
+    rig.poll_until_received("right", 5)
+    with monkeypatch.context() as broken:
+        broken.setattr(rig.capture._sensors["left"], what, lambda: 1 // 0)
+        count, faults = len(rig.samples["right"]), rig.capture._faults
+        rig.poll_until_received("right", count + 20)
+        assert faults.first("left").startswith("ZeroDivisionError")
+        assert faults.counts().keys() == {"left"}
+        looks = faults.of("left")
+        rig.poll_until_received("right", count + 40)
+        assert faults.of("left") - looks < 60, "it is not tried without a pause"
+    rig.poll_until_received("left", len(rig.samples["left"]) + 5)
+    assert rig.capture.reports()["left"].state == "running"
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (
+            errno.EAGAIN,
+            "no further process is allowed to start its driver; raise the limit with ulimit -u or TasksMax=",
+        ),
+        (errno.ENOMEM, "no memory is left to start its driver"),
+        (errno.EACCES, "its process could not be started: "),
+    ],
+)
+def test_a_start_that_the_system_refuses_is_told_once_and_tried_again(
+    number: int,
+    message: str,
+    rigs: Callable[..., Rig],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    begun = []
+
+    def refuse(*_: object, **__: object) -> None:
+        begun.append(1)
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as refused:
+        refused.setattr(subprocess, "Popen", refuse)
+        rig = rigs(spec("left", FaultyOptions()))
+        before = len(os.listdir("/proc/self/fd"))
+        rig.poll_until(lambda: len(begun) >= 4)
+        assert len(os.listdir("/proc/self/fd")) == before
+    assert rig.capture.reports()["left"].error.startswith(message)
+    assert sum(message in record.message for record in caplog.records) == 1
+    rig.poll_until_received("left", 5)
+    assert rig.capture._faults.counts() == {}
+
+
+def test_a_fault_in_a_start_is_counted_and_tried_again(
+    rigs: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as broken:
+        broken.setattr("pickle.dumps", lambda _: 1 // 0)
+        rig = rigs(spec("left", FaultyOptions()))
+        rig.poll_until(lambda: rig.capture._faults.of("left") >= 2)
+        assert rig.capture.reports()["left"].state == "lost"
+    rig.poll_until_received("left", 5)
+
+
+def test_a_fault_in_a_remote_sensor_costs_one_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    remote = SensorSpec(
+        "pushed", "remote", RemoteOptions("imu", 100.0), Stream("pushed", "imu", 100.0, 10.0, 1000, 1.0, "all", 64, 0.1)
+    )
+    rig = Rig(remote)
+    rig.capture.start()
+    driver = rig.capture.remotes["pushed"]
+    rows = np.zeros((10, 6), np.float32)
+    try:
+        rig.poll_until(lambda: driver._open)
+        monkeypatch.setattr("agent.capture.remote.check_form", lambda sample, _: 1 // sample.lost)
+        for lost in (1, 0, 1):
+            driver.push(Sample(rig.clock.now_ns(), rows, 100.0, lost))
+        rig.poll_until_received("pushed", 2)
+        assert rig.capture._faults.counts() == {"pushed": 1}
+    finally:
+        rig.capture.stop()

@@ -91,9 +91,16 @@ def test_an_address_that_another_program_has(tmp_path: Path) -> None:
     assert_one_line(done, f"{address}: another program listens there")
 
 
-def test_an_address_that_others_reach_needs_the_flag(tmp_path: Path) -> None:
-    path = config(tmp_path, tmp_path / "never read", thermal=THERMAL)
-    assert_one_line(sensebind("run", "--config", str(path), "--listen", "0.0.0.0:0"), "0.0.0.0:0", "--insecure")
+@pytest.mark.parametrize("words", [["run"], ["record", "--out", "run.mcap"]])
+def test_an_address_that_others_reach_needs_the_flag(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = [*words, "--config", str(config(tmp_path, tmp_path / "none", thermal=THERMAL)), "--listen", "0.0.0.0:0"]
+    assert_one_line(sensebind(*words), "0.0.0.0:0", "--insecure")
+    accepted = sensebind(*words, "--insecure")
+    assert accepted.stdout.startswith("sensebind listens at 0.0.0.0:")
+    assert "no such weights file" in accepted.stderr
 
 
 @pytest.mark.parametrize("words", [["watch"], ["status"], ["query", "list"], ["query", "add", "a dog"]])
@@ -108,7 +115,9 @@ def test_a_modality_that_there_is_not() -> None:
 
 
 def test_help_needs_no_torch() -> None:
-    program = "import sys; from agent.cli import app; app(standalone_mode=False); print('torch' in sys.modules)"
+    program = (
+        "import sys; from agent.commands.verbs import app; app(standalone_mode=False); print('torch' in sys.modules)"
+    )
     done = subprocess.run(
         [sys.executable, "-c", program, "--help"], capture_output=True, text=True, timeout=DEADLINE_S, check=True
     )

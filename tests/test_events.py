@@ -105,7 +105,24 @@ def test_alert(phase: str, value: int) -> None:
 
 
 def test_health() -> None:
-    state = StreamState("eye", "vision", "degraded", "slow", 8.0, 10.0, 0.1, 80, 3, {"ring full": 3}, 1, -20.0, 2)
+    state = StreamState(
+        "eye",
+        "vision",
+        "degraded",
+        "slow",
+        8.0,
+        10.0,
+        0.1,
+        80,
+        3,
+        {"ring full": 3},
+        1,
+        -20.0,
+        2,
+        0.25,
+        5,
+        "IndexError",
+    )
     event = events.health(state, 77)
     health = event.health
     assert (event.capture_ns, health.sensor, health.modality) == (77, "eye", MODALITY_VISION)
@@ -113,6 +130,7 @@ def test_health() -> None:
     assert (health.rate_hz, health.expected_rate_hz, health.age_s) == (8.0, 10.0, 0.1)
     assert (health.samples, health.dropped, dict(health.drops)) == (80, 3, {"ring full": 3})
     assert (health.restarts, health.skew_ppm, health.gaps) == (1, -20.0, 2)
+    assert (health.delay_s, health.faults, health.first_fault) == (0.25, 5, "IndexError")
     assert events.stream_health(state) == health
 
 

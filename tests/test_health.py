@@ -1,9 +1,11 @@
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from agent.capture.source import CaptureReport
+from agent.faults import Faults
 from agent.health import Health, StreamState
 from agent.streams import Stream
 from drivers.driver import Sample
@@ -20,9 +22,10 @@ TABLE = {
 class Rig:
     """A health that is fed one stream at the pace of the clock."""
 
-    def __init__(self, sensor: str) -> None:
+    def __init__(self, sensor: str, *, live_hop_ns: int | None = None, **changes: Any) -> None:
         self.sensor = sensor
-        self.health = Health({sensor: TABLE[sensor]})
+        self.faults = Faults()
+        self.health = Health({sensor: replace(TABLE[sensor], **changes)}, self.faults, live_hop_ns=live_hop_ns)
         self.now_ns = T0
         self.rng = np.random.default_rng(0)
         self.report_of(RUNNING)
@@ -187,3 +190,110 @@ def test_changes_are_told_once() -> None:
     rig.images(20)
     rig.report_of()
     assert rig.health.changes() == []
+
+
+def test_a_fault_degrades_its_stream_for_a_while_and_both_changes_are_told() -> None:
+    rig = Rig("camera")
+    rig.images(40)
+    rig.report_of()
+    rig.health.changes()
+    for fault in ("the first", "the second"):
+        rig.faults.count("camera", ValueError(fault))
+    rig.faults.count("elsewhere", ValueError("not of a stream"))
+    rig.health.note_faults(rig.now_ns)
+    found = rig.report_of()
+    assert (found.state, found.faults, found.first_fault) == ("degraded", 2, "ValueError: the first")
+    assert found.reason == "faults: 2 of the agent's own, the first ValueError: the first"
+    assert [state.faults for state in rig.health.changes()] == [2]
+    rig.images(105)
+    found = rig.report_of()
+    assert (found.state, found.faults) == ("ok", 2)
+    assert [state.state for state in rig.health.changes()] == ["ok"]
+
+
+def test_faults_of_a_stream_that_is_degraded_already_are_told_too() -> None:
+    rig = Rig("camera")
+    rig.images(60, hz=8.0)
+    assert rig.report_of().state == "degraded"
+    rig.health.changes()
+    rig.faults.count("camera", ValueError("now"))
+    rig.health.note_faults(rig.now_ns)
+    rig.report_of()
+    (told,) = rig.health.changes()
+    assert "slow" in told.reason
+    assert "faults: 1" in told.reason
+
+
+def test_a_new_stretch_does_not_tell_of_faults_of_before() -> None:
+    rig = Rig("camera")
+    rig.faults.count("camera", ValueError("before"))
+    rig.health = Health({"camera": TABLE["camera"]}, rig.faults)
+    rig.images(40)
+    rig.health.note_faults(rig.now_ns)
+    found = rig.report_of()
+    assert (found.state, found.faults, found.first_fault) == ("ok", 0, "")
+
+
+def test_a_stream_whose_health_cannot_be_told_costs_the_others_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    health = Health(TABLE, faults := Faults())
+    reports = dict.fromkeys(TABLE, RUNNING)
+    data = np.zeros((48, 64, 3), np.uint8)
+    health.observe("camera", Sample(T0, data), T0)
+    monkeypatch.setattr(health._seen["microphone"], "newest_ns", "no number")
+    states = health.report(T0 + 1, reports)
+    assert states["camera"].samples == 1
+    assert states["microphone"].state == "degraded"
+    assert states["microphone"].reason.startswith("its health cannot be told: TypeError")
+    assert faults.counts() == {"health of microphone": 1}
+    assert [state.sensor for state in health.changes()] == ["camera", "microphone"]
+
+
+def arrive(rig: Rig, delays_s: Any, count: int = 60, hz: float = 10.0) -> StreamState:
+    """Images that come after the time on their stamps by what `delays_s` gives."""
+    for _ in range(count):
+        rig.now_ns += round(S / hz)
+        data = rig.rng.integers(0, 255, (48, 64, 3)).astype(np.uint8)
+        rig.health.observe("camera", Sample(rig.now_ns - round(delays_s() * S), data), rig.now_ns)
+    return rig.report_of()
+
+
+HOP_NS = 400_000_000
+
+
+@pytest.mark.parametrize(
+    ("offset_s", "changes", "reason"),
+    [
+        (0.31, {}, "its time stamps lag the clock by 0.31 s (half a hop is 0.2 s)"),
+        (0.15, {}, ""),
+        (0.31, {"latency_s": 0.15}, ""),
+        (0.46, {"latency_s": 0.15}, "its time stamps lag the clock by 0.31 s"),
+        (0.31, {"max_lateness_s": 0.5}, ""),
+        (-0.3, {}, "its time stamps are 0.3"),
+        (-0.02, {}, ""),
+    ],
+)
+def test_stamps_that_are_off_the_clock_are_flagged(offset_s: float, changes: dict[str, Any], reason: str) -> None:
+    rig = Rig("camera", live_hop_ns=HOP_NS, **changes)
+    found = arrive(rig, lambda: offset_s + rig.rng.exponential(0.005))
+    assert found.delay_s == pytest.approx(offset_s + 0.0035, abs=0.004)
+    assert found.state == ("degraded" if reason else "ok")
+    assert found.reason.startswith(reason)
+
+
+def test_load_is_no_offset_of_stamps_though_its_delay_is_told() -> None:
+    rig = Rig("camera", live_hop_ns=HOP_NS)
+    begin_ns = rig.now_ns
+    for number in range(200):
+        stamp_ns = begin_ns + number * S // 10
+        rig.now_ns = max(rig.now_ns, stamp_ns + round(rig.rng.uniform(0.0, 0.6) * S))
+        data = rig.rng.integers(0, 255, (48, 64, 3)).astype(np.uint8)
+        rig.health.observe("camera", Sample(stamp_ns, data), rig.now_ns)
+    found = rig.report_of()
+    assert found.delay_s > 0.25
+    assert "lag" not in found.reason
+
+
+def test_in_a_replay_arrivals_say_nothing_about_stamps() -> None:
+    rig = Rig("camera")
+    found = arrive(rig, lambda: 0.5)
+    assert (found.state, found.delay_s) == ("ok", 0.0)

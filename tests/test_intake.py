@@ -15,8 +15,10 @@ from recorded_run import SENSORS, START_NS, event, facts, samples
 
 from agent.capture.source import Jump
 from agent.clock import ManualClock
+from agent.faults import Faults
 from agent.health import Health, StreamState
 from agent.intake import Intake, SampleStretch
+from agent.log.format import LogError
 from agent.log.recording.recorder import Recorder
 from agent.log.replaying.playback import ALL, Command, PlayOptions
 from agent.log.replaying.replay import Replay
@@ -103,11 +105,15 @@ def run(
     on_ticks: Callable[[int], None] = lambda _: None,
     on_item: Callable[[Intake[tuple[str, Sample]], Taken], object] = lambda *_: None,
     lasting: bool = False,
+    taken: Taken | None = None,
+    faults: Faults | None = None,
 ) -> Taken:
-    taken = Taken()
+    taken = taken or Taken()
+    faults = faults or Faults()
 
     def begin(start_ns: int) -> SampleStretch:
-        return SampleStretch(Windower(streams(), HOP_NS, start_ns), Health(streams()), replay.reports, None)
+        windower, health = Windower(streams(), HOP_NS, start_ns, faults), Health(streams(), faults)
+        return SampleStretch(windower, health, replay.reports, None, faults)
 
     def taken_item(_: tuple[str, Sample]) -> None:
         on_item(intake, taken)
@@ -121,6 +127,7 @@ def run(
         lasting=lasting,
         on_ticks=on_ticks,
         on_item=taken_item,
+        faults=faults,
     )
     intake.start()
     intake.ended.result(60)
@@ -370,3 +377,102 @@ def test_streams_that_are_left_out_are_not_read(log: Path) -> None:
     assert {name for name, _ in chain.from_iterable(p for p in polled if not isinstance(p, Jump))} == {"imu"}
     assert np.isfinite(replay.timeline.end_ns)
     assert replay.playback.state().speed == ALL.speed
+
+
+def test_a_log_that_steps_back_is_replayed_but_for_what_is_late(tmp_path: Path) -> None:
+    """The first block of sound stands behind the third, as in a log whose clock was set back."""
+    true = samples(40)
+    sound = [number for number, (name, _) in enumerate(true) if name == "microphone"][:3]
+    order = [number for number in range(len(true)) if number != sound[0]]
+    order.insert(order.index(sound[2]) + 1, sound[0])
+    found = run(Replay(write(tmp_path / "back.mcap", [true[number] for number in order])), faults=(faults := Faults()))
+    expected = run(Replay(write(tmp_path / "true.mcap", true)))
+    assert faults.counts() == {}
+    assert plain(found.ticks[3:]) == plain(expected.ticks[3:])
+    assert len(found.ticks) == len(expected.ticks)
+    (told,) = [state for _, state in found.said[-len(SENSORS) :] if state.sensor == "microphone"]
+    assert told.drops["late"] == 1
+
+
+class Odd(Replay):
+    """Gives, now and then, a block of the microphone without columns, and one of a sensor that nobody knows."""
+
+    def start(self) -> None:
+        super().start()
+        self._heard = 0
+
+    def poll(self, timeout_s: float) -> list[tuple[str, Sample]] | Jump:
+        polled = super().poll(timeout_s)
+        if isinstance(polled, Jump):
+            return polled
+        odd: Pairs = []
+        for name, sample in polled:
+            self._heard += name == "microphone"
+            wrong = name == "microphone" and self._heard in (33, 34, 60)
+            odd.append((name, replace(sample, data=sample.data[:, 0]) if wrong else sample))
+            if wrong:
+                odd.append(("nobody", sample))
+        return odd
+
+
+def test_a_fault_costs_its_sample_alone_and_is_told_of_its_stream(log: Path, first: Taken) -> None:
+    def play() -> tuple[Taken, Faults]:
+        faults = Faults()
+        return run(Odd(log), faults=faults), faults
+
+    (found, faults), (again, _) = play(), play()
+    assert plain(found.said) == plain(again.said), "the same every time"
+    assert set(faults.counts()) == {"microphone", "nobody"}
+    assert faults.counts()["microphone"] >= 3
+    assert [tick.index for tick in found.ticks] == [tick.index for tick in first.ticks]
+    others = [name for name in SENSORS if name != "microphone"]
+    for tick, sound in zip(found.ticks, first.ticks, strict=True):
+        for name in others:
+            assert tick.windows[name].missing == sound.windows[name].missing
+    told = [state for said in found.said if isinstance(said, tuple) for state in [said[1]] if state.faults]
+    assert {state.sensor for state in told} == {"microphone"}
+    assert told[0].state == "degraded"
+    assert "faults: " in told[0].reason
+    assert told[0].first_fault == faults.first("microphone") != ""
+    assert told[-1].faults == faults.counts()["microphone"]
+    assert told[-1].drops["fault"] == 3
+
+
+def test_what_follows_from_samples_may_fail_and_the_rest_goes_on(log: Path, first: Taken) -> None:
+    class Failing(Taken):
+        submitted = told = 0
+
+        def submit(self, tick: Tick) -> None:
+            self.submitted += 1
+            if self.submitted == 5:
+                raise RuntimeError("no room for this tick")
+            super().submit(tick)
+
+        def tell(self, states: Sequence[StreamState], now_ns: int) -> None:
+            self.told += 1
+            if self.told == 2:
+                raise RuntimeError("no room for this event")
+            super().tell(states, now_ns)
+
+    items = 0
+
+    def count_and_fail(_: object, __: object) -> None:
+        nonlocal items
+        items += 1
+        if items % 7 == 0:
+            raise OSError("a recorder that fails")
+
+    faults = Faults()
+    taken = Failing()
+    run(Replay(log), on_item=count_and_fail, taken=taken, faults=faults)
+    assert [tick.index for tick in taken.ticks] == [t.index for n, t in enumerate(first.ticks) if n != 4]
+    assert faults.counts() == {"intake": 2 + items // 7}
+
+
+def test_a_source_that_fails_ends_the_run(log: Path) -> None:
+    class Broken(Replay):
+        def poll(self, timeout_s: float) -> list[tuple[str, Sample]] | Jump:  # noqa: ARG002
+            raise LogError("the disk is gone")
+
+    with pytest.raises(LogError, match="the disk is gone"):
+        run(Broken(log))

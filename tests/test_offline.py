@@ -8,6 +8,7 @@ import pytest
 from agent.capture.offline import Offline
 from agent.capture.source import SensorSpec
 from agent.clock import ManualClock
+from agent.faults import Faults
 from agent.streams import Stream
 from drivers.driver import (
     BadData,
@@ -154,3 +155,25 @@ def test_the_synthetic_world_is_read_faster_than_real_time_in_order() -> None:
     assert rows == {"synthetic_microphone": 16000, "synthetic_imu": 400}
     assert sum(name == "synthetic_camera" for name, _ in found) == 10
     assert found[0][1].t_ns == start_ns
+
+
+def test_a_bug_in_a_driver_costs_one_sample_of_it() -> None:
+    class Buggy(Script):
+        def read(self, timeout_s: float) -> Sample:
+            sample = super().read(timeout_s)
+            if sample.t_ns == 2:
+                raise ZeroDivisionError("a bug")
+            return sample
+
+    globals()["Buggy"] = Buggy
+    faults = Faults()
+    samples = tuple(Sample(n, np.zeros((2, 2, 3), np.uint8)) for n in range(5))
+    stream = Stream("eye", "vision", 10.0, 10.0, 1000, 0.1, "all", 4, 0.1)
+    source = Offline([SensorSpec("eye", f"{__name__}:Buggy", ScriptOptions(samples), stream)], ManualClock(), faults)
+    source.start()
+    found = []
+    while not source.ended:
+        found += [sample.t_ns for _, sample in source.poll(0.0)]
+    assert found == [0, 1, 3, 4]
+    assert faults.counts() == {"eye": 1}
+    assert source.reports()["eye"].drops == {"fault": 1}

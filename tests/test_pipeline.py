@@ -23,6 +23,7 @@ from agent.events.bus import Subscription
 from agent.events.filters import EventFilter
 from agent.events.vectors import heat_map_of
 from agent.log.comparison import differences
+from agent.log.recording.recorder import Recorder
 from agent.pipeline import Pipeline
 from agent.windows.window import Tick
 from drivers.driver import Sample
@@ -302,3 +303,35 @@ def test_live_all_modalities_arrive_late_ticks_are_shed_and_nothing_is_left(nano
 def children() -> list[str]:
     """Process ids of this process's children, dead ones that nobody waited for included."""
     return [pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()]
+
+
+def test_faults_are_told_in_the_status_and_by_the_stream_that_has_them() -> None:
+    pipeline = Pipeline.offline(parse({"sensors": {"camera": {"type": "synthetic_camera", "duration_s": 1.0}}}))
+    for place in ("camera", "subscriber 7", "camera"):
+        pipeline.faults.count(place, ValueError("odd"))
+    assert dict(pipeline.status().faults) == {"camera": 2, "subscriber 7": 1}
+    pipeline.stop()
+
+
+def test_a_recorder_that_fails_for_one_sensor_costs_its_samples_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sensors = {name: {"type": f"synthetic_{name}", "pace": "fast", "duration_s": 2.0} for name in ("camera", "depth")}
+    pipeline = Pipeline.offline(parse({"sensors": sensors}), tmp_path / "run.mcap")
+    write = Recorder.write_sample
+
+    def write_or_fail(recorder: Recorder, sensor: str, sample: Sample) -> None:
+        if sensor == "depth":
+            raise ValueError("no such pixels")
+        write(recorder, sensor, sample)
+
+    monkeypatch.setattr(Recorder, "write_sample", write_or_fail)
+    pipeline.start()
+    assert pipeline.wait(DEADLINE_S)
+    pipeline.stop()
+    status = pipeline.status()
+    faults = {stream.sensor: stream.faults for stream in status.streams}
+    assert faults["camera"] == 0
+    assert faults["depth"] > 10
+    assert dict(status.faults) == {"depth": faults["depth"]}
+    assert {stream.first_fault for stream in status.streams} == {"", "ValueError: no such pixels"}

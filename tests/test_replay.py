@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ import recorded_run
 from mcap.writer import Writer
 from recorded_run import CONFIG, SENSORS, START_NS, facts, one_of_each, record, replayed, samples
 
+from agent.faults import Faults
+from agent.log import messages
 from agent.log.format import FACTS_RECORD, ReplayError
 from agent.log.reading import facts_of
 from agent.log.recording.recorder import CHUNK_BYTES
@@ -125,6 +128,25 @@ def test_a_damaged_chunk_ends_the_replay_before_it(tmp_path: Path, caplog: pytes
     assert 0 < len(found) < len(handed)
     assert [s.t_ns for _, s in found] == [s.t_ns for _, s in handed[: len(found)]]
     assert "cut off or damaged" in caplog.text
+
+
+def test_a_fault_in_decoding_costs_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "run.mcap"
+    record(path, samples(10))
+    decode, decoded = messages.decode, []
+
+    def decode_or_fail(schema: str, *rest: Any) -> Sample:
+        decoded.append(schema)
+        if len(decoded) == 4:
+            raise ZeroDivisionError("a bug")
+        return decode(schema, *rest)
+
+    monkeypatch.setattr(messages, "decode", decode_or_fail)
+    faults = Faults()
+    replay = Replay(path, ["imu"], faults=faults)
+    assert len(replayed(replay)) == 9
+    assert faults.counts() == {"imu": 1}
+    assert replay.reports()["imu"].drops["fault"] == 1
 
 
 def test_a_killed_recording_can_be_replayed(tmp_path: Path) -> None:

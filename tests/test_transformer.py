@@ -9,7 +9,7 @@ from torch import nn
 from models.transformer import Attention, Block, TowerSizes, Transformer
 
 
-@pytest.mark.parametrize(("bias_kv", "causal"), [(False, False), (True, False), (False, True)])
+@pytest.mark.parametrize(("bias_kv", "causal"), [(False, False), (True, False), (False, True), (True, True)])
 def test_attention_is_multi_head_attention(bias_kv: bool, causal: bool) -> None:
     torch.manual_seed(0)
     theirs = nn.MultiheadAttention(48, 4, add_bias_kv=bias_kv, batch_first=True)
@@ -54,7 +54,7 @@ def test_stochastic_depth_grows_to_the_last_block() -> None:
     assert [block.drop_path for block in trunk.blocks] == pytest.approx([0.0, 0.1, 0.2, 0.3])
 
 
-@pytest.mark.parametrize(("bias_kv", "causal"), [(False, False), (True, False), (False, True)])
+@pytest.mark.parametrize(("bias_kv", "causal"), [(False, False), (True, False), (False, True), (True, True)])
 def test_the_first_token_alone_is_the_first_of_all(bias_kv: bool, causal: bool) -> None:
     torch.manual_seed(0)
     trunk = Transformer(TowerSizes(32, 3, 4), bias_kv=bias_kv, causal=causal)

@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from agent.faults import Faults
 from agent.streams import Stream, Streams
+from agent.windows.row_buffer import JITTER_CEILING_S, RowBuffer
 from agent.windows.windower import Tick, Window, Windower
 from drivers.driver import Modality, Sample
 
@@ -298,6 +300,175 @@ def test_out_of_order_duplicate_late_and_future_samples() -> None:
     np.testing.assert_array_equal(present(tick.windows["audio"]), ramp(stop - 32000, 32000, 2))
     assert tick.windows["audio"].filled == 0.0
     assert w.drops() == {"audio": {"duplicate": 1, "late": 1, "far future": 2}}
+
+
+@pytest.mark.parametrize("early_ms", [20, 21, 60, 150])
+def test_a_block_that_lies_before_the_first_one_is_late(early_ms: int) -> None:
+    w = windower("audio")
+    w.push("audio", audio(6400))
+    w.push("audio", audio(6400 - 16 * early_ms))
+    push_all(w, "audio", [audio(6720 + 320 * n) for n in range(150)])
+    assert w.drops() == {"audio": {"late": 1}}
+    window = w.advance(T0 + 3_400 * MS)[-1].windows["audio"]
+    stop = round((window.newest_ns - T0) * AUDIO_HZ / 1e9)
+    np.testing.assert_array_equal(present(window), ramp(stop - 32000, 32000, 2))
+
+
+def test_a_block_that_begins_before_the_first_one_and_reaches_beyond_it_adds_what_fits() -> None:
+    w = windower("audio")
+    w.push("audio", audio(1600, rows=160))
+    w.push("audio", audio(0, rows=2400))
+    push_all(w, "audio", [audio(2400 + 320 * n) for n in range(150)])
+    window = w.advance(T0 + 3_000 * MS)[-1].windows["audio"]
+    stop = round((window.newest_ns - T0) * AUDIO_HZ / 1e9)
+    np.testing.assert_array_equal(present(window), ramp(stop - 32000, 32000, 2))
+
+
+BLOCKS = st.lists(
+    st.tuples(st.integers(-400, 4_000), st.integers(1, 1_500), st.booleans(), st.sampled_from([0, 0, 1, 320, 10**9])),
+    min_size=1,
+    max_size=40,
+)
+"""(begin in milliseconds, rows, whether of another rate and width, rows said to be lost before)."""
+
+
+@given(BLOCKS, st.sampled_from([0.05, 0.2, 5.0]))
+@settings(deadline=None, max_examples=300)
+def test_no_order_overlap_or_change_of_blocks_is_a_fault(
+    blocks: list[tuple[int, int, bool, int]], lateness_s: float
+) -> None:
+    faults = Faults()
+    w = Windower(streams("audio", max_lateness_s=lateness_s), HOP_NS, T0, faults)
+    ticks: list[Tick] = []
+    for begin_ms, rows, other, lost in blocks:
+        rate_hz, columns = (AUDIO_HZ / 2, 1) if other else (AUDIO_HZ, 2)
+        w.push("audio", Sample(T0 + begin_ms * MS, ramp(0, rows, columns), rate_hz, lost))
+        ticks += w.advance(w.newest_ns)
+    ticks += w.finish()
+    assert faults.counts() == {}
+    assert [tick.index for tick in ticks] == list(range(FIRST, FIRST + len(ticks)))
+    assert w.drops()["audio"].keys() <= {"late", "duplicate"}
+
+
+@given(BLOCKS)
+@settings(deadline=None, max_examples=300)
+def test_rows_lie_where_their_stamps_say(blocks: list[tuple[int, int, bool, int]]) -> None:
+    """Rows carry their time; in a window they lie within the tolerance of stamps of where they belong."""
+    buffer = RowBuffer(stream("audio", "audio", max_lateness_s=5.0))
+    longest = max(rows for _, rows, _, _ in blocks)
+    for begin_ms, rows, _, lost in blocks:
+        first = round(begin_ms * AUDIO_HZ / 1e3)
+        data = (np.arange(first, first + rows, dtype=np.float32)[:, None] + 10_000) / 1e5
+        buffer.add(Sample(T0 + begin_ms * MS, data, AUDIO_HZ, lost))
+    window = buffer.cut(buffer.settled_ns)
+    if window.missing:
+        assert window.missing in ("gap", "too short", "stale")
+        return
+    rows_at = present(window)[:, 0].astype(np.float64) * 1e5 - 10_000
+    stop = (window.newest_ns - T0) * AUDIO_HZ / 1e9
+    off = rows_at - (stop - 32_000 + np.arange(32_000))
+    real = rows_at > -10_000 + 1
+    assert np.abs(off[real]).max() <= longest / 2 + 2 * JITTER_CEILING_S * AUDIO_HZ
+
+
+@given(
+    st.lists(st.tuples(st.integers(-400, 4_000), st.integers(1, 9), st.integers(0, 300)), min_size=1, max_size=60),
+    st.sampled_from(["vision", "depth"]),
+)
+@settings(deadline=None, max_examples=150)
+def test_no_order_or_size_of_pictures_is_a_fault(pictures: list[tuple[int, int, int]], modality: Modality) -> None:
+    """(time, size, how much later it comes); windows hold the newest picture that had come by then."""
+    faults = Faults()
+    w = Windower(streams(modality, max_lateness_s=0.3), HOP_NS, T0, faults)
+    ticks: list[Tick] = []
+    for t_ms, side, _ in sorted(pictures, key=lambda picture: picture[0] + picture[2]):
+        at_ns = T0 + t_ms * MS
+        values = np.full((side, side), 1.0 + t_ms / 1e3, np.float32)
+        values[0, 0] = 0.0
+        w.push(modality, image(at_ns, side=side) if modality == "vision" else Sample(at_ns, np.abs(values)))
+        ticks += w.advance(w.newest_ns)
+    ticks += w.finish()
+    assert faults.counts() == {}
+    times_ns = {T0 + t_ms * MS for t_ms, _, _ in pictures}
+    for tick in ticks:
+        window = tick.windows[modality]
+        assert window.missing or window.newest_ns in times_ns
+        assert window.newest_ns <= tick.t_ns
+
+
+class Poison(Sample):
+    """A sample whose data cannot be read."""
+
+    __slots__ = ()
+
+    @property
+    def data(self) -> NDArray[Any]:
+        raise ZeroDivisionError("poison")
+
+    def __init__(self, t_ns: int) -> None:
+        object.__setattr__(self, "t_ns", t_ns)
+        object.__setattr__(self, "rate_hz", 0.0)
+        object.__setattr__(self, "lost", 0)
+
+
+def test_a_sample_that_is_a_fault_costs_itself_alone(caplog: pytest.LogCaptureFixture) -> None:
+    faults = Faults()
+    w = Windower(streams("audio", "vision"), HOP_NS, T0, faults)
+    ticks: list[Tick] = []
+    for number, block in enumerate(audio_blocks(5.0)):
+        if number in (180, 200):  # the width of a block that has none cannot be told
+            block = Sample(block.t_ns, block.data[:, 0], AUDIO_HZ)
+        w.push("audio", block)
+        if number % 5 == 0:
+            w.push("vision", image(block.t_ns))
+        ticks += w.advance(w.newest_ns)
+    assert faults.counts() == {"audio": 2}
+    assert w.drops() == {"audio": {"fault": 2}, "vision": {}}
+    assert len(caplog.records) == 1
+    last = ticks[-1]
+    assert present(last.windows["vision"]).shape == (2, 4, 6, 3)
+    assert present(last.windows["audio"]).shape == (32000, 2)
+    assert last.windows["audio"].filled == pytest.approx(640 / 32000)
+
+
+def test_a_window_that_cannot_be_cut_is_missing_alone() -> None:
+    faults = Faults()
+    w = Windower(streams("audio", "vision"), HOP_NS, T0, faults)
+    push_all(w, "audio", audio_blocks(4.0))
+    for n in range(40):
+        at_ns = T0 + 100 * MS * n
+        w.push("vision", Poison(at_ns) if at_ns < tick_ns(5) <= at_ns + 100 * MS else image(at_ns))
+    ticks = w.advance(w.newest_ns)
+    missing = [tick.windows["vision"].missing for tick in ticks]
+    assert missing.count("fault") == 1
+    assert missing[5] == "fault"
+    assert missing[-1] == ""
+    assert faults.first("vision") == "ZeroDivisionError: poison"
+    assert ticks[-1].windows["audio"].missing == ""
+
+
+def test_a_stream_that_only_fails_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it remembers may itself be the cause."""
+    faults = Faults()
+    w = Windower(streams("audio"), HOP_NS, T0, faults)
+    blocks = audio_blocks(6.0)
+    push_all(w, "audio", blocks[:50])
+    broken = w._lanes["audio"]._buffer
+    monkeypatch.setattr(broken, "add", lambda _: 1 // 0)
+    push_all(w, "audio", blocks[50:])
+    assert 0 < w.drops()["audio"]["fault"] == faults.counts()["audio"] < 20
+    assert present(w.advance(T0 + 6_000 * MS)[-1].windows["audio"]).shape == (32000, 2)
+
+
+def test_sound_that_stands_at_full_scale_is_invalid_and_silence_is_not() -> None:
+    for value, missing in ((0.0, ""), (1.0, "invalid: constant"), (-1.0, "invalid: constant"), (0.01, "")):
+        w = windower("audio")
+        blocks = [Sample(b.t_ns, np.full_like(b.data, value), AUDIO_HZ) for b in audio_blocks(4.0, skip=[150])]
+        push_all(w, "audio", blocks)
+        assert w.advance(T0 + 4_000 * MS)[-1].windows["audio"].missing == missing
+    loud = windower("audio")
+    push_all(loud, "audio", [Sample(b.t_ns, np.sign(np.sin(b.data * 900)), AUDIO_HZ) for b in audio_blocks(4.0)])
+    assert loud.advance(T0 + 4_000 * MS)[-1].windows["audio"].missing == ""
 
 
 def test_a_hole_in_imu_is_interpolated_up_to_a_tenth_of_a_second() -> None:

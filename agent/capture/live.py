@@ -1,7 +1,8 @@
 """Live capture: every driver in a process of its own, all waited for in one place.
 
 A driver may block for ever, crash, or leak; its process is then killed and replaced while the others go on. Sensors
-of type `remote` are filled by this process's own server and are read here.
+of type `remote` are filled by this process's own server and are read here. A fault of the agent's own in looking after
+one sensor costs that one: it is counted, and looked after again at the next turn.
 """
 
 from __future__ import annotations
@@ -9,12 +10,15 @@ from __future__ import annotations
 import os
 import selectors
 from collections.abc import Sequence
+from contextlib import suppress
 from threading import Lock
 
 from agent.capture.remote import RemoteSensor
 from agent.capture.sensor import STOP_S, CapturedSensor
 from agent.capture.source import CaptureReport, SensorSpec
 from agent.clock import RunClock
+from agent.descriptors import RESERVE
+from agent.faults import Faults
 from drivers.driver import Sample
 from drivers.remote import Remote
 
@@ -29,13 +33,15 @@ class Capture:
     that live as long as the capture.
     """
 
-    def __init__(self, specs: Sequence[SensorSpec], clock: RunClock) -> None:
-        """Nothing is opened before `start`. Raises BadOption for a remote sensor's options."""
+    def __init__(self, specs: Sequence[SensorSpec], clock: RunClock, faults: Faults | None = None) -> None:
+        """Nothing is opened before `start`. `faults` counts by sensor. Raises BadOption for options of a remote one."""
         self._clock = clock
+        self._faults = faults or Faults()
         self._sensors: dict[str, CapturedSensor | RemoteSensor] = {
-            spec.name: RemoteSensor(spec, clock) if spec.type == "remote" else CapturedSensor(spec, clock)
+            spec.name: RemoteSensor(spec, clock, self._faults) if spec.type == "remote" else CapturedSensor(spec, clock)
             for spec in specs
         }
+        self._reports = {spec.name: CaptureReport("starting", "", 0, {}) for spec in specs}
         self._note_reports()
         self._selector = selectors.DefaultSelector()
         self._watched: dict[str, tuple[int, ...]] = {}
@@ -88,41 +94,59 @@ class Capture:
         self._stopping = True
         os.eventfd_write(self._wake_fd, 1)
         with self._lock:
-            for sensor in self._sensors.values():
-                sensor.begin_stop()
+            for name, sensor in self._sensors.items():
+                with self._faults.guard(name):
+                    sensor.begin_stop()
             deadline_ns = self._clock.now_ns() + round(STOP_S * 1e9)
-            for sensor in self._sensors.values():
-                sensor.stop(deadline_ns)
+            for name, sensor in self._sensors.items():
+                with self._faults.guard(name):
+                    sensor.stop(deadline_ns)
             self._note_reports()
             self._selector.close()
             os.close(self._wake_fd)
 
     def _note_reports(self) -> None:
-        self._reports = {name: sensor.report() for name, sensor in self._sensors.items()}
+        reports = self._reports.copy()
+        for name, sensor in self._sensors.items():
+            with self._faults.guard(name):
+                reports[name] = sensor.report()
+        self._reports = reports
 
     def _watch(self) -> list[tuple[str, Sample]]:
         """Look after every sensor and register what it waits on now."""
         self._next_watch_ns = self._clock.now_ns() + round(WATCH_S * 1e9)
+        RESERVE.fill()
         samples = []
         for name, sensor in self._sensors.items():
             before = sensor.fds
-            samples += [(name, sample) for sample in sensor.watch()]
-            if sensor.fds != before or name not in self._watched:
-                self._register(sensor)
+            with self._faults.guard(name):
+                samples += [(name, sample) for sample in sensor.watch()]
+                if sensor.fds != before or name not in self._watched:
+                    self._register(sensor)
+                continue
+            self._let_be(name)
         return samples
 
     def _drain(self, sensor: CapturedSensor | RemoteSensor | None) -> list[tuple[str, Sample]]:
         """Take what a sensor has; `None` stands for the wake-up of `stop`."""
         if sensor is None:
             return []
-        samples = [(sensor.name, sample) for sample in sensor.drain()]
-        if not samples:  # its process told of a failure, or is dead
-            self._next_watch_ns = 0
-        return samples
+        with self._faults.guard(sensor.name):
+            samples = [(sensor.name, sample) for sample in sensor.drain()]
+            if not samples:  # its process told of a failure, or is dead
+                self._next_watch_ns = 0
+            return samples
+        self._let_be(sensor.name)
+        return []
 
     def _register(self, sensor: CapturedSensor | RemoteSensor) -> None:
-        for fd in self._watched.get(sensor.name, ()):
-            self._selector.unregister(fd)
-        self._watched[sensor.name] = sensor.fds
+        self._let_be(sensor.name)
         for fd in sensor.fds:
             self._selector.register(fd, selectors.EVENT_READ, sensor)
+        self._watched[sensor.name] = sensor.fds
+
+    def _let_be(self, name: str) -> None:
+        """Wait on nothing of a sensor until the next turn: after a fault it could be ready again and again."""
+        for fd in self._watched.pop(name, ()):
+            with suppress(KeyError):
+                self._selector.unregister(fd)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from threading import Lock
 
 from agent.capture.source import CaptureReport, CaptureState, SensorSpec, check_form, make_driver
+from agent.faults import Faults
 from drivers.driver import BadData, Clock, Driver, DriverError, EndOfStream, ReadTimeout, Sample
 from drivers.remote import Remote
 
@@ -31,8 +32,9 @@ class _Reading:
 class Offline:
     """A Source that merges drivers of pace `fast` by the end of their samples."""
 
-    def __init__(self, specs: Sequence[SensorSpec], clock: Clock) -> None:
-        """Make the drivers; `clock` is what they stamp by. Raises BadOption."""
+    def __init__(self, specs: Sequence[SensorSpec], clock: Clock, faults: Faults | None = None) -> None:
+        """Make the drivers; `clock` is what they stamp by, `faults` counts by sensor. Raises BadOption."""
+        self._faults = faults or Faults()
         self._specs = {spec.name: spec for spec in specs}
         self._readings = {spec.name: _Reading(make_driver(spec.type, spec.options, clock)) for spec in specs}
         self._lock = Lock()
@@ -111,6 +113,12 @@ class Offline:
             except BadData as error:
                 reading.error = str(error)
                 reading.drops["bad data"] += 1
+            except DriverError:
+                raise
+            except Exception as error:  # noqa: BLE001  a bug, which is counted
+                self._faults.count(spec.name, error)
+                reading.error = self._faults.first(spec.name)
+                reading.drops["fault"] += 1
             else:
                 return sample
         raise BadData(f"{spec.name}: {PATIENCE} samples in a row were bad")

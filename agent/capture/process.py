@@ -7,7 +7,6 @@ in the other direction: samples cross as numbers in the ring, and failures as li
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import pickle
@@ -35,7 +34,10 @@ from drivers.driver import (
     ReadTimeout,
 )
 
-LAUNCH = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from agent.capture.process import main; main()"
+LAUNCH = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from agent.capture.parent import die_with; "
+    "die_with(int(sys.argv[2])); from agent.capture.process import main; main()"
+)
 """Started with `python -c`, so that the parent's main module, with all it imports, is not imported again."""
 
 FIRST_SAMPLE_S = 5.0
@@ -43,8 +45,6 @@ FIRST_SAMPLE_S = 5.0
 
 LONGEST_MESSAGE = 800
 """Characters; a pipe takes lines of up to 4096 bytes in one piece."""
-
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,6 @@ class Teller:
 
 def main() -> None:
     """Entry point: argv is sys.path (JSON), the parent's process id, and the pipe's file descriptor."""
-    _die_with(parent=int(sys.argv[2]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _stop)
     teller = Teller(int(sys.argv[3]))
@@ -144,13 +143,6 @@ def _read_on(driver: Driver, order: Order, ring: Ring, back_off: BackOff) -> Non
 def _beat(ring: Ring, clock: RunClock, *, reading: bool) -> None:
     ring.set_word(Word.READING, int(reading))
     ring.set_word(Word.HEARTBEAT_NS, clock.now_ns())
-
-
-def _die_with(parent: int) -> None:
-    """Have the kernel kill this process when its parent ends, in whatever way."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 def _stop(_signal: int, _frame: FrameType | None) -> None:

@@ -5,22 +5,26 @@ from __future__ import annotations
 import os
 from collections import Counter, deque
 from contextlib import suppress
-from threading import Lock, Thread
+from threading import Event, Lock, Thread
 
 from agent.capture.source import CaptureReport, CaptureState, SensorSpec, check_form
 from agent.clock import RunClock
+from agent.faults import Faults
 from drivers.driver import BadData, DriverError, EndOfStream, ReadTimeout, Sample
 from drivers.remote import Remote
 
 READ_S = 0.2
+FAULT_S = 0.05
+"""Wait after a fault: the next may come at once."""
 
 
 class RemoteSensor:
     """Reads a driver in a thread into a queue of the stream's depth; when it is full the oldest is dropped."""
 
-    def __init__(self, spec: SensorSpec, clock: RunClock) -> None:
+    def __init__(self, spec: SensorSpec, clock: RunClock, faults: Faults | None = None) -> None:
         """Make the driver; nothing is read until `watch` is called. Raises BadOption."""
         self.name = spec.name
+        self._faults = faults or Faults()
         self.driver = Remote(spec.options, clock)
         self._stream = spec.stream
         self._queue: deque[Sample] = deque()
@@ -29,7 +33,7 @@ class RemoteSensor:
         self._state: CaptureState = "starting"
         self._error = ""
         self._event_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._stopping = False
+        self._stopping = Event()
         self._thread: Thread | None = None
 
     @property
@@ -56,14 +60,14 @@ class RemoteSensor:
 
     def watch(self) -> list[Sample]:
         """Start the thread once; a thread needs no replacement."""
-        if self._thread is None and not self._stopping:
+        if self._thread is None and not self._stopping.is_set():
             self._thread = Thread(target=self._run, name=f"samples of {self.name}", daemon=True)
             self._thread.start()
         return []
 
     def begin_stop(self) -> None:
         """Ask the thread to end."""
-        self._stopping = True
+        self._stopping.set()
 
     def stop(self, _deadline_ns: int) -> None:
         """Wait for the thread and release the wake-up."""
@@ -79,13 +83,23 @@ class RemoteSensor:
         end: CaptureState = "ended"
         try:
             self.driver.connect()
-            while not self._stopping:
-                self._read_one()
+            while not self._stopping.is_set():
+                self._read_or_count()
         except EndOfStream:
             pass
         except DriverError as error:
             self._error, end = str(error), "lost"
         self._state = end
+
+    def _read_or_count(self) -> None:
+        """Read once; a sample that is a fault of the agent's own costs itself alone. Raises DriverError."""
+        try:
+            self._read_one()
+        except DriverError:
+            raise
+        except Exception as error:  # noqa: BLE001  a bug, which is counted
+            self._faults.count(self.name, error)
+            self._stopping.wait(FAULT_S)
 
     def _read_one(self) -> None:
         try:

@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import mmap
 import os
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from enum import IntEnum
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.descriptors import RESERVE
 from drivers.driver import Modality, Sample
 
 _LINE = 64
@@ -67,10 +68,15 @@ class Ring:
     @classmethod
     def create(cls, depth: int, sample_bytes: int, modality: Modality) -> Ring:
         """Make an empty ring; another process attaches with `Ring(*ring.fds, ...)` after inheriting `ring.fds`."""
-        memory_fd = os.memfd_create("sensebind-ring", os.MFD_CLOEXEC)
-        os.ftruncate(memory_fd, _HEADER + (depth + 1) * _slot_stride(sample_bytes))
-        event_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        return cls(memory_fd, event_fd, depth, sample_bytes, modality)
+        with ExitStack() as undo:
+            memory_fd = os.memfd_create("sensebind-ring", os.MFD_CLOEXEC)
+            undo.callback(os.close, memory_fd)
+            os.ftruncate(memory_fd, _HEADER + (depth + 1) * _slot_stride(sample_bytes))
+            event_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            undo.callback(os.close, event_fd)
+            ring = cls(memory_fd, event_fd, depth, sample_bytes, modality)
+            undo.pop_all()
+        return ring
 
     @property
     def fds(self) -> tuple[int, int]:
@@ -112,10 +118,11 @@ class Ring:
     def read(self) -> Sample | None:
         """Return the next sample, or None when all were read."""
         while self._pending():
-            sample = self._copy(self._next)
+            self._next += 1  # first: a slot that cannot be copied is not tried again
+            sample = self._copy(self._next - 1)
             if sample is not None:
-                self._next += 1
                 return sample
+            self.lapped += 1
         return None
 
     def read_newest(self) -> Sample | None:
@@ -137,8 +144,9 @@ class Ring:
         self._words.release()
         self._floats.release()
         self._map.close()
-        os.close(self.memory_fd)
-        os.close(self.event_fd)
+        RESERVE.fill()  # a map holds a descriptor of its own, which is free now
+        RESERVE.close(self.memory_fd)
+        RESERVE.close(self.event_fd)
         self.memory_fd = self.event_fd = -1
 
     def _pending(self) -> int:

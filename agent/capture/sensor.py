@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -10,7 +11,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from agent.capture.process import FIRST_SAMPLE_S, LAUNCH, Order
 from agent.capture.ring import Ring, Word
 from agent.capture.source import CaptureReport, CaptureState, SensorSpec, silence_s
 from agent.clock import RunClock
+from agent.descriptors import FOR_A_START, NONE_LEFT, RESERVE
 from drivers.driver import Sample
 
 log = logging.getLogger(__name__)
@@ -119,7 +121,7 @@ class CapturedSensor:
         running = self._running
         if running is None:
             if self._state != "ended" and now_ns >= self._next_start_ns:
-                self._start(now_ns)
+                self._try_to_start(now_ns)
             return []
         status = running.process.poll()
         if status is None:
@@ -162,12 +164,31 @@ class CapturedSensor:
             return round(CONNECT_LIMIT_S * 1e9)
         return self._silence_ns if running.first_sample_ns else max(self._silence_ns, round(FIRST_SAMPLE_S * 1e9))
 
-    def _start(self, now_ns: int) -> None:
-        stream = self._spec.stream
-        ring = Ring.create(stream.queue_depth, stream.sample_bytes, stream.modality)
-        pipe_fd, tell_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        order_fd = os.memfd_create("sensebind-order", os.MFD_CLOEXEC)
+    def _try_to_start(self, now_ns: int) -> None:
+        """Start the process; when that cannot be done, it is tried again later."""
+        why = "its process could not be started; the agent's log says more"
         try:
+            self._running = RESERVE.open(lambda: self._start(now_ns), FOR_A_START)
+            self._starts += 1
+            return
+        except OSError as error:
+            why = _refused(error)
+        finally:
+            if self._running is None:
+                self._next_start_ns = now_ns + round(self._back_off.next_s() * 1e9)
+                self._failed(why)
+
+    def _start(self, now_ns: int) -> _Running:
+        """Start the process; leaves nothing behind when it cannot. Raises OSError."""
+        stream = self._spec.stream
+        with ExitStack() as undo, ExitStack() as handed_over:
+            ring = Ring.create(stream.queue_depth, stream.sample_bytes, stream.modality)
+            undo.callback(ring.close)
+            pipe_fd, tell_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+            undo.callback(os.close, pipe_fd)
+            handed_over.callback(os.close, tell_fd)
+            order_fd = os.memfd_create("sensebind-order", os.MFD_CLOEXEC)
+            handed_over.callback(os.close, order_fd)
             os.write(order_fd, pickle.dumps(Order(self._spec.type, self._spec.options, stream, self._clock, ring.fds)))
             os.lseek(order_fd, 0, os.SEEK_SET)
             # What native libraries print would spoil the terminal; what matters comes through the pipe.
@@ -180,15 +201,8 @@ class CapturedSensor:
                 pass_fds=(*ring.fds, tell_fd),
                 process_group=0,  # Ctrl-C reaches this process only, and a kill takes what a driver started along
             )
-        except BaseException:
-            ring.close()
-            os.close(pipe_fd)
-            raise
-        finally:
-            os.close(tell_fd)
-            os.close(order_fd)
-        self._starts += 1
-        self._running = _Running(process, ring, pipe_fd, now_ns)
+            undo.pop_all()
+        return _Running(process, ring, pipe_fd, now_ns)
 
     def _hear(self, running: _Running) -> None:
         """Read what the process told of its failures."""
@@ -229,7 +243,7 @@ class CapturedSensor:
 
     def _close(self, running: _Running) -> None:
         """End the process and what it started; keep its counts."""
-        with suppress(ProcessLookupError):
+        with suppress(ProcessLookupError, PermissionError):
             os.killpg(running.process.pid, signal.SIGKILL)
         try:
             running.process.wait(0.2)
@@ -237,8 +251,19 @@ class CapturedSensor:
             self._unreaped.append(running.process)  # blocked in the kernel; it dies when its device lets go of it
         self._drops += _drops_of(running.ring)
         running.ring.close()
-        os.close(running.pipe_fd)
+        RESERVE.close(running.pipe_fd)
         self._running = None
+
+
+def _refused(error: OSError) -> str:
+    """Why the system did not let a process be started, and what to do; one line."""
+    if error.errno in NONE_LEFT:
+        return "no free file descriptor to start its driver with; raise the limit with ulimit -n or LimitNOFILE="
+    if error.errno == errno.EAGAIN:
+        return "no further process is allowed to start its driver; raise the limit with ulimit -u or TasksMax="
+    if error.errno == errno.ENOMEM:
+        return "no memory is left to start its driver; end other programs, or give its pictures a smaller size"
+    return f"its process could not be started: {error}"
 
 
 def _at_work(running: _Running, beat_ns: int, now_ns: int) -> bool:
@@ -258,7 +283,7 @@ def _busy_ns(pid: int) -> int:
     Fields as in the kernel's Documentation/scheduler/sched-stats.rst.
     """
     try:
-        ran_ns, waited_ns, _ = Path(f"/proc/{pid}/schedstat").read_text().split()
+        ran_ns, waited_ns, _ = RESERVE.open(Path(f"/proc/{pid}/schedstat").read_text).split()
     except (OSError, ValueError):
         return 0
     return int(ran_ns) + int(waited_ns)

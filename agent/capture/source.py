@@ -122,5 +122,5 @@ def check_form(sample: Sample, modality: Modality) -> None:
         raise BadData(f"a {modality} sample of {data.dtype} {list(data.shape)} came")
     if (modality == "vision" and data.shape[2] != 3) or (modality == "imu" and data.shape[1] != 6):
         raise BadData(f"a {modality} sample of shape {list(data.shape)} came")
-    if rows != (sample.rate_hz > 0.0) or not 0.0 <= sample.rate_hz < 1e7:
+    if rows != (sample.rate_hz > 0.0) or not (sample.rate_hz == 0.0 or 1e-3 <= sample.rate_hz < 1e7):
         raise BadData(f"a {modality} sample of rate {sample.rate_hz:g} Hz came")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console, RenderableType
@@ -11,6 +12,7 @@ from rich.console import Console, RenderableType
 from agent.client import Client
 from agent.commands.assessment import Result, assess
 from agent.commands.doctor import optional_packages
+from agent.commands.terminal import Terminal
 from agent.commands.view import LiveView
 from agent.commands.watching import watch
 from agent.config import Config
@@ -29,7 +31,7 @@ class DemoError(Exception):
 
 async def show(config: Config, seconds: float, picture: Path | None = None) -> Result:
     """Run for `seconds` after the model is loaded, then print a summary. Raises DemoError when the agent failed."""
-    console = Console()
+    console = Terminal()
     for package in optional_packages():
         if not package.found:
             console.print(f"optional system package {package.package} is missing: {package.without}", style="dim")
@@ -47,12 +49,9 @@ async def show(config: Config, seconds: float, picture: Path | None = None) -> R
     console.print(f"starting {len(config.sensors)} sensors of a synthetic scene and loading the model ...")
     async with serving(pipeline, "127.0.0.1:0") as server, Client(server.address) as client:
         await server.loaded
-        watching = asyncio.create_task(watch(client, console, view, keep))
-        done, _ = await asyncio.wait({watching}, timeout=seconds)
-        watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)
-        for task in done:
-            task.result()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await watch(client, console, view, keep)
         status = await client.status()
     if picture:
         save_picture(frames[-1] if frames else view.render(), picture)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from typing import Annotated
 
 import typer
+
+from agent.signals import ending
 
 query_app = typer.Typer(help="Text queries that raise alerts.", no_args_is_help=True)
 
@@ -45,7 +46,7 @@ def add_query(
             for warning in query.warnings:
                 print(f"sensebind: warning: {warning}", file=sys.stderr)
 
-    asyncio.run(add())
+    ending.run(add)
 
 
 @query_app.command("list")
@@ -58,7 +59,7 @@ def list_queries(address: Address = DEFAULT_ADDRESS) -> None:
             for query in await client.list_queries():
                 print(f"{query.id}\t{query.text}\t{query.threshold_on:.2f}\t{query.threshold_off:.2f}")
 
-    asyncio.run(show())
+    ending.run(show)
 
 
 @query_app.command("remove")
@@ -70,4 +71,4 @@ def remove_query(query_id: str, address: Address = DEFAULT_ADDRESS) -> None:
         async with Client(address) as client:
             await client.remove_query(query_id)
 
-    asyncio.run(remove())
+    ending.run(remove)

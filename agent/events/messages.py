@@ -147,7 +147,7 @@ def recording_state(report: RecorderReport) -> pb.RecordingState:
     """How recording goes, as it also stands in the agent's Status."""
     return pb.RecordingState(
         state=_RECORDING[report.state],
-        reason=report.error,
+        reason=report.error or report.notice,
         path=str(report.path) if report.path else "",
         files=report.parts,
         dropped={topic: sum(reasons.values()) for topic, reasons in report.drops.items()},
@@ -172,6 +172,9 @@ def stream_health(state: StreamState) -> pb.StreamHealth:
         restarts=state.restarts,
         skew_ppm=state.skew_ppm,
         gaps=state.gaps,
+        delay_s=state.delay_s,
+        faults=state.faults,
+        first_fault=state.first_fault,
     )
 
 

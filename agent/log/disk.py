@@ -13,10 +13,18 @@ import logging
 import os
 import threading
 from pathlib import Path
+from typing import Literal
+
+from agent.descriptors import RESERVE
 
 log = logging.getLogger(__name__)
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+PRIVATE_FILE, PRIVATE_FOLDER = 0o600, 0o700
+"""What cameras and microphones gave is for the user's eyes alone, whatever the umask."""
+
+Whereabouts = Literal["there", "moved", "deleted", "changed"]
+"""`moved`: under another name. `changed`: another program wrote to it, or cut it."""
 
 
 class NewFile:
@@ -29,7 +37,9 @@ class NewFile:
         """Create it. Raises OSError, as FileExistsError when there is one."""
         self.path = path
         self.size = 0
-        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        # Appending, so that what another program cut off does not leave a hole.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+        self._fd = RESERVE.open(lambda: open_private(path, flags))
         self._changed = threading.Condition()
         self._unsynced = True
         self._closing = False
@@ -52,8 +62,29 @@ class NewFile:
     def cut_back(self, size: int) -> None:
         """Take off what stands behind `size`."""
         os.ftruncate(self._fd, size)
-        os.lseek(self._fd, size, os.SEEK_SET)
         self.size = size
+
+    def look(self) -> Whereabouts:
+        """Say what another program has made of it, before `close`. When it was moved, `path` is its new name.
+
+        Raises OSError.
+        """
+        mine = os.fstat(self._fd)
+        if mine.st_nlink == 0:
+            return "deleted"
+        if mine.st_size != self.size:
+            return "changed"
+        with contextlib.suppress(OSError):
+            found = os.stat(self.path, follow_symlinks=False)
+            if (found.st_dev, found.st_ino) == (mine.st_dev, mine.st_ino):
+                return "there"
+        path = Path(os.readlink(f"/proc/self/fd/{self._fd}"))
+        if path.name.startswith(".nfs"):  # as NFS keeps a file that was deleted while it is open
+            return "deleted"
+        if path == Path(os.path.abspath(self.path)):  # a file system whose numbers are not steady
+            return "there"
+        self.path = path
+        return "moved"
 
     def sync(self) -> None:
         """Ask for what was written so far to be made safe; returns at once."""
@@ -83,13 +114,30 @@ class NewFile:
                 if self._error is None:
                     log.error("%s: cannot be made safe on the disk: %s", self.path, error.strerror)
                 self._error = error
-        os.close(self._fd)
+        RESERVE.close(self._fd)
+
+
+def open_private(path: str | Path, flags: int) -> int:
+    """Open a new file that only its owner may read. Raises OSError."""
+    fd = os.open(path, flags, PRIVATE_FILE)
+    with contextlib.suppress(OSError):  # a umask may have taken more; some file systems know no modes
+        os.fchmod(fd, PRIVATE_FILE)
+    return fd
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder, and those above it that are missing, for its owner alone. Raises OSError."""
+    missing = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
+    for path in reversed(missing):
+        path.mkdir(PRIVATE_FOLDER, exist_ok=True)
+        path.chmod(PRIVATE_FOLDER)
+    folder.mkdir(exist_ok=True)  # tells what is in the way
 
 
 def in_use(path: Path) -> bool:
     """Whether a `NewFile` here or in another process still writes to a path."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = RESERVE.open(lambda: os.open(path, os.O_RDONLY | os.O_CLOEXEC))
     except OSError:
         return False
     try:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from agent.log.disk import open_private
 from agent.log.encoded import Encoded, Numbers
 from agent.log.format import FACTS_RECORD, MODEL_RECORD, RecordError, RunFacts
 from agent.log.settings import CHUNK_BYTES
@@ -56,7 +57,7 @@ def whole_file(path: Path) -> Iterator[Callable[[bytes], None]]:
     # Hidden, and in the same folder: a name can be given only to what lies on the same disk.
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     with _faults_told(path):
-        stream = unfinished.open("xb", buffering=BUFFER_BYTES)
+        stream = open(unfinished, "xb", buffering=BUFFER_BYTES, opener=open_private)  # noqa: SIM115  closed below
 
     def write(data: bytes) -> None:
         with _faults_told(path):

@@ -16,7 +16,6 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import version
 from tempfile import SpooledTemporaryFile
 from typing import IO
 
@@ -27,6 +26,7 @@ from mcap.opcode import Opcode
 
 from agent.log.format import SEQUENCE_MASK
 from agent.log.reading import CHUNK_HEAD, MAGIC, MESSAGE_HEAD, RECORD_HEAD
+from agent.versions import version_of
 
 REDEFINE_CHUNKS = 64
 """After so many chunks, schemas and channels are written again: 12 kB in 16 MB."""
@@ -95,7 +95,7 @@ class LogWriter:
         self.chunks = 0
         """Chunks written."""
         self._start_ns, self._end_ns = _MAX_NS, 0
-        self._write(MAGIC + _packed(mcap.Header("", f"sensebind {version('sensebind')}")))
+        self._write(MAGIC + _packed(mcap.Header("", f"sensebind {version_of('sensebind')}")))
 
     def add_metadata(self, name: str, record: dict[str, str]) -> None:
         """Write a metadata record; it stands before the messages of the chunk that is being filled."""
@@ -154,8 +154,9 @@ class LogWriter:
     def finish(self) -> None:
         """Write what is left, the summary and the end of the file."""
         self.end_chunk()
-        self._write(_packed(mcap.DataEnd(0)))
-        begin, crc = self.size, 0
+        end = _packed(mcap.DataEnd(0))
+        begin = at = self.size + len(end)
+        crc, held = 0, [end]
         groups: list[tuple[Opcode, Iterable[bytes]]] = [
             (Opcode.SCHEMA, map(_packed, self._schemas.values())),
             (Opcode.CHANNEL, (_packed(record) for _, record in self._channels.values())),
@@ -165,15 +166,20 @@ class LogWriter:
         ]
         offsets = b""
         for opcode, blocks in groups:
-            group_begin = self.size
+            group_begin = at
             for block in blocks:
                 crc = zlib.crc32(block, crc)
-                self._write(block)
-            if self.size > group_begin:
-                offsets += _packed(mcap.SummaryOffset(opcode, group_begin, self.size - group_begin))
-        footer = RECORD_HEAD.pack(Opcode.FOOTER, 20) + struct.pack("<QQ", begin, self.size)
+                at += len(block)
+                held.append(block)
+                # In few pieces: a slow disk takes its time for each.
+                if at - self.size >= _BLOCK_BYTES:
+                    self._write(b"".join(held))
+                    held = []
+            if at > group_begin:
+                offsets += _packed(mcap.SummaryOffset(opcode, group_begin, at - group_begin))
+        footer = RECORD_HEAD.pack(Opcode.FOOTER, 20) + struct.pack("<QQ", begin, at)
         crc = zlib.crc32(footer, zlib.crc32(offsets, crc))
-        self._write(offsets + footer + struct.pack("<I", crc) + MAGIC)
+        self._write(b"".join([*held, offsets, footer, struct.pack("<I", crc), MAGIC]))
 
     def close(self) -> None:
         """Let go of the temporary file; may be called again."""

@@ -79,8 +79,13 @@ class Server:
         for name in ("", SERVICE.full_name):
             await self._health.set(name, values.SERVING if serving else values.NOT_SERVING)
 
+    async def begin_stop(self) -> None:
+        """Refuse what is new, and say NOT_SERVING; subscribers go on. `stop` follows."""
+        await self._health.enter_graceful_shutdown()
+        self._subscribers.refuse()
+
     async def stop(self, grace_s: float = STOP_GRACE_S) -> None:
         """Tell subscribers that the agent stops, and end within `grace_s`; any number of times."""
-        await self._health.enter_graceful_shutdown()
+        await self.begin_stop()
         self._subscribers.stop()
         await self._grpc.stop(grace_s)

@@ -20,7 +20,7 @@ from agent.embedding.worker import WorkerError
 from agent.events import messages as events
 from agent.events.vectors import vector_message
 from agent.log.replaying.playback import ReplayOver
-from agent.server.ingest import Intake
+from agent.server.ingest import Intake, Pushed
 from agent.server.interface import Agent, EmbedError
 from agent.server.refusal import Refusal, bad_request, too_many
 from agent.server.requests import embed_inputs, query_of, replay_command
@@ -51,6 +51,7 @@ class Servicer:
         self._max_queries = max_queries
         # Held from looking at the queries to having changed them.
         self._queries_lock = asyncio.Lock()
+        self._pushed = Pushed()
         self._embed_calls = asyncio.Semaphore(MAX_EMBED_CALLS)
 
     def rpc_handlers(self) -> grpc.GenericRpcHandler:
@@ -161,13 +162,13 @@ class Servicer:
 
     async def _ingest(self, raws: AsyncIterator[bytes], context: Context) -> bytes:
         async def call() -> bytes:
-            intake = Intake(self._agent.remotes, self._agent.now_ns)
+            intake = Intake(self._agent.remotes, self._agent.now_ns, self._pushed)
             async for raw in raws:
                 if len(raw) > _LARGE_SAMPLE:
                     await asyncio.to_thread(intake.take, raw)
                 else:
                     intake.take(raw)
-            return intake.response.SerializeToString()
+            return intake.finish().SerializeToString()
 
         return await _outcome(call(), context)
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import functools
+import logging
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agent.alerts.book import Query
+from agent.clock import RunClock
 from agent.events.bus import Bus
 from agent.loaded import Loaded
 from agent.log.replaying.playback import Playback
@@ -25,10 +27,23 @@ from agent.streams import Streams
 from drivers.remote import Remote
 from protos import perception_pb2 as pb
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
 
 EMBED_AT_ONCE = 4
 """Texts, images or clips of a request in one job, so that a large request lets live ticks pass."""
+
+HALT_S = 2.4
+"""At the end, longest wait for the sensors' processes and for the tick that is being embedded."""
+DISK_S = 3.4
+"""From the begin of the end, longest wait for the log's disk."""
+SPARE_S = 0.3
+"""For counting what the disk did not take."""
+TELL_S = 0.7
+"""Longest that subscribers wait to be told that the log is closed."""
+GRACE_S = 1.0
+"""In which subscribers must take what waits for them. All together remains within `agent.signals.END_S`."""
 
 
 class ServedPipeline:
@@ -149,19 +164,65 @@ async def serving(pipeline: Pipeline, address: str, *, insecure: bool = False) -
     What must lose nothing begins once it is. Raises ListenError and RecordError.
     """
     server = Server(ServedPipeline(pipeline))
-    listening = await server.start(address, insecure=insecure)
-    healthy = asyncio.create_task(_tell_health(pipeline, server))
+    telling: list[asyncio.Task[None]] = []
     try:
+        listening = await _whole(server.start(address, insecure=insecure))
+        telling.append(asyncio.create_task(_tell_health(pipeline, server)))
         if not pipeline.lossless:
             pipeline.start()
         # A thread that nothing waits for: an agent that is told to stop does not load a model to the end first.
         threading.Thread(target=_load, args=[pipeline], name="load", daemon=True).start()
         yield Serving(listening, asyncio.wrap_future(pipeline.loaded), asyncio.wrap_future(pipeline.ended))
     finally:
-        healthy.cancel()
-        await asyncio.gather(healthy, return_exceptions=True)
-        await server.stop()
-        await asyncio.to_thread(pipeline.stop)
+        for task in telling:
+            task.cancel()
+        await asyncio.gather(*telling, return_exceptions=True)
+        await _end(pipeline, server)
+
+
+async def _whole(step: Coroutine[Any, Any, T]) -> T:
+    """Await a step to its end, also when that is cancelled: gRPC's start does not bear it half-way."""
+    task = asyncio.ensure_future(step)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise
+
+
+async def _end(pipeline: Pipeline, server: Server) -> None:
+    """End in an order that tells subscribers what the log holds, and in time whatever hangs.
+
+    Health and refusals of new calls come first; then no samples are taken, and the tick that is being embedded is seen
+    through; then the log is closed while subscribers get what waits for them, and at last are told that the agent
+    stops. They are told that the log is closed as well, unless its disk is slow.
+    """
+    clock = RunClock.start()
+    await server.begin_stop()
+    await _within(HALT_S, pipeline.halt)
+    left_s = DISK_S - (clock.now_ns() - clock.start_ns) / 1e9
+    closing = asyncio.ensure_future(_within(left_s + SPARE_S, lambda: pipeline.close_log(left_s)))
+    await asyncio.wait({closing}, timeout=TELL_S)
+    await server.stop(GRACE_S)
+    await closing
+
+
+async def _within(timeout_s: float, function: Callable[[], None]) -> None:
+    """Run a function on a thread, which is left behind when it takes longer."""
+    loop, done = asyncio.get_running_loop(), asyncio.Event()
+
+    def run() -> None:
+        try:
+            function()
+        except Exception:
+            log.exception("a part of the agent did not end in order")
+        with suppress(RuntimeError):  # nobody has waited, and the loop is closed
+            loop.call_soon_threadsafe(done.set)
+
+    threading.Thread(target=run, name="end", daemon=True).start()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(timeout_s):
+            await done.wait()
 
 
 def _load(pipeline: Pipeline) -> None:

@@ -74,9 +74,13 @@ class Subscribers:
         """Whether the server stops, and answers no more."""
         return self._stopping
 
+    def refuse(self) -> None:
+        """Take no more subscribers."""
+        self._stopping = True
+
     def stop(self) -> None:
         """End every call once what waits for it is written."""
-        self._stopping = True
+        self.refuse()
         for subscription in self._subscriptions:
             subscription.end(AGENT_STOPS)
 

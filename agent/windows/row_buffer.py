@@ -135,7 +135,8 @@ class RowBuffer:
         edges = near[~self._real[near] & self._real[near - 1]]
         if edges.size:
             start = int(edges[np.abs(edges - start).argmin()])
-        first, last = max(0, start), min(self._count, start + len(data))
+        first = max(0, start)
+        last = max(first, min(self._count, start + len(data)))  # a block may lie wholly before the first row
         blank = ~self._real[first:last]
         beyond = data[self._count - start :] if start + len(data) > self._count else data[:0]
         if not blank.any() and not len(beyond):

@@ -11,6 +11,8 @@ from drivers.driver import Modality
 
 _AUDIO_LIMIT = 16.0
 """Full scale is 1; float formats may pass it, but not by 24 dB."""
+_AUDIO_FULL_SCALE = 0.99
+"""An input that holds this level is at its limit; a steady level below it may be the offset of a silent one."""
 _DEPTH_LIMIT_M = 10_000.0
 _COLDEST_C = -273.15
 _HOTTEST_C = 3_000.0
@@ -33,13 +35,24 @@ def fault(data: NDArray[Any], modality: Modality) -> str:
     if not (np.isfinite(low) and np.isfinite(high)):
         return "invalid: not finite"
     if modality == "audio":
-        return "invalid: out of range" if max(-low, high) > _AUDIO_LIMIT else ""
+        if max(-low, high) > _AUDIO_LIMIT:
+            return "invalid: out of range"
+        return "invalid: constant" if _at_full_scale(data, max(-low, high)) else ""
     if modality == "imu":
         return _imu_fault(data)
     if low == high:
         return "invalid: all zero" if low == 0.0 else "invalid: constant"
     lowest, highest = (0.0, _DEPTH_LIMIT_M) if modality == "depth" else (_COLDEST_C, _HOTTEST_C)
     return "invalid: out of range" if low < lowest or high > highest else ""
+
+
+def _at_full_scale(rows: NDArray[np.float32], loudest: float) -> bool:
+    """Whether every channel holds one level, one of them full scale; zeros may stand for rows that never came."""
+    if loudest < _AUDIO_FULL_SCALE:
+        return False
+    low, high = rows.min(axis=0), rows.max(axis=0)
+    level = np.where(-low > high, low, high)
+    return bool(((rows == level) | (rows == 0.0)).all())
 
 
 def _imu_fault(rows: NDArray[np.float32]) -> str:

@@ -30,7 +30,8 @@ class Window:
     newest_ns: int
     """Capture time up to which the window knows its stream; 0 when nothing came."""
     missing: str
-    """Empty when present, else why not: "no samples yet", "too short", "stale", "gap", "invalid: ...", "lost"."""
+    """Empty when present, else why not: "no samples yet", "too short", "stale", "gap", "invalid: ...", "lost",
+    "fault" when cutting it failed."""
     filled: float = 0.0
     """Share of rows that are zeros (audio) or interpolated (imu) because they never came."""
 

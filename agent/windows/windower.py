@@ -3,12 +3,15 @@
 A tick is emitted when every stream is settled at its time: a sample from then or later has come, or the stream's
 lateness has run out. A stream's window is cut at the moment that stream is settled by its own samples, so what it
 holds does not depend on when the other streams were read.
+
+An exception that a sample or a window causes costs that one: it is dropped, or missing, for the reason "fault".
 """
 
 from __future__ import annotations
 
 from collections import Counter, deque
 
+from agent.faults import Faults
 from agent.streams import Stream, Streams
 from agent.windows.image_buffer import ImageBuffer
 from agent.windows.row_buffer import RowBuffer
@@ -32,6 +35,8 @@ TICKS_AT_ONCE = 600
 HELD = 600
 """Windows of one stream that are kept for ticks that wait for other streams; older ones come out missing."""
 
+FAULTS_IN_A_ROW = 8
+"""After so many, what a stream remembers is taken to be their cause, and is forgotten."""
 
 _NEVER_NS = -(1 << 62)
 
@@ -39,36 +44,30 @@ _NEVER_NS = -(1 << 62)
 class _Lane:
     """One stream on its way from samples to windows."""
 
-    def __init__(self, stream: Stream, hop_ns: int, first_index: int) -> None:
+    def __init__(self, stream: Stream, hop_ns: int, first_index: int, faults: Faults) -> None:
         self.lateness_ns = round(stream.max_lateness_s * 1e9)
         self.excluded = ""
         self.newest_ns = _NEVER_NS
         self.drops: Counter[str] = Counter()
         self._stream = stream
         self._hop_ns = hop_ns
-        self._buffer = ImageBuffer(stream, hop_ns) if image_like(stream.modality) else RowBuffer(stream)
+        self._faults = faults
+        self._in_a_row = {"place": 0, "cut": 0}
+        """Faults of each since it last went well."""
+        self._buffer = self._empty_buffer()
         self._next_index = first_index
         """Of the first tick whose window is not cut yet."""
         self._windows: dict[int, Window] = {}
         self._stamps: deque[int] = deque(maxlen=REMEMBERED)
 
-    def push(self, sample: Sample) -> None:
-        """Put a sample in its place and cut the windows that it settles."""
-        if sample.end_ns + self.lateness_ns <= self.newest_ns:
-            self.drops["late"] += 1
-            return
-        if sample.t_ns in self._stamps:
-            self.drops["duplicate"] += 1
-            return
-        self._stamps.append(sample.t_ns)
-        # In a hole, the ticks that would not have waited for this sample do not see it.
-        self._cut_until(sample.t_ns - self.lateness_ns)
-        reason = self._buffer.add(sample)
+    def push(self, sample: Sample, latest_ns: int) -> None:
+        """Put a sample that ends by `latest_ns` in its place and cut the windows that it settles."""
+        reason = "fault"
+        with self._faults.guard(self._stream.sensor):
+            reason = self._place(sample, latest_ns)
         if reason:
             self.drops[reason] += 1
-        self.newest_ns = max(self.newest_ns, sample.end_ns)
-        self._cut_until(self._buffer.settled_ns)
-        self._buffer.forget(self._next_index * self._hop_ns)
+        self._note("place", failed=reason == "fault")
 
     def ready(self, index: int, now_ns: int) -> bool:
         """Whether the tick need not wait for this stream."""
@@ -83,20 +82,60 @@ class _Lane:
             self._cut_until(index * self._hop_ns)
         window = self._windows.pop(index, None)
         if window is None:
-            return Window(self._stream.sensor, self._stream.modality, None, 0.0, max(0, self.newest_ns), "gap")
+            return self._missing("gap")
         if window.missing and self.excluded:
             return Window(window.sensor, window.modality, None, 0.0, window.newest_ns, self.excluded)
         return window
+
+    def _place(self, sample: Sample, latest_ns: int) -> str:
+        """Take a sample; returns "" or why it is dropped."""
+        end_ns = sample.end_ns
+        if end_ns > latest_ns:
+            return "far future"
+        if end_ns + self.lateness_ns <= self.newest_ns:
+            return "late"
+        if sample.t_ns in self._stamps:
+            return "duplicate"
+        self._stamps.append(sample.t_ns)
+        # In a hole, the ticks that would not have waited for this sample do not see it.
+        self._cut_until(sample.t_ns - self.lateness_ns)
+        # Before it is added: time goes on with a sample that cannot be.
+        self.newest_ns = max(self.newest_ns, end_ns)
+        reason = self._buffer.add(sample)
+        self._cut_until(self._buffer.settled_ns)
+        self._buffer.forget(self._next_index * self._hop_ns)
+        return reason
 
     def _cut_until(self, t_ns: int) -> None:
         last_index = t_ns // self._hop_ns
         if last_index < self._next_index:
             return
         for index in range(max(self._next_index, last_index - HELD + 1), last_index + 1):
-            self._windows[index] = self._buffer.cut(index * self._hop_ns)
+            self._windows[index] = self._cut(index)
             if len(self._windows) > HELD:
                 del self._windows[next(iter(self._windows))]
         self._next_index = last_index + 1
+
+    def _cut(self, index: int) -> Window:
+        window = self._missing("fault")
+        with self._faults.guard(self._stream.sensor):
+            window = self._buffer.cut(index * self._hop_ns)
+        self._note("cut", failed=window.missing == "fault")
+        return window
+
+    def _missing(self, reason: str) -> Window:
+        return Window(self._stream.sensor, self._stream.modality, None, 0.0, max(0, self.newest_ns), reason)
+
+    def _note(self, what: str, *, failed: bool) -> None:
+        """Count faults in a row, and begin anew after too many."""
+        self._in_a_row[what] = self._in_a_row[what] + 1 if failed else 0
+        if self._in_a_row[what] >= FAULTS_IN_A_ROW:
+            self._in_a_row[what] = 0
+            self._buffer = self._empty_buffer()
+
+    def _empty_buffer(self) -> ImageBuffer | RowBuffer:
+        stream = self._stream
+        return ImageBuffer(stream, self._hop_ns) if image_like(stream.modality) else RowBuffer(stream)
 
 
 class Windower:
@@ -105,12 +144,12 @@ class Windower:
     To be used by one thread, but for `drops`.
     """
 
-    def __init__(self, streams: Streams, hop_ns: int, start_ns: int) -> None:
-        """The first tick is the first multiple of `hop_ns` after `start_ns`."""
+    def __init__(self, streams: Streams, hop_ns: int, start_ns: int, faults: Faults | None = None) -> None:
+        """The first tick is the first multiple of `hop_ns` after `start_ns`. `faults` counts by sensor."""
         self._hop_ns = hop_ns
         self._start_ns = start_ns
         self._index = start_ns // hop_ns + 1
-        self._lanes = {name: _Lane(stream, hop_ns, self._index) for name, stream in streams.items()}
+        self._lanes = {name: _Lane(stream, hop_ns, self._index, faults or Faults()) for name, stream in streams.items()}
 
     def push(self, sensor: str, sample: Sample, now_ns: int | None = None) -> None:
         """Take a sample.
@@ -120,11 +159,7 @@ class Windower:
         """
         latest_ns = round((LONGEST_HOLE_S if now_ns is None else FAR_FUTURE_S) * 1e9)
         latest_ns += self.newest_ns if now_ns is None else now_ns
-        lane = self._lanes[sensor]
-        if sample.end_ns > latest_ns:
-            lane.drops["far future"] += 1
-        else:
-            lane.push(sample)
+        self._lanes[sensor].push(sample, latest_ns)
 
     def advance(self, now_ns: int) -> list[Tick]:
         """Return the ticks that are settled by now, in order."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from agent.log.disk import PRIVATE_FOLDER
 from agent.log.format import RecordError
 from agent.log.whole_file import check_free
 
@@ -22,7 +23,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     # Hidden, and beside it: only what lies on the same disk can be renamed.
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        unfinished.mkdir()
+        unfinished.mkdir(PRIVATE_FOLDER)
         yield unfinished
         unfinished.rename(path)
     except OSError as error:

@@ -36,6 +36,7 @@ class AlertClips:
         self._before_ns, self._after_ns = round(before_s * 1e9), round(after_s * 1e9)
         self._rules = Retention(max_bytes=max_bytes)
         self._unix_now_ns = unix_now_ns
+        retention.remove_unfinished(folder, unix_now_ns())
 
     def on_event(self, event: pb.Event, asks: Callable[[str], bool]) -> None:
         """Take note of an event; `asks` tells whether a query, by its id, wants clips. Does not wait."""

@@ -9,7 +9,8 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -89,6 +90,8 @@ class Clips:
         self._ring = Ring(seconds + 2 * LATENESS_S, max_bytes)
         self._changed = threading.Condition()
         self._requests: deque[_Request] = deque()
+        self._saving: _Request | None = None
+        """The one that is being written."""
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="clips", daemon=True)
         self._thread.start()
@@ -118,25 +121,48 @@ class Clips:
             self._changed.notify_all()
         return request.answer
 
-    def close(self) -> None:
-        """Save the clips that were asked for and end; may be called again."""
+    def close(self, timeout_s: float | None = None) -> None:
+        """Save the clips that were asked for and end, in time or, without one, when all are saved; `give_up` follows.
+
+        May be called again.
+        """
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        self._thread.join()
+        self._thread.join(timeout_s)
+        self.give_up()
+
+    def give_up(self) -> None:
+        """Refuse the clips that are not saved by now: the disk is too slow."""
+        with self._changed:
+            self._closing = True
+            waiting = [*self._requests, *([self._saving] if self._saving else [])]
+            self._requests.clear()
+            self._saving = None
+        for request in waiting:
+            self._refuse(request, RecordError(f"{request.path}: not saved: the disk was too slow at the end"))
 
     def _run(self) -> None:
         while request := self._next():
             with self._changed:
                 messages = self._ring.between(request.from_ns, request.to_ns)
             try:
-                request.answer.set_result(self._save(request, messages))
+                clip = self._save(request, messages)
             except LogError as error:
                 self._refuse(request, error)
+            except Exception as error:
+                log.exception("%s: a clip failed", request.path)
+                self._refuse(request, RecordError(f"{request.path}: not saved: {error}"))
+            else:
+                with suppress(InvalidStateError):  # it was given up
+                    request.answer.set_result(clip)
+            with self._changed:
+                self._saving = None
 
     def _refuse(self, request: _Request, error: LogError) -> None:
-        log.warning("%s", error)
-        request.answer.set_exception(error)
+        with suppress(InvalidStateError):  # it was given up
+            request.answer.set_exception(error)
+            log.warning("%s", error)
 
     def _next(self) -> _Request | None:
         """Wait for a request that is due; None when all is over."""
@@ -146,6 +172,7 @@ class Clips:
                 for request in self._requests:
                     if self._closing or now_ns >= request.to_ns + round(LATENESS_S * 1e9):
                         self._requests.remove(request)
+                        self._saving = request
                         return request
                 if self._closing:
                     return None

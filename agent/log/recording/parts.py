@@ -1,4 +1,5 @@
-"""The files of a recording: begun, split, cut off when the disk is full, gone on with when there is room again.
+"""The files of a recording: begun, split, cut off when the disk is full, gone on with when there is room again, or when
+another program took a file away.
 
 To be used by one thread. Nothing but RecordError at the very start is raised: what cannot be written is counted.
 """
@@ -9,18 +10,18 @@ import contextlib
 import errno
 import logging
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from agent.log.disk import NO_ROOM, NewFile
+from agent.log.disk import NO_ROOM
 from agent.log.encoded import Encoded, Numbers
 from agent.log.files import part_path
-from agent.log.format import EVENTS_TOPIC, FACTS_RECORD, MODEL_RECORD, SENSORS_TOPIC, RecordError, RunFacts
+from agent.log.format import EVENTS_TOPIC, MODEL_RECORD, SENSORS_TOPIC, RecordError, RunFacts
 from agent.log.recording import retention
+from agent.log.recording.part import Part
 from agent.log.settings import RecordSettings
 from agent.log.whole_file import check_free
-from agent.log.writing import LogWriter
 from drivers.driver import Clock
 
 log = logging.getLogger(__name__)
@@ -30,8 +31,8 @@ RETRY_S = 5.0
 MAX_RETRY_S = 60.0
 RETENTION_BYTES = 16 * 2**20
 """Written between two looks at the folder."""
-CLOSE_S = 30.0
-"""Longest wait for the disk at the end."""
+LOOK_S = 1.0
+"""How often the file is looked at: whether it still has its name and size."""
 
 
 class Recording:
@@ -46,22 +47,28 @@ class Recording:
         *,
         on_written: Callable[[Sequence[Encoded]], None],
         on_dropped: Callable[[Sequence[Encoded]], None],
+        on_lost: Callable[[Mapping[str, int]], None],
     ) -> None:
         """Begin the first file. Raises RecordError when it exists already or cannot be made; a full disk is no error.
 
-        `on_written` gets what stands in a file for good, `on_dropped` what never will.
+        `on_written` gets what stands in a file, `on_dropped` what never will, `on_lost` how many messages by topic were
+        written to a file that another program deleted or changed.
         """
         self.error = ""
+        self.notice = ""
+        """What another program did last to a file of this recording, one line."""
+        self.write_ns = 0
+        """How long the disk took to take the last chunk."""
         self.parts = 0
         self.removed_files = 0
         self.removed_bytes = 0
         self._facts = facts
         self._settings = settings
         self._clock = clock
-        self._on_written, self._on_dropped = on_written, on_dropped
+        self._on_written, self._on_dropped, self._on_lost = on_written, on_dropped, on_lost
         self._name = path
         self._model = ""
-        self._part: _Part | None = None
+        self._part: Part | None = None
         self._waiting: list[Encoded] = []
         """In the chunk that is being filled."""
         self._numbers = Numbers()
@@ -70,6 +77,8 @@ class Recording:
         self._newest_ns = facts.start_ns
         self._due_ns = 0
         """When the chunk must be written, or when to look for room again."""
+        self._look_ns = 0
+        """When to look at the file next."""
         self._retry_s = RETRY_S
         self._looked_at = 0
         """Size of the file when retention was last applied."""
@@ -105,14 +114,17 @@ class Recording:
             except OSError as error:
                 self._recover(error, [], here=False)
 
-    def wait_s(self) -> float | None:
-        """Seconds until `tend` has something to do; None when it has nothing."""
-        if self._part and not self._waiting:
-            return None
-        return max(0.0, (self._due_ns - self._clock.now_ns()) / 1e9)
+    def wait_s(self) -> float:
+        """Seconds until `tend` has something to do."""
+        due_ns = self._due_ns
+        if self._part:
+            due_ns = min(due_ns, self._look_ns) if self._waiting else self._look_ns
+        return max(0.0, (due_ns - self._clock.now_ns()) / 1e9)
 
     def tend(self, newest_ns: int) -> None:
         """Write a chunk that is old enough, or resume recording, at capture time `newest_ns`, when there is room."""
+        if self._part and self._clock.now_ns() >= self._look_ns:
+            self._look(self._part)
         if self._clock.now_ns() < self._due_ns:
             return
         if self._part is None:
@@ -123,15 +135,17 @@ class Recording:
             except OSError as error:
                 self._recover(error, [])
 
-    def finish(self) -> None:
-        """Write what is left and complete the file."""
+    def finish(self, timeout_s: float) -> None:
+        """Write what is left and complete the file; wait for it to be safe on the disk no longer than `timeout_s`."""
+        if self._part:
+            self._look(self._part)
         while self._part and self._waiting:
             try:
                 self._end_chunk(self._part)
             except OSError as error:
                 if self._waiting:  # else there is only no room for more
                     self._recover(error, [])
-        if self._part and not self._part.end(CLOSE_S):
+        if self._part and not self._part.end(timeout_s):
             log.error("%s: the disk takes too long; it may not hold all of the log after a power cut", self.path)
         self._part = None
 
@@ -139,7 +153,7 @@ class Recording:
         """End the file after its last chunk; what is in none counts as dropped."""
         self._drop(self._give_up([]))
 
-    def _put(self, part: _Part, message: Encoded) -> _Part:
+    def _put(self, part: Part, message: Encoded) -> Part:
         """Return the file that it is in, or will be. Raises OSError; it is then in none, like those that wait."""
         split = part.is_long_enough(message, self._settings)
         now_ns = self._clock.now_ns()
@@ -162,11 +176,14 @@ class Recording:
         self._newest_ns = max(self._newest_ns, message.log_ns)
         return part
 
-    def _end_chunk(self, part: _Part) -> None:
+    def _end_chunk(self, part: Part) -> None:
         """Write the chunk and see that there is room for the next. Raises OSError."""
+        began_ns = self._clock.now_ns()
         part.writer.end_chunk()
+        self.write_ns = self._clock.now_ns() - began_ns
         part.file.sync()
         written, self._waiting = self._waiting, []
+        part.written.update(message.topic for message in written)
         self._written_numbers = self._numbers.copy()
         self._retry_s = RETRY_S
         self._on_written(written)
@@ -177,7 +194,7 @@ class Recording:
             self._apply_retention()
             self._check_room(0)
 
-    def _begin(self, start_ns: int, spare_bytes: int = 0) -> _Part:
+    def _begin(self, start_ns: int, spare_bytes: int = 0) -> Part:
         """Begin the next file. Raises OSError and leaves nothing behind."""
         self._apply_retention()
         self._check_room(spare_bytes)
@@ -186,8 +203,9 @@ class Recording:
             number += 1
         path = self._path_of(number)
         self._last = self.path, self.parts
-        self._part = _Part(path, replace(self._facts, part=number, start_ns=start_ns), self._model, self._settings)
+        self._part = Part(path, replace(self._facts, part=number, start_ns=start_ns), self._model, self._settings)
         self.path, self.parts, self._looked_at = path, number, 0
+        self._look_ns = self._clock.now_ns() + round(LOOK_S * 1e9)
         return self._part
 
     def _path_of(self, number: int) -> Path:
@@ -207,6 +225,36 @@ class Recording:
             failure = self._write_on(rest) if was_useful else failure
         if failure:
             self._stop(failure, self._give_up(rest))
+
+    def _look(self, part: Part) -> None:
+        """See that the file has its name and size; go on in another when it has not, or say where it is now."""
+        self._look_ns = self._clock.now_ns() + round(LOOK_S * 1e9)
+        before = part.file.path
+        try:
+            found = part.file.look()
+        except OSError as error:
+            log.warning("%s: cannot be looked at: %s", before, error.strerror)
+            return
+        if found == "moved":
+            self.path = part.file.path
+            self.notice = f"{before}: another program moved it; recording goes on in {self.path}"
+            log.warning("%s", self.notice)
+        elif found != "there":
+            self._begin_again(part, found)
+
+    def _begin_again(self, part: Part, found: str) -> None:
+        """Leave a file that was taken away to whoever took it; what was not yet in it goes into another."""
+        self._part, rest, self._waiting = None, self._waiting, []
+        self._numbers = self._written_numbers.copy()
+        part.leave()
+        self._on_lost(part.written)
+        lost = f"{part.written.total()} messages in it are lost"
+        self.notice = f"{part.file.path}: another program {found} it: {lost}"
+        log.error("%s", self.notice)
+        if failure := self._write_on(rest):
+            self._stop(failure, self._give_up(rest))
+        else:
+            self.notice += f"; recording goes on in {self.path}"
 
     def _write_on(self, rest: list[Encoded]) -> OSError | None:
         """Write what waits and then `rest`, which loses what is written; return what went wrong."""
@@ -234,7 +282,8 @@ class Recording:
         self._drop(rest)
         self._wait_to_retry()
         self._retry_s = min(2 * self._retry_s, MAX_RETRY_S)
-        self.error = f"{self.path}: recording stopped: {error.strerror}; the agent goes on without it"
+        reason = error.strerror if self.path.parent.exists() else "its folder is gone; it goes on when that is back"
+        self.error = f"{self.path}: recording stopped: {reason}; the agent goes on without it"
         log.error("%s", self.error)
 
     def _resume(self, newest_ns: int) -> None:
@@ -277,66 +326,3 @@ class Recording:
             )
         self._overfull = overfull
         return bool(removed)
-
-
-class _Part:
-    """One file of a recording."""
-
-    def __init__(self, path: Path, facts: RunFacts, model: str, settings: RecordSettings) -> None:
-        """Begin it. Raises OSError and leaves nothing behind."""
-        self.begun_ns: dict[str, int] = {}
-        """Capture time of the first sample, by topic."""
-        self.file = NewFile(path)
-        try:
-            self.writer = LogWriter(self.file.write, settings.chunk_bytes)
-            self.writer.add_metadata(FACTS_RECORD, facts.to_record())
-            if model:
-                self.writer.add_metadata(MODEL_RECORD, {"model": model})
-        except OSError:
-            self._remove()
-            raise
-
-    def is_long_enough(self, message: Encoded, settings: RecordSettings) -> bool:
-        """Whether a message belongs into the next file."""
-        if settings.split_bytes is not None and self.writer.chunks and self.writer.size >= settings.split_bytes:
-            return True
-        # By the sensor's own stamps: those of another may be wrong.
-        begun_ns = self.begun_ns.get(message.topic)
-        return (
-            settings.split_s is not None
-            and begun_ns is not None
-            and message.log_ns - begun_ns >= round(settings.split_s * 1e9)
-        )
-
-    def end(self, timeout_s: float = 0.0) -> bool:
-        """Write the summary, without which it is read all the same; say whether the file is safe within the time."""
-        whole = self.writer.size
-        try:
-            self.writer.finish()
-        except OSError as error:
-            log.warning("%s: has no summary: %s; it can be replayed, and repaired", self.file.path, error.strerror)
-            self.cut_back(whole)
-        self.writer.close()
-        return self.file.close(timeout_s)
-
-    def abandon(self) -> bool:
-        """End the file after its last chunk, after a fault; without one nothing is left, and this says False."""
-        if not self.writer.chunks:
-            self._remove()
-            return False
-        self.cut_back(self.writer.size)
-        self.writer.drop_chunk()
-        self.end()
-        return True
-
-    def cut_back(self, size: int) -> None:
-        """Take off what stands behind `size`."""
-        try:
-            self.file.cut_back(size)
-        except OSError as error:
-            log.warning("%s: may end in a part of a chunk: %s", self.file.path, error.strerror)
-
-    def _remove(self) -> None:
-        self.file.close()
-        with contextlib.suppress(OSError):  # what is left has no messages
-            self.file.path.unlink()

@@ -8,18 +8,19 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Self
 
 from agent.clock import RunClock
 from agent.log.encoded import Encoded, encode_event, encode_sample, rows_of
 from agent.log.format import EVENTS_TOPIC, MODEL_RECORD, SENSORS_TOPIC, RunFacts
 from agent.log.recording.clips import Clips
-from agent.log.recording.parts import CLOSE_S, Recording
+from agent.log.recording.parts import Recording
+from agent.log.recording.report import BAD_DATA, DISK_SLOW, QUEUE_FULL, STOPPED, TAKEN_AWAY, RecorderReport, State
 from agent.log.settings import CHUNK_BYTES, RecordSettings
 from drivers.driver import BadData, Clock, Sample, image_like
 from protos import perception_pb2 as pb
@@ -31,29 +32,10 @@ log = logging.getLogger(__name__)
 ITEM_BYTES = 512
 """What waiting costs beside the data itself."""
 
-State = Literal["recording", "stopped", "off", "failed", "closed"]
-"""`stopped`: the disk is full, or away; it resumes by itself. `off`: only clips are made. `failed`: a fault of ours."""
-QUEUE_FULL, STOPPED, BAD_DATA = "queue full", "recording stopped", "bad data"
-
-
-@dataclass(frozen=True, slots=True)
-class RecorderReport:
-    """How recording goes. Of everything handed in: written + drops + still waiting; after the end nothing waits."""
-
-    state: State
-    error: str
-    """Why it is stopped or failed, one line."""
-    written: dict[str, int]
-    """What the files hold for good, by topic."""
-    drops: dict[str, dict[str, int]]
-    """By topic and reason."""
-    path: Path | None = None
-    """The file that is being written, or was last."""
-    parts: int = 0
-    """Files so far."""
-    removed_files: int = 0
-    """By retention."""
-    removed_bytes: int = 0
+CLOSE_S = 30.0
+"""Longest wait for the disk at the end, where nothing else is said."""
+SPARE_S = 0.2
+"""Of that, for what follows when the disk has taken the last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +69,8 @@ class Recorder:
     ) -> None:
         """Begin the file; without a path only `clips` get what is handed in. Raises RecordError.
 
-        `on_change` is called by the recorder's thread when the state or the file is another, or files were removed.
+        `on_change` is called when the state or the file is another, or files were removed: by the recorder's thread, or
+        in `close` when that waits for the disk.
         """
         self._facts = facts
         self._settings = settings or RecordSettings()
@@ -99,9 +82,16 @@ class Recorder:
         self._queued_bytes = 0
         self._closing = False
         self._ended = False
-        self._failure = ""
+        self._given_up = False
+        """Whether the disk did not come back in time at the end: what its thread does from then on does not count."""
+        self._failure = self._unfinished = ""
         self._written: Counter[str] = Counter()
         self._drops: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self._inside: Counter[str] = Counter()
+        """Messages taken from the queue that are neither written nor dropped yet, by topic."""
+        self._own_clock = RunClock.start()
+        self._deadline_ns: int | None = None
+        """When the end is over."""
         self._missing: Counter[str] = Counter()
         """Rows or images dropped since the last sample that was taken to be written, by topic."""
         self._latest_ns = facts.start_ns
@@ -115,6 +105,7 @@ class Recorder:
                 clock or RunClock.start(),
                 on_written=self._count_written,
                 on_dropped=lambda messages: self._count_drops(messages, STOPPED),
+                on_lost=self._count_lost,
             )
         self._told: tuple[object, ...] = ()
         self._encoders = ThreadPoolExecutor(self._settings.encoders, "log-encoder")
@@ -139,7 +130,7 @@ class Recorder:
         recording = self._recording
         with self._changed:
             drops = {topic: dict(reasons) for topic, reasons in self._drops.items()}
-            error = self._failure or (recording.error if recording else "")
+            error = self._failure or self._unfinished or (recording.error if recording else "")
             report = RecorderReport(self._state(), error, dict(self._written), drops)
         if recording is None:
             return report
@@ -149,16 +140,21 @@ class Recorder:
             parts=recording.parts,
             removed_files=recording.removed_files,
             removed_bytes=recording.removed_bytes,
+            notice=recording.notice,
         )
 
-    def close(self) -> None:
-        """Write what waits and finish the file; may be called again."""
+    def close(self, timeout_s: float = CLOSE_S) -> None:
+        """Write what waits and finish the file, in `timeout_s`; what the disk does not take until then is dropped.
+
+        May be called again.
+        """
         with self._changed:
             self._closing = True
+            self._deadline_ns = self._deadline_ns or self._own_clock.now_ns() + round((timeout_s - SPARE_S) * 1e9)
             self._changed.notify_all()
-        self._thread.join(CLOSE_S)
+        self._thread.join(max(0.0, timeout_s))
         if self._thread.is_alive():
-            log.error("the disk takes too long; the log stays unfinished, but can be replayed")
+            self._give_up()
 
     def __enter__(self) -> Self:
         return self
@@ -234,21 +230,64 @@ class Recorder:
                 if self._recording:
                     self._recording.tend(self._latest_ns)
                 self._tell()
-            if self._recording:
-                self._recording.finish()
+            self._drop_queue(DISK_SLOW)
+            if self._recording and self._given_up:
+                self._recording.give_up()
+            elif self._recording:
+                self._recording.finish(self._left_s())
+                self._say_lost()
         except Exception as error:
             log.exception("recording failed")
             self._fail(f"recording failed: {error}; the agent goes on without it", item)
         self._encoders.shutdown(cancel_futures=True)
         if self._clips:
-            self._clips.close()
+            self._clips.close(self._left_s() if self._closing else None)
         with self._changed:
             self._ended = True
         self._tell()
 
     def _is_over(self) -> bool:
+        """Whether the file is to be finished: all is written, or the time that is left is needed for that."""
         with self._changed:
-            return self._closing and not self._queue
+            if not self._closing:
+                return False
+            write_s = self._recording.write_ns / 1e9 if self._recording else 0.0
+            return not self._queue or self._left_s() < 4 * write_s  # one meanwhile, the last, the summary
+
+    def _left_s(self) -> float:
+        """Of the time for the end."""
+        assert self._deadline_ns is not None
+        return max(0.0, (self._deadline_ns - self._own_clock.now_ns()) / 1e9)
+
+    def _give_up(self) -> None:
+        """Leave the thread to the disk that it waits for; what is not written by now counts as dropped."""
+        with self._changed:
+            if self._ended:
+                return
+            self._given_up = self._ended = True
+            self._drop_queue(DISK_SLOW)
+            for topic, count in (+self._inside).items():
+                self._drops[topic][DISK_SLOW] += count
+            self._say_lost()
+        if self._clips:
+            self._clips.give_up()
+        self._tell()
+
+    def _say_lost(self) -> None:
+        """Say how much the disk did not take at the end, if anything."""
+        with self._changed:
+            if lost := sum(reasons[DISK_SLOW] for reasons in self._drops.values()):
+                what = self._recording.path if self._recording else "clips"
+                self._unfinished = f"{what}: the disk was too slow at the end: {lost} messages are lost"
+                log.error("%s", self._unfinished)
+
+    def _drop_queue(self, reason: str) -> None:
+        with self._changed:
+            for item in self._queue:
+                self._drop(item, reason)
+            self._queue.clear()
+            self._queued_bytes = 0
+            self._changed.notify_all()
 
     def _next(self) -> _Item | None:
         """Wait for something to write; None when none comes before the recording wants to be tended."""
@@ -260,6 +299,8 @@ class Recorder:
             item = self._queue.popleft()
             self._queued_bytes -= item.size
             self._changed.notify_all()
+            if item.topic != MODEL_RECORD:
+                self._inside[item.topic] += 1
             return replace(item, lost=self._missing.pop(item.topic, 0))
 
     def _take(self, item: _Item) -> None:
@@ -275,6 +316,7 @@ class Recorder:
             with self._changed:
                 first = not self._drops[item.topic][BAD_DATA]
                 self._drop(item, BAD_DATA)
+                self._inside[item.topic] -= 1
             if first:
                 name = item.topic.removeprefix(SENSORS_TOPIC)
                 log.warning("%s: not recorded: %s; more of them are counted, not logged", name, error)
@@ -284,23 +326,38 @@ class Recorder:
             self._clips.add(message)
         if self._recording:
             self._recording.write(message)
+        else:
+            self._inside[item.topic] -= 1
 
     def _count_written(self, messages: Sequence[Encoded]) -> None:
+        topics = Counter(message.topic for message in messages)
         with self._changed:
-            self._written.update(message.topic for message in messages)
+            if not self._given_up:
+                self._written += topics
+                self._inside -= topics
 
     def _count_drops(self, messages: Sequence[Encoded], reason: str) -> None:
+        topics = Counter(message.topic for message in messages)
         with self._changed:
-            for message in messages:
-                self._drops[message.topic][reason] += 1
+            if not self._given_up:
+                for topic, count in topics.items():
+                    self._drops[topic][reason] += count
+                self._inside -= topics
             self._changed.notify_all()
+
+    def _count_lost(self, topics: Mapping[str, int]) -> None:
+        """Messages that were written to a file which another program took away."""
+        with self._changed:
+            self._written.subtract(topics)
+            for topic, count in topics.items():
+                self._drops[topic][TAKEN_AWAY] += count
 
     def _tell(self) -> None:
         """Call `on_change` when there is something new to say."""
-        if self._on_change is None:
+        if self._on_change is None or (self._given_up and threading.current_thread() is self._thread):
             return
         report = self.report()
-        news = (report.state, report.error, report.path, report.removed_files)
+        news = (report.state, report.error, report.notice, report.path, report.removed_files)
         if news == self._told:
             return
         self._told = news
@@ -312,10 +369,12 @@ class Recorder:
     def _fail(self, error: str, item: _Item | None) -> None:
         with self._changed:
             self._failure = error
-            for lost in [item, *self._queue] if item else self._queue:
-                self._drop(lost, STOPPED)
-            self._queue.clear()
-            self._queued_bytes = 0
-            self._changed.notify_all()
+            if item:
+                self._drop(item, STOPPED)
+                self._inside[item.topic] -= 1
+            self._drop_queue(STOPPED)
         if self._recording:
-            self._recording.give_up()
+            try:
+                self._recording.give_up()
+            except Exception:
+                log.exception("the file of a recording that failed could not be ended")

@@ -7,16 +7,21 @@ are folders within the folder.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.descriptors import RESERVE
 from agent.log.disk import in_use
 from agent.log.files import KEEP_SUFFIX, SUFFIX
 from agent.log.settings import Retention
 
 log = logging.getLogger(__name__)
+
+UNFINISHED_S = 3600.0
+"""A clip takes a second to be written; nobody writes to one any more that is so old."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,15 @@ def apply(folder: Path, rules: Retention, now_ns: int) -> tuple[list[Removed], i
     return removed, total
 
 
+def remove_unfinished(folder: Path, now_ns: int) -> None:
+    """Remove what killed agents left of files that were to appear whole; `now_ns` is UNIX time."""
+    for path in folder.glob(f".*{SUFFIX}.*.part"):
+        with contextlib.suppress(OSError):  # another agent was faster
+            if now_ns - path.stat().st_mtime_ns > UNFINISHED_S * 1e9:
+                path.unlink()
+                log.info("%s: removed: it was never finished", path)
+
+
 def _reason(rules: Retention, total: int, age_s: float) -> str:
     if rules.max_bytes is not None and total > rules.max_bytes:
         return f"the folder's logs held {total} of {rules.max_bytes} bytes"
@@ -65,7 +79,7 @@ def _oldest_first(folder: Path) -> list[tuple[int, Path, int]]:
     """Time of last change in UNIX time, path and size in bytes of each log."""
     files = []
     try:
-        with os.scandir(folder) as entries:
+        with RESERVE.open(lambda: os.scandir(folder)) as entries:
             for entry in entries:
                 if entry.name.endswith(SUFFIX) and entry.is_file(follow_symlinks=False):
                     status = entry.stat(follow_symlinks=False)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from agent.config import Config
+from agent.log.disk import make_private
 from agent.log.files import recording_name
 from agent.log.format import RecordError, RunFacts
 from agent.log.recording.alert_clips import AlertClips
@@ -47,7 +48,7 @@ def live_recording(
 def _made(folder: Path, key: str) -> Path:
     """The folder that a key of the configuration names."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private(folder)
     except OSError as error:
         raise RecordError(f"{folder}: cannot be made: {error.strerror}; change {key}") from None
     return folder

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from agent.capture.source import CaptureReport, CaptureState, check_form
+from agent.faults import Faults
 from agent.log import messages as log_messages
 from agent.log.format import EVENTS_TOPIC, SEQUENCE_MASK, ReplayError, sensor_of
 from agent.log.reading import facts_of
@@ -39,8 +40,10 @@ class Replay(Player[SensorSample]):
         sensors: Collection[str] | None = None,
         options: PlayOptions = ALL,
         pace: Clock | None = None,
+        faults: Faults | None = None,
     ) -> None:
-        """Only `sensors` are replayed, by default all that the log holds. Raises ReplayError."""
+        """Only `sensors` are replayed, by default all of the log's. `faults` counts by sensor. Raises ReplayError."""
+        self._faults = faults or Faults()
         super().__init__(log if isinstance(log, Timeline) else Timeline([log]), options, pace)
         wanted = self.timeline.sensors if sensors is None else sensors
         self._sensors = {name: sensor for name, sensor in self.timeline.sensors.items() if name in wanted}
@@ -78,9 +81,15 @@ class Replay(Player[SensorSample]):
             name = sensor_of(entry.topic)
             if name not in self._sensors or (from_ns is not None and message.log_time < from_ns):
                 continue
-            sample = self._decode(name, entry)
+            sample = self._decode_or_count(name, entry)
             if sample is not None:
                 yield Due((name, sample), sample.t_ns, sample.end_ns, known_ns)
+
+    def _decode_or_count(self, name: str, entry: Entry) -> Sample | None:
+        with self._faults.guard(name):
+            return self._decode(name, entry)
+        self._drops[name]["fault"] += 1
+        return None
 
     def _decode(self, name: str, entry: Entry) -> Sample | None:
         """The sample of a message; None when it is bad."""
