@@ -152,7 +152,7 @@ def test_the_command(tmp_path: Path) -> None:
     environment = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
     before = set(scratch.folder().parent.glob("sensebind-fuzz-*"))
     done = subprocess.run(
-        [*command, "--target", "wit", "--target", "imu_lines"],
+        [*command, "--target", "wit", "--target", "imu_table"],
         env=environment,
         capture_output=True,
         text=True,
