@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from fuzz import built_in
+from fuzz import built_in, scratch
 from fuzz.__main__ import wait_for
 from fuzz.coverage import Coverage
 from fuzz.current import Current
@@ -150,12 +150,14 @@ def test_an_input_that_hangs_ends_its_process(tmp_path: Path) -> None:
 def test_the_command(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "fuzz", "--built-in", "--executions", "300", "--keep", str(tmp_path)]
     environment = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+    before = set(scratch.folder().parent.glob("sensebind-fuzz-*"))
     done = subprocess.run(
-        [*command, "--target", "wit", "--target", "imu_lines"],
+        [*command, "--target", "wit", "--target", "imu_table"],
         env=environment,
         capture_output=True,
         text=True,
         check=True,
     )
-    assert [line.split()[:2] for line in done.stdout.splitlines()] == [["wit", "300"], ["imu_lines", "300"]]
+    assert [line.split()[:2] for line in done.stdout.splitlines()] == [["wit", "300"], ["imu_table", "300"]]
     assert done.stdout.count("new findings: none") == 2
+    assert set(scratch.folder().parent.glob("sensebind-fuzz-*")) <= before

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+from fuzz import scratch
 from fuzz.built_in import fuzz, store
 from fuzz.current import Current
 from fuzz.judging import Finding
@@ -64,8 +66,10 @@ def _fuzz_apart(name: str, asked: argparse.Namespace) -> int:
         command += ["--executions", str(asked.executions - done), "--seed", str(asked.seed + round_)]
         command += [] if left_s is None else ["--seconds", str(left_s)]
         command += [] if guided else ["--built-in"]
-        with (asked.keep / f"{name}.stderr").open("wb") as noise:  # decoders of pictures talk much
-            status = wait_for(subprocess.Popen(command, stderr=noise), current)
+        with (asked.keep / f"{name}.stderr").open("wb") as noise, scratch.new_folder() as folder:
+            environment = {**os.environ, scratch.GIVEN: folder}
+            # Decoders of pictures talk much.
+            status = wait_for(subprocess.Popen(command, stderr=noise, env=environment), current)
         done += current.executions
         round_ += 1
         if status == 0:

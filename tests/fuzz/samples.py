@@ -6,7 +6,8 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from agent.clock import ManualClock
-from agent.server.ingest import Intake
+from agent.faults import Faults
+from agent.server.ingest import Intake, Pushed
 from agent.server.refusal import Refusal
 from drivers.codec import decode_sample, encode_sample
 from drivers.driver import MODALITIES, BadData, Sample
@@ -19,6 +20,14 @@ PEAK_MB = 500.0
 _RATES_HZ = {"vision": 10.0, "audio": 16000.0, "depth": 10.0, "thermal": 10.0, "imu": 100.0}
 
 
+class Raised(Faults):
+    """Faults of the agent's own, which it would survive, are findings here."""
+
+    def count(self, where: str, error: Exception) -> None:  # noqa: ARG002  (as the one it stands for)
+        """Raise it."""
+        raise error
+
+
 def one(data: bytes) -> None:
     """As a message of a log, and as one that a client sends."""
     try:
@@ -29,12 +38,14 @@ def one(data: bytes) -> None:
         assert np.array_equal(same.data, sample.data, equal_nan=True)
     except (BadData, DecodeError):
         pass
-    intake = Intake(_REMOTES, lambda: NOW_NS)
+    intake = Intake(_REMOTES, lambda: NOW_NS, Pushed(Raised()))
     try:
         intake.take(data)
+        response = intake.finish()
     except Refusal as refusal:
         refusal.status()
-    intake.response.SerializeToString()
+        return
+    response.SerializeToString()
 
 
 def _remotes() -> dict[str, Remote]:
