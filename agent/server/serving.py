@@ -149,7 +149,9 @@ async def serving(pipeline: Pipeline, address: str, *, insecure: bool = False) -
     What must lose nothing begins once it is. Raises ListenError and RecordError.
     """
     server = Server(ServedPipeline(pipeline))
-    listening = await server.start(address, insecure=insecure)
+    # What a log says of the network counts for nothing.
+    health_address = "" if pipeline.playback else pipeline.config.server.health_listen
+    listening = await server.start(address, insecure=insecure, health_address=health_address)
     healthy = asyncio.create_task(_tell_health(pipeline, server))
     try:
         if not pipeline.lossless:
