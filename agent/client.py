@@ -9,19 +9,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from contextlib import aclosing
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, NoReturn, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import grpc
 import numpy as np
-from google.rpc import error_details_pb2
-from grpc_status import rpc_status
 from numpy.typing import NDArray
 
+from agent.client_error import ClientError, error_of
+from agent.event_stream import subscribed, watched
 from agent.events.filters import KINDS
 from agent.events.vectors import heat_map_of, vector_of
+from agent.keepalive import ping_options
 from agent.server.address import ListenError, split_address
 from drivers.codec import MODALITY_VALUES, encode_audio, encode_colour, encode_sample
 from drivers.driver import Modality, Sample
@@ -33,25 +44,15 @@ __all__ = ["Client", "ClientError", "IngestReport", "Vectors", "heat_map_of", "v
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 TIMEOUT_S = 10.0
-_RETRY_FIRST_S, _RETRY_LAST_S = 0.1, 2.0
+PING_AFTER_S = 10.0
+PING_TIMEOUT_S = 4.0
+"""An agent that was silent for the former is pinged, and given up when it does not answer within the latter."""
+MAX_UNREAD = 16
+"""Events of a subscription that may be on their way at a time: what a reader that stalled gets first, however old."""
+_RETRY_FIRST_S, _RETRY_LAST_S = 0.1, 0.4
+_CONNECT_MS = 1500
 Answer = TypeVar("Answer")
 Value = TypeVar("Value")
-
-
-class ClientError(Exception):
-    """A call failed; the message is one line. `code` is gRPC's, `violations` the request's fields at fault."""
-
-    def __init__(
-        self,
-        message: str,
-        code: grpc.StatusCode | None = None,
-        reason: str = "",
-        violations: Sequence[tuple[str, str]] = (),
-    ) -> None:
-        super().__init__(message)
-        self.code = code
-        self.reason = reason
-        self.violations = tuple(violations)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,11 +75,25 @@ class IngestReport:
 
 
 class Client:
-    """One connection to one agent, for one asyncio loop. Raises ClientError, and nothing else of gRPC's."""
+    """One connection to one agent, for one asyncio loop. Raises ClientError, and nothing else of gRPC's.
 
-    def __init__(self, address: str = DEFAULT_ADDRESS, *, timeout_s: float = TIMEOUT_S) -> None:
+    `timeout_s` is how long an answer may take. An agent from which nothing has come for `ping_after_s` is pinged, and
+    counts as gone when it leaves that unanswered for `ping_timeout_s`. It sends away who pings more often than every
+    5 s.
+    """
+
+    def __init__(
+        self,
+        address: str = DEFAULT_ADDRESS,
+        *,
+        timeout_s: float = TIMEOUT_S,
+        ping_after_s: float = PING_AFTER_S,
+        ping_timeout_s: float = PING_TIMEOUT_S,
+    ) -> None:
         self.address = address
         self._timeout_s = timeout_s
+        self._pings = ping_options(ping_after_s, ping_timeout_s)
+        self._has_watch = True
         self._channel: grpc.aio.Channel | None = None
 
     async def __aenter__(self) -> Self:
@@ -90,12 +105,13 @@ class Client:
             self.address,
             options=[
                 ("grpc.max_receive_message_length", 16 * 2**20),
-                # Pings find an agent whose machine vanished without a word.
-                ("grpc.keepalive_time_ms", 10_000),
-                ("grpc.keepalive_timeout_ms", 5_000),
-                # gRPC's own back-off grows to minutes.
+                *self._pings,
+                # Its measuring of the bandwidth lets 4 MiB of events wait for a reader that stalls; without, 64 KiB.
+                ("grpc.http2.bdp_probe", 0),
+                # gRPC's own back-off grows to minutes, and it waits 20 s for a connection to be made.
                 ("grpc.initial_reconnect_backoff_ms", 100),
-                ("grpc.max_reconnect_backoff_ms", 2_000),
+                ("grpc.min_reconnect_backoff_ms", _CONNECT_MS),
+                ("grpc.max_reconnect_backoff_ms", 1_000),
             ],
         )
         return self
@@ -121,14 +137,21 @@ class Client:
         max_rate_hz: float = 0.0,
         heat_maps: bool = False,
         vectors: bool = False,
+        max_age_s: float = 0.0,
+        max_unread: int = MAX_UNREAD,
         resume: tuple[str, int] | None = None,
         reconnect: bool = False,
     ) -> AsyncIterator[pb.Event]:
         """Yield events as they are published; empty filters let everything through.
 
-        `kinds` of "embedding", "audio_source", "alert", "health", "recording"; Gap events come in any case. `resume` is
-        the run_id and seq of the last event read. With `reconnect` a lost connection is made again, and resumed, for as
-        long as it takes, once the agent has been reached; what is missed for good is reported by a Gap.
+        `kinds` of "embedding", "audio_source", "alert", "health", "recording", "model", "query"; Gap events come in any
+        case. `resume` is the run_id and seq of the last event read. With `reconnect` a lost connection is made again,
+        and resumed, for as long as it takes, once the agent has been reached; what is missed for good is reported by a
+        Gap.
+
+        An event counts as read when the next one is asked for. While `max_unread` are on their way the agent sends no
+        more, and drops what its queue does not hold; nor does it send what has waited for more than `max_age_s` (0: no
+        limit), but alerts it always does. Both are reported by a Gap. A reader that stalls for 10 s is ended.
         """
         request = pb.SubscribeRequest(
             kinds=_named(KINDS, kinds, "kind of event"),
@@ -138,6 +161,7 @@ class Client:
             max_rate_hz=max_rate_hz,
             heat_maps=heat_maps,
             vectors=vectors,
+            max_age_s=max_age_s,
         )
         if resume is not None:
             request.resume_run_id, request.resume_after_seq = resume
@@ -145,12 +169,13 @@ class Client:
         wait_s = _RETRY_FIRST_S
         while True:
             try:
-                async for event in self._stream(request):
-                    if event is None:
-                        reached, wait_s = True, _RETRY_FIRST_S
-                        continue
-                    request.resume_run_id, request.resume_after_seq = event.run_id, event.seq
-                    yield event
+                async with aclosing(self._stream(request, max_unread)) as events:
+                    async for event in events:
+                        if event is None:
+                            reached, wait_s = True, _RETRY_FIRST_S
+                            continue
+                        request.resume_run_id, request.resume_after_seq = event.run_id, event.seq
+                        yield event
                 return
             except ClientError as error:
                 if not (reconnect and reached and error.code == grpc.StatusCode.UNAVAILABLE):
@@ -254,52 +279,39 @@ class Client:
             call.cancel()
         return IngestReport(response.accepted, dict(response.rejected), dict(response.first_faults))
 
-    async def _stream(self, request: pb.SubscribeRequest) -> AsyncIterator[pb.Event | None]:
+    async def _stream(self, request: pb.SubscribeRequest, max_unread: int) -> AsyncGenerator[pb.Event | None, None]:
         """Yield None once subscribed, then events, until the client is closed."""
-        call = self._stub().Subscribe(request)
+        stub = self._stub()
+        if self._has_watch:
+            try:
+                async with aclosing(watched(stub, request, max_unread, lambda: self._channel is None)) as events:
+                    async for event in events:
+                        yield event
+                return
+            except grpc.aio.AioRpcError as error:
+                if error.code() != grpc.StatusCode.UNIMPLEMENTED:
+                    raise self._error(error) from None
+            self._has_watch = False  # an older agent
         try:
-            await call.initial_metadata()
-            if not call.done():
-                yield None
-            async for event in call:
-                yield event
+            async with aclosing(subscribed(stub, request, lambda: self._channel is None)) as events:
+                async for event in events:
+                    yield event
         except grpc.aio.AioRpcError as error:
-            self._fail(error)
-        except asyncio.CancelledError:
-            if self._channel is not None:
-                raise
-        finally:
-            call.cancel()
+            raise self._error(error) from None
 
     async def _answer(self, call: Awaitable[Answer]) -> Answer:
         try:
             return await call
         except grpc.aio.AioRpcError as error:
-            self._fail(error)
+            raise self._error(error) from None
 
     def _stub(self) -> PerceptionStub:
         if self._channel is None:
             raise ClientError("the client is not open; use it as `async with Client(...) as client`")
         return PerceptionStub(self._channel)
 
-    def _fail(self, error: grpc.aio.AioRpcError) -> NoReturn:
-        """Raise the ClientError that an error of gRPC's means."""
-        code = error.code()
-        details = error.details() or code.name
-        reason = ""
-        violations: list[tuple[str, str]] = []
-        status = rpc_status.from_call(error)
-        for detail in status.details if status else ():
-            info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
-            if detail.Unpack(info):
-                reason = info.reason
-            elif detail.Unpack(bad):
-                violations = [(violation.field, violation.description) for violation in bad.field_violations]
-        if code == grpc.StatusCode.UNAVAILABLE and not reason:
-            details = f"no agent at {self.address}: is `sensebind run` running?"
-        elif code == grpc.StatusCode.DEADLINE_EXCEEDED:
-            details = f"the agent at {self.address} gave no answer within {self._timeout_s:g} s"
-        raise ClientError(" ".join(details.split()), code, reason, violations) from None
+    def _error(self, error: grpc.aio.AioRpcError) -> ClientError:
+        return error_of(error, self.address, self._timeout_s)
 
 
 def _named(known: Mapping[Any, Value], names: Iterable[str], what: str) -> list[Value]:

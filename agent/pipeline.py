@@ -90,9 +90,9 @@ class Pipeline:
         self.lossless = lossless
         """Whether nothing is shed; then the model must be loaded before `start`."""
         self.playback = playback
-        self.bus = Bus(uuid.uuid4().hex[:12], clock.now_ns)
         self.faults = faults or Faults()
         """Of the agent's own, each of which cost one sample, window, query or subscriber: by sensor, or other name."""
+        self.bus = Bus(uuid.uuid4().hex[:12], clock.now_ns, faults=self.faults)
         self.recorder: Recorder | None = None
         self._alert_clips: AlertClips | None = None
         self.loaded: Future[Loaded] = Future()

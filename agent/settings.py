@@ -40,6 +40,8 @@ class ServerSettings(_Strict):
     listen: str = "127.0.0.1:50051"
     insecure: bool = False
     """Allow an address other than loopback, without TLS."""
+    health_listen: str = ""
+    """A second address, for health and GetStatus alone: it has connections of its own, and answers whatever is full."""
 
 
 class WindowSettings(_Strict):

@@ -22,7 +22,7 @@ import numpy as np
 from agent.events.bus import Bus
 from agent.events.vectors import vector_message
 from agent.server.interface import StandingQuery
-from agent.server.server import Limits, Server
+from agent.server.server import Limits, Server, Share
 from agent.streams import Streams
 from protos import perception_pb2 as pb
 from protos.perception_pb2_grpc import PerceptionStub
@@ -139,7 +139,7 @@ def _publish(bus: Bus, count: int, rate_hz: float) -> int:
 async def measure(subscribers: int, rate_hz: float, seconds: float, stalled: int = 0) -> Row:
     """Run one case."""
     source = Source()
-    server = Server(source, Limits(subscribers=subscribers + stalled))  # type: ignore[arg-type]  # streams, and nothing else
+    server = Server(source, Limits(subscribers=Share(subscribers + stalled)))  # type: ignore[arg-type]  # streams, and nothing else
     address = await server.start("127.0.0.1:0")
     spawn = multiprocessing.get_context("spawn")
     ours, theirs = spawn.Pipe()

@@ -39,7 +39,9 @@ class FakeAgent:
 
     def __init__(self, run_id: str = "run") -> None:
         self.clock = RunClock.start()
-        self.bus = Bus(run_id, self.clock.now_ns)
+        self.ahead_ns = 0
+        """Time that a test lets pass at once."""
+        self.bus = Bus(run_id, self.now_ns)
         self.streams = {"eye": stream("eye", "vision"), "ear": stream("ear", "audio"), "far_ear": stream("x", "audio")}
         self.far_ear = Remote(RemoteOptions("audio", 8000.0, channels=1), self.clock)
         self.far_ear.connect()
@@ -58,7 +60,7 @@ class FakeAgent:
         self.playback: Playback | None = None
 
     def now_ns(self) -> int:
-        return self.clock.now_ns()
+        return self.clock.now_ns() + self.ahead_ns
 
     async def ready(self) -> None:
         self.ready_calls += 1

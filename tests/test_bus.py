@@ -141,6 +141,44 @@ def test_alerts_that_are_not_read_end_the_subscription() -> None:
     assert not other.ended
 
 
+class FailingFilter(EventFilter):
+    """Fails at every alert."""
+
+    def admits(self, event: pb.Event) -> bool:
+        if event.WhichOneof("event") == "alert":
+            raise RuntimeError("the filter fails on purpose")
+        return super().admits(event)
+
+
+def failing_wake() -> None:
+    raise RuntimeError("waking fails on purpose")
+
+
+def test_a_fault_in_one_subscription_costs_that_one(caplog: pytest.LogCaptureFixture) -> None:
+    made = bus()
+    filtered = made.subscribe(FailingFilter(pb.SubscribeRequest()), lambda: None)
+    unwoken = made.subscribe(EventFilter(pb.SubscribeRequest(kinds=[pb.EVENT_KIND_ALERT])), failing_wake)
+    sound = subscribe(made)
+    assert [made.publish(event) for event in (embedding(), alert(1), alert(2), embedding())] == [1, 2, 3, 4]
+    assert [event.seq for event in taken(sound)] == [1, 2, 3, 4]
+    for failed in (filtered, unwoken):
+        assert failed.ended == "a fault of the agent's own, of which its log says more"
+        assert taken(failed) == []
+    assert made.faults.counts() == {"subscribers": 2}
+    assert len(caplog.records) == 2
+
+
+def test_what_waited_too_long_is_reported() -> None:
+    now_s = 0
+    made = Bus("run", lambda: now_s * 10**9)
+    for now_s in range(6):
+        made.publish(embedding(now_s))
+    resumed = subscribe(made, resume=Resume("run", 0), max_age_ns=2 * 10**9)
+    gap, *rest = taken(resumed)
+    assert (gap.gap.first_seq, gap.gap.last_seq, gap.gap.events, gap.gap.reason) == (1, 3, 3, "too old")
+    assert [event.seq for event in rest] == [4, 5, 6]
+
+
 def test_resume_gives_exactly_what_was_missed() -> None:
     made = bus()
     for tick in range(10):

@@ -41,7 +41,7 @@ async def finish(watch: asyncio.subprocess.Process) -> tuple[int | None, Sequenc
 async def test_node_prints_events() -> None:
     agent = FakeAgent()
     async with serving(agent) as address:
-        watch = await start(address, "--count", "4")
+        watch = await start(address, "--count", "40")
         await until(lambda: agent.bus.subscribers == 1)
         agent.publish_embedding(7)
         agent.publish_alert(1)
@@ -51,9 +51,13 @@ async def test_node_prints_events() -> None:
             sensor="ear", modality=MODALITY_AUDIO, state=pb.StreamHealth.STATE_DEGRADED, rate_hz=8, reason="slow"
         )
         agent.bus.publish(pb.Event(health=health))
+        # More than may be on their way at a time: the client says that it has read those before.
+        for number in range(36):
+            agent.publish_alert(number)
         code, lines, errors = await finish(watch)
     assert (code, errors) == (0, "")
-    embedding, alert, source, degraded = lines
+    embedding, alert, source, degraded, *alerts = lines
+    assert [int(line.split()[0]) for line in alerts] == list(range(5, 41))
     assert embedding.startswith("1 ")
     assert embedding.endswith("embedding tick 7 eye=|1.000| ear=|1.000|")
     assert alert.endswith('alert begin "a dog" by audio')

@@ -69,15 +69,37 @@ def test_a_backlog_is_not_bounded_by_the_queues() -> None:
     assert taken(outbox) == [*backlog, Item(20)]
 
 
-@given(st.lists(st.sampled_from(["put", "alert", "take"]), max_size=80), st.integers(1, 4))
-def test_nothing_is_lost_silently(actions: list[str], max_others: int) -> None:
+def test_what_is_too_old_is_reported_in_its_place() -> None:
+    outbox: Outbox[Item] = Outbox(4, 4)
+    for item in (Item(1), Item(2), Item(3, True), Item(4), Item(5)):
+        outbox.put(item)
+    assert outbox.take(lambda item: item.seq < 5) == Lost(1, 2, 2, "too old")
+    assert taken(outbox) == [Item(3, True), Lost(4, 4, 1, "too old"), Item(5)]
+    assert outbox.dropped == 3
+    assert not outbox
+
+
+def test_a_backlog_that_is_too_old_is_reported_and_its_alerts_come() -> None:
+    gap = Lost(1, 3, 0, "no longer held")
+    outbox: Outbox[Item] = Outbox(1, 1, [gap, Item(4), Item(5), Item(6, True), Item(7), Item(8)])
+    expected = [gap, Lost(4, 5, 2, "too old"), Item(6, True), Lost(7, 7, 1, "too old"), Item(8), None]
+    assert [outbox.take(lambda item: item.seq < 8) for _ in expected] == expected
+
+
+@given(
+    st.lists(st.sampled_from(["put", "alert", "take", "take recent"]), max_size=80),
+    st.integers(1, 4),
+    st.integers(0, 5),
+)
+def test_nothing_is_lost_silently(actions: list[str], max_others: int, resumed: int) -> None:
     """Whatever the interleaving: seqs rise, and every seq is received once or counted in a Lost that covers it."""
-    outbox: Outbox[Item] = Outbox(1000, max_others)
+    outbox: Outbox[Item] = Outbox(1000, max_others, [Item(number + 1) for number in range(resumed)])
     received: list[Item | Lost] = []
-    seq = 0
+    seq = resumed
     for action in actions:
-        if action == "take":
-            if (item := outbox.take()) is not None:
+        if action.startswith("take"):
+            oldest = seq - 2 if action == "take recent" else 0
+            if (item := outbox.take(lambda item, oldest=oldest: item.seq < oldest)) is not None:  # type: ignore[misc]
                 received.append(item)
         else:
             seq += 1
@@ -94,4 +116,4 @@ def test_nothing_is_lost_silently(actions: list[str], max_others: int) -> None:
             assert item.seq == at + 1
             at = item.seq
     assert at == seq
-    assert not any(isinstance(a, Lost) and isinstance(b, Lost) for a, b in pairwise(rest))
+    assert not any(isinstance(a, Lost) and isinstance(b, Lost) and a.reason == b.reason for a, b in pairwise(rest))

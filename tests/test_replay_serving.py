@@ -100,7 +100,7 @@ async def test_step_by_step_then_on_to_the_end_and_back(client: Client) -> None:
     await until(lambda: watching.times_s[-1] > DURATION_S - 1)
     assert len(watching.events) == 4 + 5
     # The server stays, and so does what it is asked.
-    query = await client.add_query("a dog barking", threshold_on=1e-4, min_duration_s=0)
+    query = await client.add_query("a dog barking", threshold_on=0.001, min_duration_s=0)
     assert [found.id for found in await client.list_queries()] == [query.id]
     seen = len(watching.events)
     await client.control_replay(seek_s=0.0)

@@ -12,7 +12,7 @@ from fake_agent import FakeAgent, reason, serving, until, violations
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from agent.server.server import Limits, ListenError, Server
+from agent.server.server import Limits, ListenError, Server, Share
 from agent.server.servicer import SERVICE
 from drivers.codec import encode_sample
 from drivers.driver import Sample
@@ -20,7 +20,7 @@ from protos import perception_pb2 as pb
 from protos.perception_pb2_grpc import PerceptionStub
 from protos.sensors_pb2 import MODALITY_TEXT, Image, SensorSample
 
-LIMITS = Limits(subscribers=4, queries=2, write_timeout_s=0.5)
+LIMITS = Limits(subscribers=Share(4), queries=2, write_timeout_s=0.5)
 
 
 @pytest.fixture
@@ -76,6 +76,8 @@ async def test_an_id_in_use_is_refused(stub: PerceptionStub) -> None:
         (pb.AddQueryRequest(text="a", modalities=[MODALITY_TEXT]), "modalities"),
         (pb.AddQueryRequest(text="a", modalities=[1, 1]), "modalities"),
         (pb.AddQueryRequest(text="a", threshold_on=1.5), "threshold_on"),
+        (pb.AddQueryRequest(text="a", threshold_on=1e-40), "threshold_on"),
+        (pb.AddQueryRequest(text="a", threshold_on=0.5, threshold_off=0.0009), "threshold_off"),
         (pb.AddQueryRequest(text="a", threshold_on=float("nan")), "threshold_on"),
         (pb.AddQueryRequest(text="a", threshold_on=0.4, threshold_off=0.6), "threshold_off"),
         (pb.AddQueryRequest(text="a", min_duration_s=-1), "min_duration_s"),
@@ -111,7 +113,8 @@ async def test_an_unexpected_fault_is_internal_and_logged(
     assert "RuntimeError; the agent's log says more" in failed.value.details()
     assert "the fake fails on purpose" in caplog.text
     agent.fails = False
-    assert (await stub.GetStatus(pb.GetStatusRequest())).model == "fake"
+    status = await stub.GetStatus(pb.GetStatusRequest())
+    assert (status.model, dict(status.faults)) == ("fake", {"calls": 1})
 
 
 def audio(t_ns: int, **changes: object) -> SensorSample:

@@ -15,13 +15,13 @@ import agent.server.servicer
 from agent.embedding.worker import WorkerError
 from agent.log.replaying.playback import Playback, PlayOptions
 from agent.server.interface import EmbedError
-from agent.server.server import Limits
-from agent.server.servicer import MAX_EMBED_CALLS
+from agent.server.server import Limits, Share
 from agent.server.subscribers import Subscribers
 from protos import perception_pb2 as pb
 from protos.perception_pb2_grpc import PerceptionStub
 from protos.sensors_pb2 import Image
 
+EMBED_CALLS = 3
 A_DOG = pb.EmbedRequest(texts=["a dog"])
 
 
@@ -33,7 +33,7 @@ def agent_() -> FakeAgent:
 @pytest.fixture
 async def stub(agent_: FakeAgent) -> AsyncIterator[PerceptionStub]:
     async with (
-        serving(agent_, Limits(queries=5)) as address,
+        serving(agent_, Limits(queries=5, embeds=Share(EMBED_CALLS))) as address,
         grpc.aio.insecure_channel(address) as channel,
     ):
         yield PerceptionStub(channel)
@@ -97,12 +97,12 @@ async def test_a_worker_that_takes_no_more_is_no_fault(
 
 async def test_embed_calls_are_limited(agent_: FakeAgent, stub: PerceptionStub) -> None:
     agent_.embeds.clear()
-    calls = [asyncio.ensure_future(stub.Embed(A_DOG)) for _ in range(MAX_EMBED_CALLS)]
-    await until(lambda: agent_.embed_calls == MAX_EMBED_CALLS)
+    calls = [asyncio.ensure_future(stub.Embed(A_DOG)) for _ in range(EMBED_CALLS)]
+    await until(lambda: agent_.embed_calls == EMBED_CALLS)
     refused = await refusal(stub.Embed(A_DOG, timeout=5))
     assert (refused.code(), reason(refused)) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_EMBED_CALLS")
     agent_.embeds.set()
-    assert [response.model for response in await asyncio.gather(*calls)] == ["fake"] * MAX_EMBED_CALLS
+    assert [response.model for response in await asyncio.gather(*calls)] == ["fake"] * EMBED_CALLS
     assert (await stub.Embed(A_DOG)).model == "fake"
 
 

@@ -9,14 +9,14 @@ import pytest
 from fake_agent import FakeAgent, reason, serving, until, violations
 
 from agent.events.filters import EventFilter
-from agent.server.server import Limits, Server
+from agent.server.server import Limits, Server, Share
 from agent.server.servicer import SERVICE, Servicer
 from agent.server.subscribers import Subscribers, Waker
 from protos import perception_pb2 as pb
 from protos.perception_pb2_grpc import PerceptionStub
 from protos.sensors_pb2 import MODALITY_TEXT
 
-LIMITS = Limits(subscribers=4, queries=2, write_timeout_s=0.5)
+LIMITS = Limits(subscribers=Share(4), queries=2, write_timeout_s=0.5)
 
 
 @pytest.fixture
@@ -121,6 +121,12 @@ async def test_subscribers_that_leave_while_they_are_written_to_are_no_fault(
 class GoneContext:
     """What gRPC gives for a client that vanished a moment ago."""
 
+    def peer(self) -> str:
+        return "ipv4:127.0.0.1:1"
+
+    async def read(self) -> bytes:
+        return b""
+
     async def send_initial_metadata(self, _: object) -> None:
         pass
 
@@ -131,10 +137,10 @@ class GoneContext:
 
 
 async def test_a_failed_write_ends_only_its_call(agent: FakeAgent, caplog: pytest.LogCaptureFixture) -> None:
-    subscribers = Subscribers(agent.bus, agent.streams, limit=2, write_timeout_s=1.0)
-    handlers = Servicer(agent, subscribers, max_queries=1).rpc_handlers()
+    subscribers = Subscribers(agent.bus, agent.streams, write_timeout_s=1.0)
+    handlers = Servicer(agent, subscribers, Limits()).rpc_handlers()
     details = SimpleNamespace(method=f"/{SERVICE.full_name}/Subscribe")
-    call = asyncio.create_task(handlers.service(details).unary_stream(b"", GoneContext()))
+    call = asyncio.create_task(handlers.service(details).stream_stream(None, GoneContext()))
     await until(lambda: agent.bus.subscribers == 1)
     agent.publish_alert()
     await asyncio.wait([call])
@@ -190,7 +196,7 @@ async def test_alerts_that_are_not_read_end_the_call(agent: FakeAgent, stub: Per
 
 
 async def test_subscribers_are_limited(agent: FakeAgent, stub: PerceptionStub) -> None:
-    calls = [await subscribed(stub) for _ in range(LIMITS.subscribers)]
+    calls = [await subscribed(stub) for _ in range(LIMITS.subscribers.total)]
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await stub.Subscribe(pb.SubscribeRequest()).read()
     assert refused.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -238,6 +244,33 @@ async def test_stop_tells_subscribers_why(agent: FakeAgent) -> None:
         assert reason(ended) == "AGENT_STOPS"
     await server.stop()
     assert agent.bus.subscribers == 0
+
+
+@pytest.mark.parametrize("method", ["Watch", "Ingest", "Embed"])
+async def test_stop_ends_calls_that_would_go_on(
+    agent: FakeAgent, method: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    server = Server(agent, LIMITS)
+    address = await server.start("127.0.0.1:0")
+    agent.embeds.clear()
+    async with grpc.aio.insecure_channel(address) as channel:
+        call = channel.stream_stream(f"/{SERVICE.full_name}/{method}")()
+        if method == "Watch":
+            request = pb.WatchRequest(subscribe=pb.SubscribeRequest(), max_unread=1)
+            await call.write(request.SerializeToString())
+            await call.initial_metadata()
+            agent.publish_alert(1)
+            agent.publish_alert(2)  # waits for the first to be read, which it never is
+        elif method == "Embed":
+            await call.write(pb.EmbedRequest(texts=["a dog"]).SerializeToString())
+            await until(lambda: agent.embed_calls == 1)
+        else:
+            await call.write(b"\xff")  # a bad sample, which is counted
+        stopping = asyncio.create_task(server.stop(grace_s=0.6))
+        ended = await end_of(call)
+        assert (ended.code(), ended.details()) == (grpc.StatusCode.UNAVAILABLE, "agent is stopping")
+        await stopping
+    assert "Traceback" not in capfd.readouterr().err
 
 
 async def test_stop_does_not_wait_for_who_does_not_read(agent: FakeAgent) -> None:

@@ -6,6 +6,7 @@ kept in a history of bounded size from which a subscriber that was away is resum
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections import Counter, deque
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from agent.events.filters import EventFilter, View
 from agent.events.messages import non_finite
 from agent.events.outbox import Lost, Outbox
+from agent.faults import Faults
 from protos import perception_pb2 as pb
 
 log = logging.getLogger(__name__)
@@ -31,25 +33,27 @@ _STAMP_BYTES = 48
 """What the run's id (32 letters), seq and time of publishing add to an event."""
 
 ALERTS_OVERFLOW = "alerts were not read"
+FAULT = "a fault of the agent's own, of which its log says more"
 
 
 class Published:
     """An event, its number once it has one, and its serialised forms, made when first asked for and shared."""
 
-    __slots__ = ("_event", "_kind", "_serialized", "is_alert", "seq", "size")
+    __slots__ = ("_event", "_kind", "_serialized", "is_alert", "publish_ns", "seq", "size")
 
     def __init__(self, event: pb.Event) -> None:
         self._event = event
         self._kind = event.WhichOneof("event") or ""
         self._serialized: dict[object, bytes] | None = {}
         self.seq = 0
+        self.publish_ns = 0
         self.is_alert = self._kind == "alert"
         self.size = event.ByteSize() + _STAMP_BYTES
 
     def stamp(self, run_id: str, seq: int, publish_ns: int) -> None:
         """Give it its place in the run."""
         self._event.run_id, self._event.seq, self._event.publish_ns = run_id, seq, publish_ns
-        self.seq = seq
+        self.seq, self.publish_ns = seq, publish_ns
 
     def admitted_by(self, event_filter: EventFilter) -> bool:
         """Whether a filter lets it through."""
@@ -80,19 +84,21 @@ class Resume:
 
 
 class Bus:
-    """One per run. `now_ns` is the run's clock."""
+    """One per run. `now_ns` is the run's clock; `faults` is where what fails for one subscriber is counted."""
 
     def __init__(
         self,
         run_id: str,
         now_ns: Callable[[], int],
         *,
+        faults: Faults | None = None,
         history_events: int = HISTORY_EVENTS,
         history_bytes: int = HISTORY_BYTES,
     ) -> None:
         self.run_id = run_id
         self.refused: Counter[str] = Counter()
         """Events that held a value that is not finite and were not published, by field."""
+        self.faults = faults or Faults()
         self._now_ns = now_ns
         self._history_events, self._history_bytes = history_events, history_bytes
         self._lock = threading.Lock()
@@ -121,13 +127,21 @@ class Bus:
             self._refuse(field)
             return 0
         published = Published(event)
+        failed: list[Exception] = []
         with self._lock:
             self._seq += 1
-            published.stamp(self.run_id, self._seq, self._now_ns())
+            seq = self._seq
+            published.stamp(self.run_id, seq, self._now_ns())
             self._remember(published)
             for subscription in self._subscriptions:
-                subscription._offer(published)
-            return self._seq
+                try:
+                    subscription._offer(published)
+                except Exception as error:  # noqa: BLE001  it costs that subscriber, and neither publisher nor others
+                    failed.append(error)
+                    subscription._fail()
+        for fault in failed:
+            self.faults.count("subscribers", fault)
+        return seq
 
     def subscribe(
         self,
@@ -135,10 +149,13 @@ class Bus:
         wake: Callable[[], None],
         *,
         resume: Resume | None = None,
+        max_age_ns: int = 0,
         max_alerts: int = MAX_ALERTS,
         max_others: int = MAX_OTHERS,
     ) -> Subscription:
         """Begin a subscription, with what came after `resume` first.
+
+        Other events than alerts that have waited for longer than `max_age_ns` are lost to it; 0: none is.
 
         `wake` is called on the publisher's thread, and must not wait, when something is there to take; then no more
         until something is taken.
@@ -146,7 +163,7 @@ class Bus:
         with self._lock:
             backlog = self._backlog(event_filter, resume) if resume else []
             outbox = Outbox(max_alerts, max_others, backlog)
-            subscription = Subscription(self, event_filter, wake, outbox)
+            subscription = Subscription(self, event_filter, wake, outbox, max_age_ns)
             self._subscriptions.append(subscription)
             return subscription
 
@@ -188,29 +205,48 @@ class Subscription:
     """One subscriber's end of the bus. `take` and `close` are for one thread."""
 
     def __init__(
-        self, bus: Bus, event_filter: EventFilter, wake: Callable[[], None], outbox: Outbox[Published]
+        self,
+        bus: Bus,
+        event_filter: EventFilter,
+        wake: Callable[[], None],
+        outbox: Outbox[Published],
+        max_age_ns: int,
     ) -> None:
         self._bus = bus
         self._filter = event_filter
         self._wake = wake
         self._outbox = outbox
+        self._max_age_ns = max_age_ns
         self._woken = False
         self.ended = ""
         """Why no more will come; empty while it goes on."""
+        self.taken_seq = 0
+        """The seq of what was taken last."""
+        self.took_gap = False
+        """Whether that was a Gap."""
 
     @property
     def dropped(self) -> int:
         """Events that this subscriber was too slow for."""
         return self._outbox.dropped
 
+    @property
+    def waits(self) -> bool:
+        """Whether something is there to take."""
+        return bool(self._outbox)
+
     def take(self) -> bytes | None:
         """Return the next event, serialised; None when nothing waits."""
         with self._bus._lock:
             self._woken = False
-            item = self._outbox.take()
+            item = self._outbox.take(self._too_old())
         if isinstance(item, Lost):
+            self.taken_seq, self.took_gap = item.last_seq, True
             return self._gap(item).SerializeToString()
-        return item.serialize(self._filter.view) if item else None
+        if item is None:
+            return None
+        self.taken_seq, self.took_gap = item.seq, False
+        return item.serialize(self._filter.view)
 
     def end(self, reason: str) -> None:
         """Let no more come, for a reason; what waits can still be taken."""
@@ -235,6 +271,19 @@ class Subscription:
     def _end(self, reason: str) -> None:
         self.ended = self.ended or reason
         self._signal()
+
+    def _fail(self) -> None:
+        """End for a fault of the agent's own. What waited may be what fails, and goes."""
+        self._outbox.clear()
+        self._woken = False
+        with contextlib.suppress(Exception):  # waking may be what fails; whoever waits is ended with the call
+            self._end(FAULT)
+
+    def _too_old(self) -> Callable[[Published], bool] | None:
+        if not self._max_age_ns:
+            return None
+        oldest_ns = self._bus._now_ns() - self._max_age_ns
+        return lambda published: published.publish_ns < oldest_ns
 
     def _signal(self) -> None:
         if not self._woken:

@@ -2,13 +2,14 @@
 
 Two bounded queues in one order of seq:
 - alerts: never dropped. One that does not fit overflows the outbox, which ends the subscription with a reason.
-- the rest (embeddings, audio sources, health): the oldest is dropped, and reported by one Lost in its place.
+- the rest (embeddings, audio sources, health): the oldest is dropped, and reported by one Lost in its place; so is
+  what has become too old to be of use.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -28,6 +29,9 @@ class Numbered(Protocol):
 
 
 T = TypeVar("T", bound=Numbered)
+
+SLOW = "slow subscriber"
+TOO_OLD = "too old"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,10 @@ class Outbox(Generic[T]):
         self.overflowed = False
         self.dropped = 0
 
+    def __bool__(self) -> bool:
+        """Whether anything waits."""
+        return bool(self._backlog or self._alerts or self._others or self._lost)
+
     def put(self, item: T) -> None:
         """Queue an item with a seq above all before it."""
         if self.overflowed:
@@ -71,13 +79,15 @@ class Outbox(Generic[T]):
             self._alerts_put += 1
             return
         if len(self._others) >= self._max_others:
-            self._drop(*self._others.popleft())
+            self._drop(*self._others.popleft(), SLOW)
         self._others.append((item, self._alerts_put))
 
-    def take(self) -> T | Lost | None:
-        """Return what comes next, in order of seq; None when nothing waits."""
+    def take(self, too_old: Callable[[T], bool] | None = None) -> T | Lost | None:
+        """Return what comes next, in order of seq; None when nothing waits. What is `too_old` is lost, but no alert."""
         if self._backlog:
-            return self._backlog.popleft()
+            return self._take_backlog(too_old)
+        while too_old and self._others and too_old(self._others[0][0]):
+            self._drop(*self._others.popleft(), TOO_OLD)
         alert_seq = self._alerts[0].seq if self._alerts else None
         # What was lost is older than any other that still waits.
         if self._lost and (alert_seq is None or self._lost[0][0].last_seq < alert_seq):
@@ -91,10 +101,24 @@ class Outbox(Generic[T]):
         for queue in (self._backlog, self._alerts, self._others, self._lost):
             queue.clear()
 
-    def _drop(self, item: T, alerts_before: int) -> None:
+    def _take_backlog(self, too_old: Callable[[T], bool] | None) -> T | Lost:
+        item = self._backlog.popleft()
+        if too_old is None or isinstance(item, Lost) or item.is_alert or not too_old(item):
+            return item
+        first_seq, last_seq, events = item.seq, item.seq, 1
+        while self._backlog:
+            following = self._backlog[0]
+            if isinstance(following, Lost) or following.is_alert or not too_old(following):
+                break
+            last_seq, events = following.seq, events + 1
+            self._backlog.popleft()
+        self.dropped += events
+        return Lost(first_seq, last_seq, events, TOO_OLD)
+
+    def _drop(self, item: T, alerts_before: int, reason: str) -> None:
         self.dropped += 1
         first_seq, events = item.seq, 1
-        if self._lost and self._lost[-1][1] == alerts_before:
+        if self._lost and self._lost[-1][1] == alerts_before and self._lost[-1][0].reason == reason:
             run, _ = self._lost.pop()
             first_seq, events = run.first_seq, run.events + 1
-        self._lost.append((Lost(first_seq, item.seq, events, "slow subscriber"), alerts_before))
+        self._lost.append((Lost(first_seq, item.seq, events, reason), alerts_before))

@@ -50,11 +50,12 @@ def bad_request(*violations: Violation) -> Refusal:
     return Refusal(grpc.StatusCode.INVALID_ARGUMENT, message, "BAD_REQUEST", violations=violations)
 
 
-def too_many(what: str, limit: int, advice: str) -> Refusal:
-    """A limit is reached: RESOURCE_EXHAUSTED."""
+def too_many(what: str, limit: int, advice: str, whose: str = "") -> Refusal:
+    """A limit is reached: RESOURCE_EXHAUSTED. `whose` says of whom it is the limit, such as " of one host"."""
     reason = f"TOO_MANY_{what.upper().replace(' ', '_')}"
-    message = f"{limit} {what} are allowed and all are taken; {advice}"
-    return Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, message, reason, metadata={"limit": str(limit)})
+    message = f"{limit} {what}{whose} are allowed and all are taken; {advice}"
+    metadata = {"limit": str(limit), "whose": whose.strip() or "all"}
+    return Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, message, reason, metadata=metadata)
 
 
 def _packed(detail: error_details_pb2.ErrorInfo | error_details_pb2.BadRequest) -> AnyMessage:

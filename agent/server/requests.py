@@ -24,6 +24,12 @@ from protos import perception_pb2 as pb
 from protos.sensors_pb2 import AudioBlock, Image
 
 MAX_QUERY_IDS = 1000
+MAX_NAME = 64
+"""Characters of an id, a sensor's name or a run's id in a filter: none is longer."""
+LEAST_THRESHOLD = 0.001
+"""Of a query that a client adds: every window would reach a lower one, or none fall below it."""
+MAX_UNREAD = (16, 1024)
+"""Events of a Watch call that may be on their way at a time: when nothing is asked for, and at most."""
 MAX_EMBED_ITEMS = 64
 MAX_EMBED_PIXELS = 64_000_000
 """Of all pictures of a call together: 192 MB once decoded."""
@@ -42,12 +48,26 @@ def check_subscribe(request: pb.SubscribeRequest, streams: Streams, bus: Bus) ->
         faults.append(("sensors", f"{_short(missing[0])} is no sensor; the sensors are {', '.join(sorted(streams))}"))
     if len(request.query_ids) > MAX_QUERY_IDS:
         faults.append(("query_ids", f"are {len(request.query_ids)}; at most {MAX_QUERY_IDS} are allowed"))
+    if long := next((name for name in request.query_ids if len(name) > MAX_NAME), ""):
+        faults.append(("query_ids", f"{_short(long)} has {len(long)} characters; no id has more than {MAX_NAME}"))
+    if len(request.resume_run_id) > MAX_NAME:
+        faults.append(("resume_run_id", f"has {len(request.resume_run_id)} characters; no run's id has so many"))
     if not (math.isfinite(request.max_rate_hz) and request.max_rate_hz >= 0):
         faults.append(("max_rate_hz", f"is {request.max_rate_hz}; it is 0 (every event) or more"))
+    if not 0 <= request.max_age_s <= _MOST_SECONDS:  # also true for nan
+        faults.append(("max_age_s", f"is {request.max_age_s}; it is 0 (no limit) or more, in seconds"))
     resume = _resume(request, bus, faults)
     if faults:
         raise bad_request(*faults)
     return resume
+
+
+def max_unread_of(request: pb.WatchRequest) -> int:
+    """How many events a Watch call wants on their way at a time."""
+    usual, most = MAX_UNREAD
+    if request.max_unread > most:
+        raise bad_request(("max_unread", f"is {request.max_unread}; it is 1 to {most}, or 0: {usual}"))
+    return request.max_unread or usual
 
 
 def _resume(request: pb.SubscribeRequest, bus: Bus, faults: list[Violation]) -> Resume | None:
@@ -74,6 +94,9 @@ def query_of(request: pb.AddQueryRequest, taken: Collection[str]) -> Query:
         for name in ("threshold_on", "threshold_off", "min_duration_s", "cooldown_s")
         if request.HasField(name)
     }
+    for name in ("threshold_on", "threshold_off"):
+        if given.get(name, 1.0) < LEAST_THRESHOLD:
+            raise bad_request((name, f"is {given[name]:g}; it is at least {LEAST_THRESHOLD}"))
     modalities = tuple(MODALITY_NAMES[modality] for modality in request.modalities)
     try:
         name = request.id or query_id(request.text, taken)

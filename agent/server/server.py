@@ -1,77 +1,57 @@
-"""The gRPC server: the Perception service, the standard health service and reflection, at one address."""
+"""The gRPC server: the Perception service, the standard health service and reflection, at one address.
+
+A second address can be given for health alone, with connections of its own: it answers whatever else is full.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import aio as health
-from grpc_reflection.v1alpha import reflection
+from grpc_health.v1 import health_pb2
 
 from agent.server.address import ListenError, check_listen
 from agent.server.interface import Agent
+from agent.server.limits import Limits, Share
+from agent.server.listener import grpc_server, listen
 from agent.server.servicer import SERVICE, Servicer
+from agent.server.standard import HEALTH, Health, Reflection
 from agent.server.subscribers import Subscribers
 
-__all__ = ["Limits", "ListenError", "Server"]
+__all__ = ["Limits", "ListenError", "Server", "Share"]
 
 STOP_GRACE_S = 2.0
-_OTHER_CALLS = 64
-"""Calls that may run beside the subscriptions."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What clients may take together; beyond, calls end with RESOURCE_EXHAUSTED."""
-
-    subscribers: int = 256
-    queries: int = 256
-    message_bytes: int = 16 * 2**20
-    write_timeout_s: float = 10.0
-    """A subscriber that leaves an event unread for this long is ended."""
 
 
 class Server:
     """Serves one agent. Build and use it on the asyncio loop that it is to run on."""
 
-    def __init__(self, agent: Agent, limits: Limits = Limits()) -> None:
-        self._subscribers = Subscribers(
-            agent.bus, agent.streams, limit=limits.subscribers, write_timeout_s=limits.write_timeout_s
-        )
-        self._health = health.HealthServicer()
-        self._grpc = grpc.aio.server(
-            options=[
-                # Two agents on one port would each get some of the calls.
-                ("grpc.so_reuseport", 0),
-                ("grpc.max_receive_message_length", limits.message_bytes),
-                # Pings find a peer that vanished without a word within 20 s.
-                ("grpc.keepalive_time_ms", 10_000),
-                ("grpc.keepalive_timeout_ms", 10_000),
-                ("grpc.http2.max_pings_without_data", 0),
-                ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
-            ],
-            maximum_concurrent_rpcs=limits.subscribers + _OTHER_CALLS,
-        )
-        servicer = Servicer(agent, self._subscribers, max_queries=limits.queries)
-        self._grpc.add_generic_rpc_handlers((servicer.rpc_handlers(),))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
-        names = (SERVICE.full_name, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._grpc)
+    def __init__(self, agent: Agent, limits: Limits | None = None) -> None:
+        limits = limits or Limits()
+        self._limits = limits
+        self._subscribers = Subscribers(agent.bus, agent.streams, write_timeout_s=limits.write_timeout_s)
+        self._servicer = Servicer(agent, self._subscribers, limits)
+        self._health = Health(limits.watches)
+        self._grpc = grpc_server(limits, limits.connections)
+        self._grpc.add_generic_rpc_handlers((self._servicer.rpc_handlers(),))
+        self._health.add_to(self._grpc)
+        Reflection((SERVICE.full_name, HEALTH), limits.watches).add_to(self._grpc)
+        self._health_grpc: grpc.aio.Server | None = None
+        self.health_address = ""
+        """Where health alone is answered; empty when nowhere."""
 
-    async def start(self, address: str, *, insecure: bool = False) -> str:
+    async def start(self, address: str, *, insecure: bool = False, health_address: str = "") -> str:
         """Listen at `host:port` (port 0: any) and return the address that it became. Raises ListenError.
 
-        Health says NOT_SERVING until `set_serving`. An address that other machines reach needs `insecure`.
+        Health says NOT_SERVING until `set_serving`. An address that other machines reach needs `insecure`. At
+        `health_address` health and GetStatus are answered besides, also when clients have taken all connections of the
+        first.
         """
         check_listen(address, insecure=insecure)
         await self.set_serving(False)
-        try:
-            port = self._grpc.add_insecure_port(address)
-        except RuntimeError:
-            raise ListenError(f"{address}: cannot listen there; listen at another address or port") from None
+        bound = listen(self._grpc, address)
+        if health_address:
+            await self._start_health(health_address, insecure=insecure)
         await self._grpc.start()
-        return f"{address.rpartition(':')[0]}:{port}"
+        return bound
 
     async def set_serving(self, serving: bool) -> None:
         """Say to the health service's clients whether the model is loaded and ticks are embedded."""
@@ -88,4 +68,15 @@ class Server:
         """Tell subscribers that the agent stops, and end within `grace_s`; any number of times."""
         await self.begin_stop()
         self._subscribers.stop()
+        self._servicer.stop(grace_s / 2)
         await self._grpc.stop(grace_s)
+        if self._health_grpc:
+            await self._health_grpc.stop(0)
+
+    async def _start_health(self, address: str, *, insecure: bool) -> None:
+        check_listen(address, insecure=insecure)
+        self._health_grpc = grpc_server(self._limits, self._limits.health_connections)
+        self._health.add_to(self._health_grpc)
+        self._health_grpc.add_generic_rpc_handlers((self._servicer.status_handlers(),))
+        self.health_address = listen(self._health_grpc, address)
+        await self._health_grpc.start()

@@ -7,35 +7,34 @@ traceback; events leave as the bytes that the bus has serialised once for all.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import NoReturn, TypeAlias, TypeVar
 
 import grpc
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
 from agent.alerts.book import QueryError
 from agent.embedding.worker import WorkerError
 from agent.events import messages as events
 from agent.events.vectors import vector_message
 from agent.log.replaying.playback import ReplayOver
+from agent.server.admission import Calls
+from agent.server.heap import Heap
+from agent.server.incoming import MAX_MESSAGE, first_of, parse
 from agent.server.ingest import Intake, Pushed
 from agent.server.interface import Agent, EmbedError
+from agent.server.limits import Limits
 from agent.server.refusal import Refusal, bad_request, too_many
 from agent.server.requests import embed_inputs, query_of, replay_command
 from agent.server.subscribers import Subscribers, stopping
 from protos import perception_pb2 as pb
-
-log = logging.getLogger(__name__)
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Perception"]
 _LARGE_SAMPLE = 16 * 2**10
 """Bytes; larger samples may be pictures that take milliseconds to decode, for which the other calls do not wait."""
 LOADING_PATIENCE_S = 5.0
 """A call waits this long for the model to be loaded: less than clients wait for an answer."""
-MAX_EMBED_CALLS = 8
-"""At a time; each holds its decoded pictures."""
 
 Request = TypeVar("Request", bound=Message)
 Result = TypeVar("Result")
@@ -45,35 +44,89 @@ Context: TypeAlias = grpc.aio.ServicerContext
 class Servicer:
     """The calls, by their names in the .proto file."""
 
-    def __init__(self, agent: Agent, subscribers: Subscribers, *, max_queries: int) -> None:
+    def __init__(self, agent: Agent, subscribers: Subscribers, limits: Limits) -> None:
         self._agent = agent
         self._subscribers = subscribers
-        self._max_queries = max_queries
+        self._limits = limits
+        self._heap = Heap()
+        self._running: set[asyncio.Timeout] = set()
+        self._ends_at: float | None = None
         # Held from looking at the queries to having changed them.
         self._queries_lock = asyncio.Lock()
-        self._pushed = Pushed()
-        self._embed_calls = asyncio.Semaphore(MAX_EMBED_CALLS)
+        self._pushed = Pushed(agent.bus.faults)
+        self._subscriber_calls = Calls("subscribers", limits.subscribers)
+        self._ingest_calls = Calls("Ingest calls", limits.ingests, "push several sensors in one call, or end one")
+        self._embeds = Calls("Embed calls", limits.embeds, "send the next one when one is answered")
+        self._changes = Calls("calls that change something", limits.changes, "send the next one when one is answered")
+        self._looks = Calls("calls that look", limits.looks, "send the next one when one is answered")
+
+    def stop(self, after_s: float) -> None:
+        """End every call that still runs after so long, before gRPC cancels it without a word."""
+        self._ends_at = asyncio.get_running_loop().time() + after_s
+        for patience in self._running:
+            patience.reschedule(self._ends_at)
 
     def rpc_handlers(self) -> grpc.GenericRpcHandler:
         """What a gRPC server takes."""
-        unary, unary_stream = grpc.unary_unary_rpc_method_handler, grpc.unary_stream_rpc_method_handler
+        stream = grpc.stream_stream_rpc_method_handler
+        largest = self._limits.message_bytes
         calls = {
-            "Subscribe": unary_stream(self._subscribe),
-            "AddQuery": unary(_unary(pb.AddQueryRequest, self._add_query)),
-            "RemoveQuery": unary(_unary(pb.RemoveQueryRequest, self._remove_query)),
-            "ListQueries": unary(_unary(pb.ListQueriesRequest, self._list_queries)),
-            "Embed": unary(_unary(pb.EmbedRequest, self._embed)),
-            "GetStatus": unary(_unary(pb.GetStatusRequest, self._get_status)),
-            "ControlReplay": unary(_unary(pb.ControlReplayRequest, self._control_replay)),
+            "Subscribe": stream(self._subscribe),
+            "Watch": stream(self._watch),
+            "AddQuery": self._unary(pb.AddQueryRequest, self._add_query, self._changes),
+            "RemoveQuery": self._unary(pb.RemoveQueryRequest, self._remove_query, self._changes),
+            "ListQueries": self._unary(pb.ListQueriesRequest, self._list_queries, self._looks),
+            "Embed": self._unary(pb.EmbedRequest, self._embed, self._embeds, largest),
+            "GetStatus": self._unary(pb.GetStatusRequest, self._get_status, self._looks),
+            "ControlReplay": self._unary(pb.ControlReplayRequest, self._control_replay, self._changes),
             "Ingest": grpc.stream_unary_rpc_method_handler(self._ingest),
         }
         return grpc.method_handlers_generic_handler(SERVICE.full_name, calls)
 
-    async def _subscribe(self, raw: bytes, context: Context) -> None:
-        async def call() -> None:
-            await self._subscribers.serve(_parse(pb.SubscribeRequest, raw), context)
+    def status_handlers(self) -> grpc.GenericRpcHandler:
+        """What a gRPC server takes that tells how the agent is, and does nothing else."""
+        looks = Calls("calls that look", self._limits.looks, "send the next one when one is answered")
+        calls = {"GetStatus": self._unary(pb.GetStatusRequest, self._get_status, looks)}
+        return grpc.method_handlers_generic_handler(SERVICE.full_name, calls)
 
-        await _outcome(call(), context)
+    def _unary(
+        self,
+        request_type: type[Request],
+        method: Callable[[Request], Awaitable[Message]],
+        calls: Calls,
+        max_bytes: int = MAX_MESSAGE,
+    ) -> grpc.RpcMethodHandler:
+        async def call(context: Context) -> bytes:
+            with calls.one(context.peer()):
+                return (await method(await self._first(context, request_type, max_bytes))).SerializeToString()
+
+        async def handler(_: object, context: Context) -> bytes:
+            return await self._outcome(call(context), context)
+
+        return grpc.stream_unary_rpc_method_handler(handler)
+
+    async def _first(self, context: Context, request_type: type[Request], max_bytes: int = MAX_MESSAGE) -> Request:
+        try:
+            raw = await first_of(context, self._limits.request_timeout_s)
+        except Refusal:
+            self._heap.took(self._limits.message_bytes)  # one that is too large for gRPC comes as none
+            raise
+        self._heap.took(len(raw))
+        return parse(request_type, raw, max_bytes)
+
+    async def _subscribe(self, _: object, context: Context) -> None:
+        async def call() -> None:
+            with self._subscriber_calls.one(context.peer()):
+                await self._subscribers.subscribe(await self._first(context, pb.SubscribeRequest), context)
+
+        await self._outcome(call(), context)
+
+    async def _watch(self, _: object, context: Context) -> None:
+        async def call() -> None:
+            with self._subscriber_calls.one(context.peer()):
+                await self._subscribers.watch(await self._first(context, pb.WatchRequest), context)
+
+        await self._outcome(call(), context)
 
     @asynccontextmanager
     async def _model(self) -> AsyncIterator[None]:
@@ -105,8 +158,8 @@ class Servicer:
                 "QUERY_EXISTS",
                 metadata={"id": query.id},
             )
-        if len(taken) >= self._max_queries:
-            raise too_many("queries", self._max_queries, "remove one first")
+        if len(taken) >= self._limits.queries:
+            raise too_many("queries", self._limits.queries, "remove one first")
         try:
             standing = await self._agent.add_query(query)
         except QueryError as error:
@@ -127,9 +180,7 @@ class Servicer:
         return pb.ListQueriesResponse(queries=queries)
 
     async def _embed(self, request: pb.EmbedRequest) -> pb.EmbedResponse:
-        if self._embed_calls.locked():
-            raise too_many("Embed calls", MAX_EMBED_CALLS, "send the next one when one is answered")
-        async with self._embed_calls, self._model():
+        async with self._model():
             inputs = await asyncio.to_thread(embed_inputs, request)
             try:
                 found = await self._agent.embed(*inputs)
@@ -147,6 +198,8 @@ class Servicer:
         status.subscribers = len(self._subscribers)
         status.queries = len(self._agent.list_queries())
         status.events_refused = self._agent.bus.refused.total()
+        for where, count in self._agent.bus.faults.counts().items():
+            status.faults[where] = count
         return status
 
     async def _control_replay(self, request: pb.ControlReplayRequest) -> pb.ReplayState:
@@ -162,54 +215,44 @@ class Servicer:
 
     async def _ingest(self, raws: AsyncIterator[bytes], context: Context) -> bytes:
         async def call() -> bytes:
-            intake = Intake(self._agent.remotes, self._agent.now_ns, self._pushed)
-            async for raw in raws:
-                if len(raw) > _LARGE_SAMPLE:
-                    await asyncio.to_thread(intake.take, raw)
-                else:
-                    intake.take(raw)
-            return intake.finish().SerializeToString()
+            with self._ingest_calls.one(context.peer()):
+                intake = Intake(self._agent.remotes, self._agent.now_ns, self._pushed)
+                async for raw in raws:
+                    if len(raw) > _LARGE_SAMPLE:
+                        await asyncio.to_thread(intake.take, raw)
+                    else:
+                        intake.take(raw)
+                return intake.finish().SerializeToString()
 
-        return await _outcome(call(), context)
+        return await self._outcome(call(), context)
+
+    async def _outcome(self, call: Awaitable[Result], context: Context) -> Result:
+        """Await a call, and end it as its Refusal says. Anything else that it raises is a fault of ours, and counted.
+
+        What it raised is let go of first: it holds on to the call's frames, and with them to its request.
+        """
+        patience = asyncio.timeout_at(self._ends_at)
+        try:
+            async with patience:
+                self._running.add(patience)
+                return await call
+        except Refusal as refusal:
+            status = refusal.status()
+        except Exception as error:  # noqa: BLE001
+            if patience.expired():
+                status = stopping().status()
+            else:
+                self._agent.bus.faults.count("calls", error)
+                message = f"internal error: {type(error).__name__}; the agent's log says more"
+                status = Refusal(grpc.StatusCode.INTERNAL, message, "INTERNAL").status()
+        finally:
+            self._running.discard(patience)
+        return await _abort(context, status)
 
 
-def _unary(
-    request_type: type[Request], method: Callable[[Request], Awaitable[Message]]
-) -> Callable[[bytes, Context], Awaitable[bytes]]:
-    async def call(raw: bytes) -> bytes:
-        return (await method(_parse(request_type, raw))).SerializeToString()
-
-    async def handler(raw: bytes, context: Context) -> bytes:
-        return await _outcome(call(raw), context)
-
-    return handler
-
-
-def _parse(request_type: type[Request], raw: bytes) -> Request:
+async def _abort(context: Context, status: grpc.Status) -> NoReturn:
     try:
-        return request_type.FromString(raw)
-    except DecodeError:
-        name = request_type.DESCRIPTOR.name
-        raise bad_request(
-            ("request", f"{len(raw)} bytes are not a {name}; is the client built from other protos?")
-        ) from None
-
-
-async def _outcome(call: Awaitable[Result], context: Context) -> Result:
-    """Await a call, and end it as its Refusal says. Anything else that it raises is a fault of ours, and logged."""
-    try:
-        return await call
-    except Refusal as refusal:
-        await _abort(context, refusal)
-    except Exception as error:
-        log.exception("a call failed")
-        message = f"internal error: {type(error).__name__}; the agent's log says more"
-        await _abort(context, Refusal(grpc.StatusCode.INTERNAL, message, "INTERNAL"))
-
-
-async def _abort(context: Context, refusal: Refusal) -> NoReturn:
-    try:
-        await context.abort_with_status(refusal.status())
+        await context.abort_with_status(status)
     except grpc.aio.InternalError:
         raise asyncio.CancelledError from None  # the client has gone: nobody is there to be told
     raise AssertionError("abort_with_status returned")

@@ -165,8 +165,10 @@ async def serving(pipeline: Pipeline, address: str, *, insecure: bool = False) -
     """
     server = Server(ServedPipeline(pipeline))
     telling: list[asyncio.Task[None]] = []
+    # What a log says of the network counts for nothing.
+    health_address = "" if pipeline.playback else pipeline.config.server.health_listen
     try:
-        listening = await _whole(server.start(address, insecure=insecure))
+        listening = await _whole(server.start(address, insecure=insecure, health_address=health_address))
         telling.append(asyncio.create_task(_tell_health(pipeline, server)))
         if not pipeline.lossless:
             pipeline.start()

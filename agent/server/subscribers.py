@@ -1,18 +1,21 @@
-"""Subscribe calls: each pumps its subscription into its gRPC stream, and none can hold up another."""
+"""Subscribe and Watch calls: each pumps its subscription into its gRPC stream, and none can hold up another."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import threading
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import grpc
 
-from agent.events.bus import MAX_ALERTS, MAX_OTHERS, Bus, Subscription
+from agent.events.bus import FAULT, MAX_ALERTS, MAX_OTHERS, Bus, Subscription
 from agent.events.filters import EventFilter
-from agent.server.refusal import Refusal, too_many
-from agent.server.requests import check_subscribe
+from agent.server.pump import Pump
+from agent.server.refusal import Refusal, bad_request
+from agent.server.requests import check_subscribe, max_unread_of
+from agent.server.unread import Unread
 from protos import perception_pb2 as pb
 
 if TYPE_CHECKING:
@@ -47,20 +50,19 @@ class Waker:
 
 
 class Subscribers:
-    """All Subscribe calls of a server. `write_timeout_s`: how long a subscriber may leave an event unread."""
+    """All Subscribe and Watch calls of a server. `write_timeout_s`: how long one may leave an event unread."""
 
     def __init__(
         self,
         bus: Bus,
         streams: Streams,
         *,
-        limit: int,
         write_timeout_s: float,
         max_alerts: int = MAX_ALERTS,
         max_others: int = MAX_OTHERS,
     ) -> None:
         self._bus, self._streams = bus, streams
-        self._limit, self._write_timeout_s = limit, write_timeout_s
+        self._write_timeout_s = write_timeout_s
         self._max_alerts, self._max_others = max_alerts, max_others
         self._waker = Waker(asyncio.get_running_loop())
         self._subscriptions: set[Subscription] = set()
@@ -84,50 +86,52 @@ class Subscribers:
         for subscription in self._subscriptions:
             subscription.end(AGENT_STOPS)
 
-    async def serve(self, request: pb.SubscribeRequest, context: grpc.aio.ServicerContext) -> None:
+    async def subscribe(self, request: pb.SubscribeRequest, context: grpc.aio.ServicerContext) -> None:
         """Write events until the client leaves. Raises Refusal with the reason when the server ends it."""
+        with self._subscription(request) as (subscription, some):
+            del request  # it may be large, and what is needed of it is in the filter
+            # Tells the client that it is subscribed: what is published from here on reaches it.
+            await context.send_initial_metadata(())
+            await Pump(subscription, some, context, self._write_timeout_s).run()
+            raise _ended(subscription.ended)
+
+    async def watch(self, request: pb.WatchRequest, context: grpc.aio.ServicerContext) -> None:
+        """As `subscribe`, for a client that says what it has read in the messages that follow."""
+        if request.WhichOneof("request") != "subscribe":
+            raise bad_request(("subscribe", "is missing; the first message says what to subscribe to"))
+        unread = Unread(max_unread_of(request))
+        with self._subscription(request.subscribe) as (subscription, some):
+            del request
+            await context.send_initial_metadata(())
+            pump = Pump(subscription, some, context, self._write_timeout_s, unread)
+            reading = asyncio.create_task(pump.acknowledge())
+            try:
+                await pump.run()
+            finally:
+                reading.cancel()
+            raise _ended(subscription.ended)
+
+    @contextlib.contextmanager
+    def _subscription(self, request: pb.SubscribeRequest) -> Iterator[tuple[Subscription, asyncio.Event]]:
         resume = check_subscribe(request, self._streams, self._bus)
         if self._stopping:
             raise stopping()
-        if len(self._subscriptions) >= self._limit:
-            raise too_many("subscribers", self._limit, "end one, or try again later")
         some = asyncio.Event()
         subscription = self._bus.subscribe(
             EventFilter(request),
             lambda: self._waker.wake(some),
             resume=resume,
+            max_age_ns=round(request.max_age_s * 1e9),
             max_alerts=self._max_alerts,
             max_others=self._max_others,
         )
+        del request
         self._subscriptions.add(subscription)
         try:
-            # Tells the client that it is subscribed: what is published from here on reaches it.
-            await context.send_initial_metadata(())
-            await self._pump(subscription, some, context)
+            yield subscription, some
         finally:
             self._subscriptions.discard(subscription)
             subscription.close()
-        raise _ended(subscription.ended)
-
-    async def _pump(self, subscription: Subscription, some: asyncio.Event, context: grpc.aio.ServicerContext) -> None:
-        while True:
-            some.clear()
-            event = subscription.take()
-            if event is not None:
-                try:
-                    async with asyncio.timeout(self._write_timeout_s):
-                        await context.write(event)
-                except TimeoutError:
-                    subscription.end(f"nothing was read for {self._write_timeout_s:g} s")
-                    return
-                except grpc.aio.InternalError:
-                    # The client has gone, and gRPC has not said so yet.
-                    subscription.end("the client has gone")
-                    return
-            elif subscription.ended:
-                return
-            else:
-                await some.wait()
 
 
 def stopping() -> Refusal:
@@ -138,5 +142,7 @@ def stopping() -> Refusal:
 def _ended(reason: str) -> Refusal:
     if reason == AGENT_STOPS:
         return stopping()
+    if reason == FAULT:
+        return Refusal(grpc.StatusCode.INTERNAL, f"subscription ended: {FAULT}", "INTERNAL")
     message = f"subscription ended: {reason}; read faster, or ask for less"
     return Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, message, "SLOW_SUBSCRIBER")

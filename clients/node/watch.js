@@ -1,8 +1,9 @@
 // Prints what a sensebind agent perceives, one event a line.
 //
-//   npm install && node watch.js [host:port] [--count N] [--kind embedding|audio_source|alert|health|recording] ...
+//   npm install && node watch.js [host:port] [--count N] [--kind embedding|audio_source|alert|health|recording|model|query] ...
 //
-// It shows that the service needs nothing of Python: the messages are loaded from protos/*.proto as they are.
+// It shows that the service needs nothing of Python: the messages are loaded from protos/*.proto as they are. Each event
+// is told to be read once it is printed, so that a terminal that stands still is sent no more than a few.
 
 import path from "node:path";
 import { fileURLToPath } from "node:url";
@@ -12,6 +13,11 @@ import grpc from "@grpc/grpc-js";
 import protoLoader from "@grpc/proto-loader";
 
 const ROOT = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../..");
+
+/** Events that may be on their way at a time. */
+const MAX_UNREAD = 16;
+/** An agent that was silent for 10 s is pinged, and given up when it does not answer within 4 s. */
+const PINGS = { "grpc.keepalive_time_ms": 10_000, "grpc.keepalive_timeout_ms": 4_000 };
 
 /** Returns the client class of the Perception service. */
 export function loadPerception() {
@@ -76,6 +82,10 @@ function describe(kind, body) {
       return `${body.sensor} ${lower(body.state, "STATE_")} ${body.rate_hz.toFixed(1)} Hz ${body.reason}`.trimEnd();
     case "recording":
       return `${lower(body.state, "STATE_")} ${body.path} ${body.reason}`.trimEnd();
+    case "model":
+      return `${lower(body.state, "STATE_")} ${body.reason}`.trimEnd();
+    case "query":
+      return `${lower(body.change, "CHANGE_")} ${body.query.id} "${body.query.text}"`;
     case "gap":
       return `${body.first_seq}..${body.last_seq} ${body.reason}`;
     default:
@@ -90,14 +100,15 @@ function main() {
   });
   const address = positionals[0] ?? "127.0.0.1:50051";
   const Perception = loadPerception();
-  const client = new Perception(address, grpc.credentials.createInsecure());
+  const client = new Perception(address, grpc.credentials.createInsecure(), PINGS);
   const kinds = (values.kind ?? []).map((kind) => `EVENT_KIND_${kind.toUpperCase()}`);
-  const call = client.Subscribe({ kinds, vectors: true });
+  const call = client.Watch();
+  call.write({ subscribe: { kinds, vectors: true }, max_unread: MAX_UNREAD });
   let left = values.count ? Number(values.count) : Infinity;
   call.on("data", (event) => {
     if (left <= 0) return; // came before the cancel took effect
-    console.log(lineOf(event));
     left -= 1;
+    process.stdout.write(`${lineOf(event)}\n`, () => call.write({ read_seq: event.seq }));
     if (left <= 0) call.cancel();
   });
   call.on("error", (error) => {
