@@ -1,18 +1,23 @@
 """The worker accounts for every tick at every moment, whatever the model and the consumer do."""
 
+import gc
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from agent.clock import ManualClock
 from agent.embedding.embedder import Embedded
 from agent.embedding.worker import MAX_JOBS, Accounting, Worker, WorkerError
-from agent.windows.window import Tick
+from agent.windows.window import Tick, Window
 
 DEADLINE_S = 10.0
 
@@ -250,6 +255,83 @@ def test_ticks_go_before_jobs_but_an_overloaded_worker_does_one_job_a_second() -
     jobs = [order.index("job a"), order.index("job b")]
     # Due at 1.0 s and a second after that; ticks end at 0.4, 0.8, 1.2 ...
     assert jobs == [3, 7]
+
+
+def test_jobs_take_a_tenth_of_the_time_while_ticks_wait() -> None:
+    clock = ManualClock()
+    took = {"tick": 0, "job": 0}
+    shares: list[float] = []
+    model = Model(held=True)
+
+    def pass_time(what: str, ns: int) -> None:
+        took[what] += ns
+        clock.sleep_until(clock.now_ns() + ns)
+        shares.append(took["job"] / sum(took.values()))
+
+    worker = Worker(model, lambda _: pass_time("tick", 400_000_000), max_pending=200, lossless=False, clock=clock)
+    worker.submit(tick(0))
+    model.wait_entered()
+    for _ in range(60):
+        worker.call(partial(pass_time, "job", 300_000_000))
+    for i in range(1, 100):
+        worker.submit(tick(i))
+    model.released.set()
+    assert worker.drain(DEADLINE_S)
+    worker.stop()
+    # 99 ticks and what ran between them; the first job of all is paid for by the ticks that follow it.
+    assert 0.07 <= min(shares[60:100]) <= max(shares[60:100]) <= 0.11
+
+
+@pytest.fixture
+def no_collection() -> Iterator[None]:
+    """Nothing is freed but what nobody holds."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def refuse(pictures: list[NDArray[np.uint8]]) -> None:
+    def look(picture: NDArray[np.uint8]) -> None:
+        raise ValueError(f"{picture.shape} is too small")
+
+    try:
+        look(pictures[0])
+    except ValueError as error:
+        raise RuntimeError("cannot be embedded") from error
+
+
+@pytest.mark.usefixtures("no_collection")
+@pytest.mark.parametrize(("function", "fails"), [(len, False), (refuse, True)])
+def test_what_a_job_was_given_is_free_once_it_is_answered(
+    function: Callable[[list[NDArray[np.uint8]]], object], fails: bool
+) -> None:
+    worker = Worker(Model(), Delivered(), max_pending=2, lossless=False)
+    pictures = [np.zeros((4, 4), np.uint8) for _ in range(3)]
+    sent = [weakref.ref(picture) for picture in pictures]
+    answer = worker.call(partial(function, pictures))
+    del pictures
+    error = answer.exception(DEADLINE_S)
+    assert (error is not None) == fails
+    # The places that the error passed are known still, though not what was there.
+    assert error is None or (error.__traceback__ and error.__traceback__.tb_next)
+    assert not any(picture() is not None for picture in sent)
+    ended = weakref.ref(answer)
+    del answer, error
+    until(lambda: ended() is None)
+    worker.stop()
+
+
+@pytest.mark.usefixtures("no_collection")
+def test_a_tick_is_free_once_it_is_delivered() -> None:
+    worker = Worker(Model(), Delivered(), max_pending=2, lossless=False)
+    picture = np.zeros((2, 4, 4, 3), np.uint8)
+    seen = weakref.ref(picture)
+    worker.submit(Tick(0, 0, {"eye": Window("eye", "vision", picture, 0.0, 0, "")}, 0))
+    del picture
+    assert worker.drain(DEADLINE_S)
+    until(lambda: seen() is None)
+    worker.stop()
 
 
 def test_jobs_beyond_the_bound_are_refused() -> None:

@@ -3,13 +3,15 @@
     produced == delivered + sum(shed.values()) + in_flight       at every moment
 
 Live, at most `max_pending` ticks wait: when one more comes the OLDEST is shed ("behind"). Lossless, `submit` waits
-instead. Jobs (texts of queries, requests) run when no tick waits, and one a second even when ticks do.
+instead. Jobs (texts of queries, requests) run when no tick waits. While ticks do, a job that has waited for a second
+goes before them, as long as jobs take no more than a tenth of the time.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -31,6 +33,11 @@ MAX_JOBS = 256
 """Jobs that may wait; one more is refused."""
 JOB_PATIENCE_NS = 1_000_000_000
 """A job that has waited this long goes before ticks, when none has run for as long."""
+JOB_SHARE = 0.1
+"""Of the time, at most, that jobs take from ticks that wait."""
+
+_LINKS = 16
+"""Errors of a chain, each the cause of the one before, that are followed: a chain may be a ring."""
 
 BEHIND = "behind"
 MODEL_ERROR = "model error"
@@ -64,7 +71,7 @@ class Accounting:
 
 @dataclass(slots=True, eq=False)
 class _Job:
-    function: Callable[[], Any]
+    function: Callable[[], Any] | None
     future: Future[Any]
     asked_ns: int
 
@@ -104,6 +111,7 @@ class Worker:
         self._draining = 0
         self._stopping = False
         self._last_job_ns = self._clock.now_ns()
+        self._last_job_took_ns = 0
         self._logged: set[str] = set()  # touched by the thread only
         self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
         self._thread.start()
@@ -178,6 +186,7 @@ class Worker:
                 self._do(work)
             else:
                 self._deliver(work)
+            del work  # or it would be kept until the next comes
 
     def _next(self) -> _Job | list[Tick] | None:
         """Wait for work: a job, or the ticks of a batch; None at the end."""
@@ -197,18 +206,31 @@ class Worker:
         return len(self._pending) >= enough
 
     def _job_is_due(self) -> bool:
-        return self._clock.now_ns() - max(self._jobs[0].asked_ns, self._last_job_ns) >= JOB_PATIENCE_NS
+        now_ns = self._clock.now_ns()
+        if now_ns - self._jobs[0].asked_ns < JOB_PATIENCE_NS:
+            return False
+        return now_ns - self._last_job_ns >= max(JOB_PATIENCE_NS, self._last_job_took_ns * (1 / JOB_SHARE - 1))
 
     def _do(self, job: _Job) -> None:
-        if job.future.set_running_or_notify_cancel():
-            try:
-                result = job.function()
-            except BaseException as error:  # noqa: BLE001 (whoever waits for the future gets it)
-                job.future.set_exception(error)
-            else:
-                job.future.set_result(result)
+        """Run a job, whose future then holds the answer or the error, and nothing of what the job was given.
+
+        An error keeps the places that it passed, but not their variables: they may be pictures. From the frames it
+        passed the way leads back to the callers' (`f_back`), so these too must let go of the job: its future holds the
+        error, and only a full collection, which is rare, would free such a ring.
+        """
+        future, function = job.future, job.function
+        job.function = None
+        started_ns = self._clock.now_ns()
+        result, error = _outcome(function) if function and future.set_running_or_notify_cancel() else (None, None)
         with self._changed:
             self._last_job_ns = self._clock.now_ns()
+            self._last_job_took_ns = self._last_job_ns - started_ns
+        del job, function
+        if error is not None:
+            future.set_exception(error)
+        elif not future.cancelled():
+            future.set_result(result)
+        del future, error
 
     def _deliver(self, ticks: Sequence[Tick]) -> None:
         """Embed and deliver; a batch that fails is halved, and a tick that fails alone is shed."""
@@ -260,3 +282,19 @@ class Worker:
         if kind not in self._logged:
             self._logged.add(kind)
             log.error(message, index, error, exc_info=error)
+
+
+def _outcome(function: Callable[[], T]) -> tuple[T | None, BaseException | None]:
+    """What a function gives, or what it raises, with the variables of the frames that were passed cleared."""
+    try:
+        return function(), None
+    except BaseException as error:  # noqa: BLE001 (whoever waits for the future gets it)
+        link: BaseException | None = error
+        for _ in range(_LINKS):
+            if link is None:
+                break
+            traceback.clear_frames(link.__traceback__)
+            link = link.__context__ if link.__cause__ is None else link.__cause__
+        return None, error
+    finally:
+        del function

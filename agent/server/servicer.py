@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import NoReturn, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError, Message
@@ -20,6 +20,7 @@ from agent.embedding.worker import WorkerError
 from agent.events import messages as events
 from agent.events.vectors import vector_message
 from agent.log.replaying.playback import ReplayOver
+from agent.server.free_memory import FreeMemory
 from agent.server.ingest import Intake
 from agent.server.interface import Agent, EmbedError
 from agent.server.refusal import Refusal, bad_request, too_many
@@ -38,7 +39,6 @@ MAX_EMBED_CALLS = 8
 """At a time; each holds its decoded pictures."""
 
 Request = TypeVar("Request", bound=Message)
-Result = TypeVar("Result")
 Context: TypeAlias = grpc.aio.ServicerContext
 
 
@@ -52,21 +52,36 @@ class Servicer:
         # Held from looking at the queries to having changed them.
         self._queries_lock = asyncio.Lock()
         self._embed_calls = asyncio.Semaphore(MAX_EMBED_CALLS)
+        self._free_memory = FreeMemory()
 
     def rpc_handlers(self) -> grpc.GenericRpcHandler:
         """What a gRPC server takes."""
         unary, unary_stream = grpc.unary_unary_rpc_method_handler, grpc.unary_stream_rpc_method_handler
         calls = {
             "Subscribe": unary_stream(self._subscribe),
-            "AddQuery": unary(_unary(pb.AddQueryRequest, self._add_query)),
-            "RemoveQuery": unary(_unary(pb.RemoveQueryRequest, self._remove_query)),
-            "ListQueries": unary(_unary(pb.ListQueriesRequest, self._list_queries)),
-            "Embed": unary(_unary(pb.EmbedRequest, self._embed)),
-            "GetStatus": unary(_unary(pb.GetStatusRequest, self._get_status)),
-            "ControlReplay": unary(_unary(pb.ControlReplayRequest, self._control_replay)),
+            "AddQuery": unary(self._unary(pb.AddQueryRequest, self._add_query)),
+            "RemoveQuery": unary(self._unary(pb.RemoveQueryRequest, self._remove_query)),
+            "ListQueries": unary(self._unary(pb.ListQueriesRequest, self._list_queries)),
+            "Embed": unary(self._unary(pb.EmbedRequest, self._embed)),
+            "GetStatus": unary(self._unary(pb.GetStatusRequest, self._get_status)),
+            "ControlReplay": unary(self._unary(pb.ControlReplayRequest, self._control_replay)),
             "Ingest": grpc.stream_unary_rpc_method_handler(self._ingest),
         }
         return grpc.method_handlers_generic_handler(SERVICE.full_name, calls)
+
+    def _unary(
+        self, request_type: type[Request], method: Callable[[Request], Awaitable[Message]]
+    ) -> Callable[[bytes, Context], Awaitable[bytes]]:
+        async def call(raw: bytes) -> bytes:
+            return (await method(_parse(request_type, raw))).SerializeToString()
+
+        async def handler(raw: bytes, context: Context) -> bytes:
+            try:
+                return await _outcome(call(raw), context)
+            finally:
+                self._free_memory.note(len(raw))
+
+        return handler
 
     async def _subscribe(self, raw: bytes, context: Context) -> None:
         async def call() -> None:
@@ -172,18 +187,6 @@ class Servicer:
         return await _outcome(call(), context)
 
 
-def _unary(
-    request_type: type[Request], method: Callable[[Request], Awaitable[Message]]
-) -> Callable[[bytes, Context], Awaitable[bytes]]:
-    async def call(raw: bytes) -> bytes:
-        return (await method(_parse(request_type, raw))).SerializeToString()
-
-    async def handler(raw: bytes, context: Context) -> bytes:
-        return await _outcome(call(raw), context)
-
-    return handler
-
-
 def _parse(request_type: type[Request], raw: bytes) -> Request:
     try:
         return request_type.FromString(raw)
@@ -194,21 +197,26 @@ def _parse(request_type: type[Request], raw: bytes) -> Request:
         ) from None
 
 
-async def _outcome(call: Awaitable[Result], context: Context) -> Result:
+async def _outcome(call: Awaitable[bytes | None], context: Context) -> bytes:
     """Await a call, and end it as its Refusal says. Anything else that it raises is a fault of ours, and logged."""
     try:
-        return await call
+        return await call or b""
     except Refusal as refusal:
         await _abort(context, refusal)
     except Exception as error:
         log.exception("a call failed")
         message = f"internal error: {type(error).__name__}; the agent's log says more"
         await _abort(context, Refusal(grpc.StatusCode.INTERNAL, message, "INTERNAL"))
+    return b""
 
 
-async def _abort(context: Context, refusal: Refusal) -> NoReturn:
+async def _abort(context: Context, refusal: Refusal) -> None:
+    """End a call; its handler then returns, whatever it returns."""
     try:
         await context.abort_with_status(refusal.status())
+    except grpc.aio.AbortError as error:
+        # The context keeps it, and gRPC raises it again. What it has passed leads back to the context: a ring, which
+        # would hold the request until the next full collection.
+        error.__traceback__ = error.__context__ = None
     except grpc.aio.InternalError:
         raise asyncio.CancelledError from None  # the client has gone: nobody is there to be told
-    raise AssertionError("abort_with_status returned")

@@ -27,9 +27,6 @@ from protos import perception_pb2 as pb
 
 T = TypeVar("T")
 
-EMBED_AT_ONCE = 4
-"""Texts, images or clips of a request in one job, so that a large request lets live ticks pass."""
-
 
 class ServedPipeline:
     """Implements `agent.server.interface.Agent`: queries and requests become jobs of the pipeline's worker."""
@@ -120,14 +117,16 @@ async def _settled(future: concurrent.futures.Future[T]) -> T:
 async def _in_parts(
     model: Loaded, embed: Callable[[Sequence[T]], NDArray[np.float32]], field: str, items: Sequence[T]
 ) -> NDArray[np.float32]:
-    """Embed the items of a request's field in several jobs; float32 [n, D]. Raises EmbedError."""
+    """Embed the items of a request's field in a job each, so that a live tick waits for one picture at most.
+
+    float32 [n, D]. Raises EmbedError.
+    """
     vectors = [np.zeros((0, model.perception.dimensions), np.float32)]
-    for first in range(0, len(items), EMBED_AT_ONCE):
-        part = items[first : first + EMBED_AT_ONCE]
+    for i, item in enumerate(items):
         try:
-            vectors.append(await asyncio.wrap_future(model.worker.call(functools.partial(embed, part))))
+            vectors.append(await asyncio.wrap_future(model.worker.call(functools.partial(embed, [item]))))
         except EmbedError as error:
-            raise EmbedError(str(error), f"{field}[{first}:{first + len(part)}]") from None
+            raise EmbedError(str(error), f"{field}[{i}]") from None
     return np.concatenate(vectors)
 
 
