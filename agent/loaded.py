@@ -52,6 +52,6 @@ class Loaded:
         queries = [standing.query for standing in before.queries()]
         self.perception = self._begin(queries)
         for query in queries:
-            for event in before.remove(query.id):
+            for event in before.remove(query.id)[1]:
                 publish(event)
         self._alerts_before = self._alerts_told

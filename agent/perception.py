@@ -57,12 +57,11 @@ class Perception:
         standing = self._standing[query.id] = StandingQuery(query, warnings)
         return standing
 
-    def remove(self, query_id: str) -> list[pb.Event]:
-        """Watch for it no more; the end of its alert when one is on. Raises KeyError when it is unknown."""
+    def remove(self, query_id: str) -> tuple[StandingQuery, list[pb.Event]]:
+        """Watch for it no more; with the end of its alert when one is on. Raises KeyError when it is unknown."""
         ended = self._book.remove(query_id)
         self._scorer.remove(query_id)
-        del self._standing[query_id]
-        return [events.alert(transition) for transition in ended]
+        return self._standing.pop(query_id), [events.alert(transition) for transition in ended]
 
     def queries(self) -> Sequence[StandingQuery]:
         """All queries, oldest first; safe to call from any thread."""

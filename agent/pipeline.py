@@ -9,6 +9,7 @@ it. Nothing waits for what comes after it, except offline, where nothing may be 
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import threading
@@ -19,7 +20,7 @@ from concurrent.futures import Future
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from agent.alerts.book import Query
 from agent.capture.live import Capture
@@ -27,9 +28,12 @@ from agent.capture.offline import Offline
 from agent.capture.source import Source
 from agent.clock import RunClock
 from agent.config import Config, parse
+from agent.embedding.condition import Condition, Load, Progress
+from agent.embedding.watch import Watch
 from agent.embedding.worker import Worker
 from agent.events import messages as events
 from agent.events.bus import Bus
+from agent.faults import Faults
 from agent.health import Health, StreamState
 from agent.intake import Intake, SampleStretch, Stretch
 from agent.loaded import Loaded
@@ -49,6 +53,9 @@ from protos import perception_pb2 as pb
 if TYPE_CHECKING:
     from agent.embedding.embedder import Embedded
     from agent.perception import Perception
+    from agent.server.interface import StandingQuery
+
+log = logging.getLogger(__name__)
 
 MAX_PENDING_TICKS = 1
 """Live, beside the one that is being embedded: with more, an overloaded agent would serve stale ticks for ever."""
@@ -91,7 +98,11 @@ class Pipeline:
         self._log_to, self._offset_ns = log_to, offset_ns
         self._model: Loaded | None = None
         self._early_ticks = 0
+        self.faults = Faults()
+        """Of the agent's own, each of which cost only what caused it."""
         self._inference_ms: deque[float] = deque(maxlen=100)
+        self._age_s = 0.0
+        self._watch = Watch(self._look, self._tell_condition)
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         """Held while a model that has just been loaded is put to use, or kept from it by `stop`."""
@@ -175,6 +186,7 @@ class Pipeline:
         with self._lock:
             if not self._stopping.is_set():
                 self._intake.start()
+                self._watch.start()
 
     def load_model(self) -> Loaded:
         """Load weights, embed prompts and queries: seconds. Raises CheckpointError, QueryError or DeviceError."""
@@ -208,6 +220,7 @@ class Pipeline:
         with self._lock:
             self._stopping.set()
         self._intake.stop()
+        self._watch.stop()
         if self._model:
             # Before the intake, which offline may be waiting for it.
             self._model.worker.stop()
@@ -288,6 +301,34 @@ class Pipeline:
         assert self._model is not None
         for event in self._model.perception.perceive(embedded):
             self.publish(event)
+            if event.HasField("embedding"):
+                self._age_s = (event.publish_ns - event.capture_ns) / 1e9
+
+    def tell_query(self, change: Literal["added", "removed"], standing: StandingQuery, reason: str = "") -> None:
+        """Publish that a query stands from now on, or no longer."""
+        query = standing.query
+        log.info("query %s %r is %s%s", query.id, query.text, change, f": {reason}" if reason else "")
+        self.publish(events.query_change(change, query, self.clock.now_ns(), standing.warnings))
+
+    @property
+    def condition(self) -> Condition:
+        """How the model keeps up."""
+        return self._watch.condition
+
+    def _look(self) -> tuple[Progress, Load] | None:
+        model = self._model
+        if model is None:
+            return None
+        return model.worker.progress(), Load(tuple(self._inference_ms), 0.0 if self.lossless else self._age_s)
+
+    def _tell_condition(self, now: Condition) -> None:
+        assert self._model is not None
+        level = logging.INFO if now.state == "ok" else logging.WARNING if now.works else logging.ERROR
+        log.log(level, "the model is %s%s", now.state, f": {now.reason}" if now.reason else "")
+        if self.lossless:
+            return  # what is told there follows from the log alone
+        self._model.worker.refuse_jobs(f"the model {now.reason}; try again later" if now.state == "hung" else "")
+        self.publish(events.model(now, self.clock.now_ns()))
 
     def status(self) -> pb.Status:
         """How the run goes."""
@@ -317,6 +358,9 @@ class Pipeline:
             status.streams.append(events.stream_health(state))
         if self.recorder:
             status.recording.CopyFrom(events.recording_state(self.recorder.report()))
+        status.model_state.CopyFrom(events.model_state(self.condition))
+        for where, count in self.faults.counts().items():
+            status.faults[where] = count
         if self.playback:
             status.replay.CopyFrom(self.playback.state().message())
         return status

@@ -128,7 +128,8 @@ def test_removing_a_query_ends_its_alert(perception: Perception) -> None:
     for i in range(4):
         said = phases(perception.perceive(embedded(i, unit("dog"))))
     assert said == []  # it began earlier
-    (end,) = perception.remove("dog")
+    standing, (end,) = perception.remove("dog")
+    assert standing.query.id == "dog"
     assert end.alert.phase == pb.ALERT_PHASE_END
     assert perception.queries() == ()
     with pytest.raises(KeyError):

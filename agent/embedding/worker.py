@@ -14,11 +14,13 @@ import threading
 import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from agent.clock import RunClock
+from agent.embedding.condition import Progress
 from drivers.driver import Clock
 
 if TYPE_CHECKING:
@@ -36,6 +38,8 @@ JOB_PATIENCE_NS = 1_000_000_000
 JOB_SHARE = 0.1
 """Of the time, at most, that jobs take from ticks that wait."""
 
+LONGEST_FAULT = 200
+"""Characters of a failure's message that are kept."""
 _LINKS = 16
 """Errors of a chain, each the cause of the one before, that are followed: a chain may be a ring."""
 
@@ -47,6 +51,10 @@ STOPPED = "stopped"
 
 class WorkerError(RuntimeError):
     """A job was refused; the message says why."""
+
+
+class ModelHung(WorkerError):
+    """A job was refused because what runs does not come back."""
 
 
 class Embeds(Protocol):
@@ -112,6 +120,10 @@ class Worker:
         self._stopping = False
         self._last_job_ns = self._clock.now_ns()
         self._last_job_took_ns = 0
+        self._progress = Progress(0)
+        self._hung = ""
+        self._answering: Future[Any] | None = None
+        """Of the job that runs."""
         self._logged: set[str] = set()  # touched by the thread only
         self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
         self._thread.start()
@@ -143,11 +155,31 @@ class Worker:
         with self._changed:
             if self._stopping:
                 raise WorkerError("the agent is stopping; ask again when it runs")
+            if self._hung:
+                raise ModelHung(self._hung)
             if len(self._jobs) >= MAX_JOBS:
                 raise WorkerError(f"{MAX_JOBS} requests wait for the model already; ask again later")
             self._jobs.append(_Job(function, future, self._clock.now_ns()))
             self._changed.notify_all()
         return future
+
+    def refuse_jobs(self, reason: str) -> None:
+        """Refuse jobs with ModelHung for a reason, the one that runs too; with an empty one, take them again."""
+        with self._changed:
+            self._hung = reason
+            if not reason:
+                return
+            asked = [job.future for job in self._jobs if job.future.set_running_or_notify_cancel()]
+            self._jobs.clear()
+            if self._answering is not None:
+                asked.append(self._answering)
+        for future in asked:
+            _settle(future, None, ModelHung(reason))
+
+    def progress(self) -> Progress:
+        """What runs, and what came of the last ticks."""
+        with self._changed:
+            return replace(self._progress, now_ns=self._clock.now_ns())
 
     def accounting(self) -> Accounting:
         """The counts, all of one moment."""
@@ -186,6 +218,7 @@ class Worker:
                 self._do(work)
             else:
                 self._deliver(work)
+            self._note_running("")
             del work  # or it would be kept until the next comes
 
     def _next(self) -> _Job | list[Tick] | None:
@@ -195,11 +228,18 @@ class Worker:
             if self._stopping:
                 return None
             if self._jobs and (not self._ticks_ready() or self._job_is_due()):
+                self._note_running("a request")
                 return self._jobs.popleft()
             ticks = [self._pending.popleft() for _ in range(min(self._batch, len(self._pending)))]
             self._running += len(ticks)
+            self._note_running(f"tick {ticks[0].index}", len(ticks))
             self._changed.notify_all()
             return ticks
+
+    def _note_running(self, what: str, ticks: int = 0) -> None:
+        with self._changed:
+            now_ns = self._clock.now_ns()
+            self._progress = replace(self._progress, running=what, running_since_ns=now_ns, running_ticks=ticks)
 
     def _ticks_ready(self) -> bool:
         enough = self._batch if self._lossless and not self._draining else 1
@@ -221,15 +261,16 @@ class Worker:
         future, function = job.future, job.function
         job.function = None
         started_ns = self._clock.now_ns()
-        result, error = _outcome(function) if function and future.set_running_or_notify_cancel() else (None, None)
+        if function is None or not future.set_running_or_notify_cancel():
+            return
+        self._answering = future
+        result, error = _outcome(function)
         with self._changed:
+            self._answering = None
             self._last_job_ns = self._clock.now_ns()
             self._last_job_took_ns = self._last_job_ns - started_ns
         del job, function
-        if error is not None:
-            future.set_exception(error)
-        elif not future.cancelled():
-            future.set_result(result)
+        _settle(future, result, error)
         del future, error
 
     def _deliver(self, ticks: Sequence[Tick]) -> None:
@@ -241,7 +282,7 @@ class Worker:
             self._deliver(ticks[:middle])
             self._deliver(ticks[middle:])
         elif results is None:
-            self._count(MODEL_ERROR)
+            self._count(ticks[0], MODEL_ERROR)
         else:
             for embedded in results:
                 self._hand_over(embedded)
@@ -254,6 +295,7 @@ class Worker:
         except Exception as error:  # noqa: BLE001 (whatever the model raises, the next tick may work)
             if len(ticks) == 1:
                 self._log_once("the model failed on tick %d, which is shed: %s", ticks[0].index, error)
+                self._note_failure(error)
             return None
         return results
 
@@ -262,19 +304,34 @@ class Worker:
             self._on_embedded(embedded)
         except Exception as error:  # noqa: BLE001 (one tick's fault must not end the thread)
             self._log_once("tick %d could not be delivered and is shed: %s", embedded.tick.index, error)
-            self._count(DELIVERY_ERROR)
+            self._note_failure(error)
+            self._count(embedded.tick, DELIVERY_ERROR)
         else:
-            self._count(None)
+            self._count(embedded.tick, None)
 
-    def _count(self, shed: str | None) -> None:
+    def _count(self, tick: Tick, shed: str | None) -> None:
         """One running tick is done: delivered, or shed for a reason."""
         with self._changed:
             self._running -= 1
             if shed is None:
                 self._delivered += 1
+                if self._progress.failures and not all(window.missing for window in tick.windows.values()):
+                    self._progress = replace(self._progress, failures=0)
             else:
                 self._shed[shed] += 1
             self._changed.notify_all()
+
+    def _note_failure(self, error: Exception) -> None:
+        """The tick that runs is lost."""
+        with self._changed:
+            before, fault = self._progress, str(error) or type(error).__name__
+            since_ns = before.failing_since_ns if before.failures else self._clock.now_ns()
+            self._progress = replace(
+                before,
+                failures=before.failures + 1,
+                failing_since_ns=since_ns,
+                fault=fault.splitlines()[0][:LONGEST_FAULT],
+            )
 
     def _log_once(self, message: str, index: int, error: Exception) -> None:
         """The first error of each kind, with its traceback; later ones are only counted."""
@@ -282,6 +339,15 @@ class Worker:
         if kind not in self._logged:
             self._logged.add(kind)
             log.error(message, index, error, exc_info=error)
+
+
+def _settle(future: Future[Any], result: object, error: BaseException | None) -> None:
+    """Answer, unless that was done meanwhile."""
+    with suppress(InvalidStateError):
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(result)
 
 
 def _outcome(function: Callable[[], T]) -> tuple[T | None, BaseException | None]:

@@ -16,7 +16,7 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from agent.alerts.book import QueryError
-from agent.embedding.worker import WorkerError
+from agent.embedding.worker import ModelHung, WorkerError
 from agent.events import messages as events
 from agent.events.vectors import vector_message
 from agent.log.replaying.playback import ReplayOver
@@ -100,6 +100,8 @@ class Servicer:
             raise Refusal(grpc.StatusCode.UNAVAILABLE, message, "MODEL_LOADING") from None
         try:
             yield
+        except ModelHung as error:
+            raise Refusal(grpc.StatusCode.UNAVAILABLE, str(error), "MODEL_HUNG") from None
         except WorkerError as error:
             if self._subscribers.stopping:
                 raise stopping() from None

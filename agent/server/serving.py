@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.alerts.book import Query
+from agent.embedding.watch import LOOK_S
 from agent.events.bus import Bus
 from agent.loaded import Loaded
 from agent.log.replaying.playback import Playback
@@ -60,16 +61,24 @@ class ServedPipeline:
     async def add_query(self, query: Query) -> StandingQuery:
         """Watch for a query from the next tick on. Raises QueryError."""
         model = await self._model()
-        return await asyncio.wrap_future(model.worker.call(lambda: model.perception.add(query)))
+
+        def add() -> StandingQuery:
+            standing = model.perception.add(query)
+            self._pipeline.tell_query("added", standing)
+            return standing
+
+        return await asyncio.wrap_future(model.worker.call(add))
 
     async def remove_query(self, query_id: str) -> None:
         """Watch for it no more. Raises KeyError."""
         model = await self._model()
 
         def remove() -> None:
-            # Published here, so that the end of an alert is told even if the client has gone meanwhile.
-            for event in model.perception.remove(query_id):
+            # Published here, so that all are told even if the client has gone meanwhile.
+            standing, ended = model.perception.remove(query_id)
+            for event in ended:
                 self._pipeline.publish(event)
+            self._pipeline.tell_query("removed", standing)
 
         await asyncio.wrap_future(model.worker.call(remove))
 
@@ -171,9 +180,15 @@ def _load(pipeline: Pipeline) -> None:
 
 
 async def _tell_health(pipeline: Pipeline, server: Server) -> None:
-    """SERVING from when the model is loaded until samples are no longer taken."""
+    """SERVING from when the model is loaded until samples are no longer taken, but while it hangs or always fails."""
     await _settled(pipeline.loaded)
-    await server.set_serving(True)
+    ended = asyncio.ensure_future(_settled(pipeline.ended))
+    serves = False
+    while not ended.done():
+        if pipeline.condition.works != serves:
+            serves = not serves
+            await server.set_serving(serves)
+        await asyncio.wait([ended], timeout=LOOK_S)
     with suppress(Exception):  # `Pipeline.ended` holds it
-        await _settled(pipeline.ended)
+        await ended
     await server.set_serving(False)
