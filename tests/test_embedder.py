@@ -329,7 +329,9 @@ def test_inference_time_is_measured_on_the_clock_and_shared_by_the_batch(model: 
 
     rng = np.random.default_rng(9)
     embedded = Embedder(model, clock=Ticking()).embed([tick(i, window(rng, "imu")) for i in range(3)])
-    assert [e.inference_ms for e in embedded] == [10.0, 10.0, 10.0]
+    # The clock is read at the begin and the end, before the modality, when its pass is queued and when it is through.
+    assert [e.inference_ms for e in embedded] == [40.0, 40.0, 40.0]
+    assert [dict(e.costs_ms) for e in embedded] == [{"imu": 20.0}] * 3
 
 
 def test_texts_are_embedded_in_chunks_as_one_by_one(model: ImageBind, embedder: Embedder) -> None:

@@ -11,16 +11,15 @@ from __future__ import annotations
 
 import logging
 import threading
-import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, InvalidStateError
-from contextlib import suppress
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from agent.clock import RunClock
 from agent.embedding.condition import Progress
+from agent.embedding.job import Job
 from drivers.driver import Clock
 
 if TYPE_CHECKING:
@@ -40,9 +39,6 @@ JOB_SHARE = 0.1
 
 LONGEST_FAULT = 200
 """Characters of a failure's message that are kept."""
-_LINKS = 16
-"""Errors of a chain, each the cause of the one before, that are followed: a chain may be a ring."""
-
 BEHIND = "behind"
 MODEL_ERROR = "model error"
 DELIVERY_ERROR = "delivery error"
@@ -77,13 +73,6 @@ class Accounting:
     """Waiting, or being embedded or delivered."""
 
 
-@dataclass(slots=True, eq=False)
-class _Job:
-    function: Callable[[], Any] | None
-    future: Future[Any]
-    asked_ns: int
-
-
 class Worker:
     """Runs from its construction until `stop`.
 
@@ -113,7 +102,7 @@ class Worker:
         self._changed = threading.Condition()
         # All that follows is guarded by _changed.
         self._pending: deque[Tick] = deque()
-        self._jobs: deque[_Job] = deque()
+        self._jobs: deque[Job] = deque()
         self._produced = self._delivered = self._running = 0
         self._shed: Counter[str] = Counter()
         self._draining = 0
@@ -122,8 +111,7 @@ class Worker:
         self._last_job_took_ns = 0
         self._progress = Progress(0)
         self._hung = ""
-        self._answering: Future[Any] | None = None
-        """Of the job that runs."""
+        self._answering: Job | None = None
         self._logged: set[str] = set()  # touched by the thread only
         self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
         self._thread.start()
@@ -151,7 +139,6 @@ class Worker:
 
         Do not wait for the future on the worker's own thread.
         """
-        future: Future[T] = Future()
         with self._changed:
             if self._stopping:
                 raise WorkerError("the agent is stopping; ask again when it runs")
@@ -159,9 +146,10 @@ class Worker:
                 raise ModelHung(self._hung)
             if len(self._jobs) >= MAX_JOBS:
                 raise WorkerError(f"{MAX_JOBS} requests wait for the model already; ask again later")
-            self._jobs.append(_Job(function, future, self._clock.now_ns()))
+            job = Job(function, self._clock.now_ns())
+            self._jobs.append(job)
             self._changed.notify_all()
-        return future
+        return job.future
 
     def refuse_jobs(self, reason: str) -> None:
         """Refuse jobs with ModelHung for a reason, the one that runs too; with an empty one, take them again."""
@@ -169,12 +157,12 @@ class Worker:
             self._hung = reason
             if not reason:
                 return
-            asked = [job.future for job in self._jobs if job.future.set_running_or_notify_cancel()]
+            refused = [job for job in self._jobs if job.begin()]
             self._jobs.clear()
             if self._answering is not None:
-                asked.append(self._answering)
-        for future in asked:
-            _settle(future, None, ModelHung(reason))
+                refused.append(self._answering)
+        for job in refused:
+            job.refuse(ModelHung(reason))
 
     def progress(self) -> Progress:
         """What runs, and what came of the last ticks."""
@@ -214,14 +202,14 @@ class Worker:
 
     def _run(self) -> None:
         while (work := self._next()) is not None:
-            if isinstance(work, _Job):
+            if isinstance(work, Job):
                 self._do(work)
             else:
                 self._deliver(work)
             self._note_running("")
             del work  # or it would be kept until the next comes
 
-    def _next(self) -> _Job | list[Tick] | None:
+    def _next(self) -> Job | list[Tick] | None:
         """Wait for work: a job, or the ticks of a batch; None at the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._stopping or self._jobs or self._ticks_ready())
@@ -251,27 +239,20 @@ class Worker:
             return False
         return now_ns - self._last_job_ns >= max(JOB_PATIENCE_NS, self._last_job_took_ns * (1 / JOB_SHARE - 1))
 
-    def _do(self, job: _Job) -> None:
-        """Run a job, whose future then holds the answer or the error, and nothing of what the job was given.
-
-        An error keeps the places that it passed, but not their variables: they may be pictures. From the frames it
-        passed the way leads back to the callers' (`f_back`), so these too must let go of the job: its future holds the
-        error, and only a full collection, which is rare, would free such a ring.
-        """
-        future, function = job.future, job.function
-        job.function = None
-        started_ns = self._clock.now_ns()
-        if function is None or not future.set_running_or_notify_cancel():
+    def _do(self, job: Job) -> None:
+        """Answer a job; nothing of it may be left in a variable here (see `Job.call`)."""
+        if not job.begin():
             return
-        self._answering = future
-        result, error = _outcome(function)
+        started_ns = self._clock.now_ns()
+        self._answering = job
+        answer = job.call()
+        del job
         with self._changed:
             self._answering = None
             self._last_job_ns = self._clock.now_ns()
             self._last_job_took_ns = self._last_job_ns - started_ns
-        del job, function
-        _settle(future, result, error)
-        del future, error
+        answer()
+        del answer
 
     def _deliver(self, ticks: Sequence[Tick]) -> None:
         """Embed and deliver; a batch that fails is halved, and a tick that fails alone is shed."""
@@ -339,28 +320,3 @@ class Worker:
         if kind not in self._logged:
             self._logged.add(kind)
             log.error(message, index, error, exc_info=error)
-
-
-def _settle(future: Future[Any], result: object, error: BaseException | None) -> None:
-    """Answer, unless that was done meanwhile."""
-    with suppress(InvalidStateError):
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(result)
-
-
-def _outcome(function: Callable[[], T]) -> tuple[T | None, BaseException | None]:
-    """What a function gives, or what it raises, with the variables of the frames that were passed cleared."""
-    try:
-        return function(), None
-    except BaseException as error:  # noqa: BLE001 (whoever waits for the future gets it)
-        link: BaseException | None = error
-        for _ in range(_LINKS):
-            if link is None:
-                break
-            traceback.clear_frames(link.__traceback__)
-            link = link.__context__ if link.__cause__ is None else link.__cause__
-        return None, error
-    finally:
-        del function
