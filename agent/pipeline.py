@@ -52,6 +52,7 @@ from protos import perception_pb2 as pb
 
 if TYPE_CHECKING:
     from agent.embedding.embedder import Embedded
+    from agent.embedding.relieved import Relieved
     from agent.perception import Perception
     from agent.server.interface import StandingQuery
 
@@ -102,6 +103,7 @@ class Pipeline:
         """Of the agent's own, each of which cost only what caused it."""
         self._inference_ms: deque[float] = deque(maxlen=100)
         self._age_s = 0.0
+        self._relieved: Relieved | None = None
         self._watch = Watch(self._look, self._tell_condition)
         self._stopping = threading.Event()
         self._lock = threading.Lock()
@@ -303,6 +305,8 @@ class Pipeline:
             self.publish(event)
             if event.HasField("embedding"):
                 self._age_s = (event.publish_ns - event.capture_ns) / 1e9
+        if self._relieved:
+            self._relieved.done(embedded)
 
     def tell_query(self, change: Literal["added", "removed"], standing: StandingQuery, reason: str = "") -> None:
         """Publish that a query stands from now on, or no longer."""
@@ -319,7 +323,11 @@ class Pipeline:
         model = self._model
         if model is None:
             return None
-        return model.worker.progress(), Load(tuple(self._inference_ms), 0.0 if self.lossless else self._age_s)
+        if self._relieved is None:
+            return model.worker.progress(), Load(tuple(self._inference_ms))
+        relief = self._relieved.relief
+        load = Load(tuple(self._inference_ms), self._age_s, relief.overloaded, relief.step.reduced)
+        return model.worker.progress(), load
 
     def _tell_condition(self, now: Condition) -> None:
         assert self._model is not None
@@ -370,12 +378,13 @@ class Pipeline:
         # whenever another process has one. OpenMP reads this when torch loads it.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         # torch takes seconds to import: capture and the server start meanwhile.
+        from agent.embedding.relieved import Relieved
         from agent.embedding.weights import load_embedder
         from agent.perception import Perception
 
         if self._recorded is None:
             seen = {stream.modality for stream in self.streams.values()}
-            embedder, name = load_embedder(self.config.model, seen)
+            embedder, name = load_embedder(self.config.model, seen, faults=self.faults)
         else:
             from agent.log.replaying.recorded import RecordedEmbedder, check_model
 
@@ -383,15 +392,17 @@ class Pipeline:
             check_model(self._recorded, name)
 
         def begin_perception(queries: Sequence[Query]) -> Perception:
-            perception = Perception(embedder, self.config)
+            perception = Perception(embedder, self.config, self.faults)
             for query in queries:
                 perception.add(query)
             return perception
 
         perception = begin_perception(self.config.queries)
         batch = OFFLINE_BATCH if self.lossless and self.playback is None else 1
+        if not self.lossless:
+            self._relieved = Relieved(embedder, self.streams, self.config.hop_ns, self.clock)
         worker = Worker(
-            embedder,
+            self._relieved or embedder,
             self._on_embedded,
             max_pending=2 * batch if self.lossless else MAX_PENDING_TICKS,
             lossless=self.lossless,
