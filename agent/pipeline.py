@@ -400,7 +400,9 @@ class Pipeline:
         perception = begin_perception(self.config.queries)
         batch = OFFLINE_BATCH if self.lossless and self.playback is None else 1
         if not self.lossless:
-            self._relieved = Relieved(embedder, self.streams, self.config.hop_ns, self.clock)
+            self._relieved = Relieved(
+                embedder, self.streams, self.config.hop_ns, self.clock, leave_out=self.config.model.leave_out
+            )
         worker = Worker(
             self._relieved or embedder,
             self._on_embedded,

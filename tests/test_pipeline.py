@@ -262,7 +262,9 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
 
 def test_live_all_modalities_arrive_late_ticks_are_shed_and_nothing_is_left(nano_weights: Path, gate: Gate) -> None:
     shared, threads = set(Path("/dev/shm").iterdir()), set(threading.enumerate())
-    pipeline = Pipeline.live(config(nano_weights, microphone_hz=8_000))
+    whole = config(nano_weights, microphone_hz=8_000)
+    whole.model.leave_out = False
+    pipeline = Pipeline.live(whole)
     subscription, events = subscribe(pipeline), list[pb.Event]()
 
     def status() -> pb.Status:

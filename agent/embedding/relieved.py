@@ -16,18 +16,23 @@ from models.preprocess import AUDIO_SLACK_S, AUDIO_WINDOW_S
 class Relieved:
     """Embeds ticks by the step that its `relief` is on. To be used by the worker's thread; others may read `relief`.
 
-    Who delivers the ticks tells so with `done`. `clock` is the one that ticks are stamped by.
+    Who delivers the ticks tells so with `done`. `clock` is the one that ticks are stamped by. Without `leave_out` ticks
+    stay whole, and overload is told only.
     """
 
-    def __init__(self, embedder: Embedder, streams: Streams, hop_ns: int, clock: Clock) -> None:
+    def __init__(
+        self, embedder: Embedder, streams: Streams, hop_ns: int, clock: Clock, *, leave_out: bool = True
+    ) -> None:
         self._embedder, self._clock = embedder, clock
         modalities = {stream.modality for stream in streams.values()}
         longest_s = AUDIO_WINDOW_S + AUDIO_SLACK_S
         long_audio = any(s.modality == "audio" and s.window_s > longest_s for s in streams.values())
-        self.relief = Relief(ladder(modalities, long_audio=long_audio), hop_ns / 1e9)
+        steps = ladder(modalities, long_audio=long_audio)
+        self.relief = Relief(steps if leave_out else steps[:1], hop_ns / 1e9)
         self._count = 0
         self._began_ns = self._tick_ns = 0
-        embedder.begins = self._begins
+        if leave_out:
+            embedder.begins = self._begins
 
     def embed(self, ticks: Sequence[Tick]) -> list[Embedded]:
         """As `Embedder.embed`."""
