@@ -18,7 +18,7 @@ from drivers.driver import Modality
 
 MOST_AGE_HOPS = 2.0
 """Of an embedding when it is published."""
-PLANNED_AGE_HOPS = 1.9
+PLANNED_AGE_HOPS = 1.8
 """Of which some is kept for what cannot be foreseen."""
 MOST_PUT_OFF = 2
 """Times in a row that a modality waits for a tick in which it can be told in time."""
@@ -84,10 +84,10 @@ class Relief:
     def cost_s(self, modality: Modality) -> float:
         """What a modality is expected to take, in seconds; 0 when that is not known."""
         last = self._last.get(modality)
-        return max(last) if last else 0.0
+        return max(*last, self._now[modality]) if last else 0.0
 
     def begins(self, modality: Modality, age_s: float, so_far: Mapping[Modality, float]) -> bool:
-        """Whether a modality of a tick so old by now is to be embedded: in time, or else not put off for ever.
+        """Whether a modality of a tick so old by now is to be embedded: in time, or else, if first, not put off for ever.
 
         `so_far` is what others of the tick have taken: when they were slower than expected, this one will be.
         """
@@ -96,9 +96,9 @@ class Relief:
         cost_s = self.cost_s(modality) * slower
         in_time = age_s + cost_s <= PLANNED_AGE_HOPS * self._hop_s
         hopeless = not so_far and self._settle_s + cost_s > MOST_AGE_HOPS * self._hop_s
-        put_off = 0 if in_time or hopeless else self._put_off[modality] + 1
-        self._put_off[modality] = put_off % (MOST_PUT_OFF + 1)
-        return self._put_off[modality] == 0
+        begins = in_time or hopeless or (not so_far and self._put_off[modality] >= MOST_PUT_OFF)
+        self._put_off[modality] = 0 if begins else self._put_off[modality] + 1
+        return begins
 
     def note(self, now_s: float, took: Took) -> None:
         """Take in what a tick took, and change the step if that is due."""
@@ -139,7 +139,7 @@ class Relief:
         if now_s - self._went_down_s < RELAPSE_S:
             self._room_s = min(2 * self._room_s, LONGEST_ROOM_S)
         above = range(self._at + 1, top + 1)
-        costs = {m: max(last) for m, last in self._last.items()}
+        costs = {m: self.cost_s(m) for m in self._last}
         fitting = [at for at in above if self._fits(at, costs, FULL_LOAD)]
         in_load = [at for at in above if self._load(at, costs) <= FULL_LOAD]
         self._move((fitting or in_load or [top])[0])

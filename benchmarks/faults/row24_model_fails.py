@@ -7,7 +7,7 @@ import asyncio
 import torch
 
 from benchmarks.faults.measured import Measured
-from benchmarks.faults.troubled_model import small_agent, told, troubled_agent
+from benchmarks.faults.troubled_model import told, troubled_agent
 from protos import perception_pb2 as pb
 
 LASTS_S = 8.0
@@ -19,7 +19,7 @@ def run() -> Measured:
 
 
 async def _measure() -> Measured:
-    async with troubled_agent(small_agent()) as (agent, trouble):
+    async with troubled_agent() as (agent, trouble):
         before = await agent.client.status()
         mark = len(agent.events)
         trouble.error = torch.OutOfMemoryError("CUDA out of memory")
@@ -29,7 +29,7 @@ async def _measure() -> Measured:
         exact = await agent.accounted()
         mark, trouble.error = len(agent.events), None
         back_s = await agent.until(lambda e: e.HasField("embedding"), mark)
-        await agent.until(told(pb.ModelState.STATE_OK), mark)
+        await agent.until(told(pb.ModelState.STATE_OK, pb.ModelState.STATE_OVERLOADED), mark)
         healthy_s = await agent.until_serves(True)
         after = await agent.client.status()
     lost = after.ticks_shed["model error"] - before.ticks_shed["model error"]

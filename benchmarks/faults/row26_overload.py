@@ -7,10 +7,11 @@ import time
 
 from agent.embedding.reduction import LEFT_OUT
 from benchmarks.faults.measured import Measured
-from benchmarks.faults.troubled_model import small_agent, told, troubled_agent
+from benchmarks.faults.troubled_model import told, troubled_agent
 from protos import perception_pb2 as pb
 
 LASTS_S = 20.0
+HOP_S = 0.5
 WINDOW_S = 0.2
 
 
@@ -20,9 +21,7 @@ def run() -> Measured:
 
 
 async def _measure() -> Measured:
-    config = small_agent()
-    hop_s = config.hop_ns / 1e9
-    async with troubled_agent(config) as (agent, trouble):
+    async with troubled_agent() as (agent, trouble):
         await asyncio.sleep(5.0)
         quiet, mark, began = len(agent.events), len(agent.events), time.monotonic()
         trouble.pass_s = WINDOW_S
@@ -34,7 +33,7 @@ async def _measure() -> Measured:
         back_s = await agent.until(told(pb.ModelState.STATE_OK), mark)
         status = await agent.client.status()
     ticks = [event for event in late if event.HasField("embedding")]
-    ages = sorted((event.publish_ns - event.capture_ns) / 1e9 / hop_s for event in ticks)
+    ages = sorted((event.publish_ns - event.capture_ns) / 1e9 / HOP_S for event in ticks)
     windows = [window for event in ticks for window in event.embedding.windows]
     turns = {
         sensor: sum(w.present for w in windows if w.sensor == sensor) for sensor in sorted({w.sensor for w in windows})

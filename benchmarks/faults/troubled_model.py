@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -19,9 +21,12 @@ from agent.embedding.embedder import Embedded, Embedder
 from agent.pipeline import Pipeline
 from agent.server.serving import serving
 from agent.windows.window import Tick
+from models import checkpoint
+from models.imagebind import ImageBind, Sizes
+from models.transformer import TowerSizes
 from protos import perception_pb2 as pb
 
-WAIT_S = 40.0
+WAIT_S = 60.0
 
 
 class Trouble:
@@ -100,10 +105,11 @@ class Watched:
 
 
 @asynccontextmanager
-async def troubled_agent(config: Config) -> AsyncIterator[tuple[Watched, Trouble]]:
-    """Run and serve an agent; it has told of a tick with every sensor, and is sound."""
+async def troubled_agent() -> AsyncIterator[tuple[Watched, Trouble]]:
+    """Run and serve an agent with five sensors; it has told of a window of each, and is sound."""
     trouble = Trouble()
-    with trouble.in_place():
+    with trouble.in_place(), tempfile.TemporaryDirectory() as folder:
+        config = small_agent(Path(folder))
         pipeline = Pipeline.live(config)
         async with (
             serving(pipeline, "127.0.0.1:0") as server,
@@ -124,12 +130,15 @@ async def troubled_agent(config: Config) -> AsyncIterator[tuple[Watched, Trouble
                 await asyncio.wait([following])
 
 
-def small_agent() -> Config:
-    """Five sensors whose small pictures cost little beside what is injected."""
+def small_agent(folder: Path) -> Config:
+    """Five sensors, and a model with random weights: both cost little beside what is injected."""
+    tower = TowerSizes(32, 1, 2)
+    weights = folder / "tiny.safetensors"
+    checkpoint.save(ImageBind(Sizes(16, *[tower] * 6)), weights, {"trained_on": "nothing"})
     picture = {"width": 64, "height": 64, "rate_hz": 10}
     return parse(
         {
-            "model": {"device": "cpu"},
+            "model": {"device": "cpu", "weights": str(weights)},
             "sensors": {
                 "camera": {"type": "synthetic_camera", **picture},
                 "microphone": {"type": "synthetic_microphone", "rate_hz": 16_000},
@@ -146,6 +155,6 @@ def shows(sensor: str) -> Callable[[pb.Event], bool]:
     return lambda event: any(w.sensor == sensor and w.present for w in event.embedding.windows)
 
 
-def told(state: pb.ModelState.State.ValueType) -> Callable[[pb.Event], bool]:
-    """Whether an event tells of this state of the model."""
-    return lambda event: event.HasField("model") and event.model.state == state
+def told(*states: pb.ModelState.State.ValueType) -> Callable[[pb.Event], bool]:
+    """Whether an event tells of one of these states of the model."""
+    return lambda event: event.HasField("model") and event.model.state in states
