@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from agent.clock import ManualClock
 from agent.embedding.embedder import Embedded
-from agent.embedding.worker import MAX_JOBS, Accounting, Worker, WorkerError
+from agent.embedding.worker import MAX_JOBS, Accounting, ModelHung, Worker, WorkerError
 from agent.windows.window import Tick, Window
 
 DEADLINE_S = 10.0
@@ -344,6 +344,55 @@ def test_jobs_beyond_the_bound_are_refused() -> None:
         worker.call(lambda: 1)
     model.released.set()
     assert [job.result(DEADLINE_S) for job in jobs] == [1] * MAX_JOBS
+    worker.stop()
+
+
+def test_progress_tells_what_runs_and_what_failed_in_a_row() -> None:
+    clock = ManualClock()
+    model = Model(held=True, fails_on=(0, 1))
+    worker = Worker(model, Delivered(), max_pending=9, lossless=False, clock=clock)
+    assert (worker.progress().running, worker.progress().failures) == ("", 0)
+    worker.submit(tick(0))
+    model.wait_entered()
+    began_ns = clock.now_ns()
+    clock.sleep_until(began_ns + 7_000_000_000)
+    progress = worker.progress()
+    assert (progress.running, progress.running_ticks) == ("tick 0", 1)
+    assert progress.now_ns - progress.running_since_ns == 7_000_000_000
+    model.released.set()
+    worker.submit(tick(1))
+    assert worker.drain(DEADLINE_S)
+    progress = worker.progress()
+    assert (progress.failures, progress.failing_since_ns, progress.fault) == (2, clock.now_ns(), "device failed")
+    worker.submit(tick(2))  # it holds nothing, and says nothing of the model
+    assert worker.drain(DEADLINE_S)
+    assert worker.progress().failures == 2
+    worker.submit(Tick(3, 0, {"eye": Window("eye", "vision", np.zeros((2, 1, 1, 3), np.uint8), 0.0, 0, "")}, 0))
+    assert worker.drain(DEADLINE_S)
+    assert worker.progress().failures == 0
+    worker.stop()
+
+
+def test_jobs_are_refused_while_the_model_hangs_also_those_that_wait_and_the_one_that_runs() -> None:
+    held, entered = threading.Event(), threading.Event()
+
+    def hang() -> int:
+        entered.set()
+        assert held.wait(DEADLINE_S)
+        return 1
+
+    worker = Worker(Model(), Delivered(), max_pending=2, lossless=False)
+    running = worker.call(hang)
+    assert entered.wait(DEADLINE_S)
+    waiting = worker.call(lambda: 2)
+    worker.refuse_jobs("it hangs")
+    for refused in (running, waiting):
+        assert isinstance(refused.exception(DEADLINE_S), ModelHung)
+    with pytest.raises(ModelHung, match="it hangs"):
+        worker.call(lambda: 3)
+    held.set()
+    worker.refuse_jobs("")
+    assert worker.call(lambda: 4).result(DEADLINE_S) == 4
     worker.stop()
 
 

@@ -87,9 +87,10 @@ class Relief:
         return max(*last, self._now[modality]) if last else 0.0
 
     def begins(self, modality: Modality, age_s: float, so_far: Mapping[Modality, float]) -> bool:
-        """Whether a modality of a tick so old by now is to be embedded: in time, or else, if first, not put off for ever.
+        """Whether a modality of a tick so old by now is to be embedded, because that can be in time.
 
-        `so_far` is what others of the tick have taken: when they were slower than expected, this one will be.
+        `so_far` is what others of the tick have taken: when they were slower than expected, this one will be. The first
+        of a tick is not put off for ever.
         """
         expected_s = sum(self.cost_s(m) for m in so_far)
         slower = max(1.0, sum(so_far.values()) / expected_s) if expected_s else 1.0
