@@ -64,7 +64,11 @@ class Perception:
             raise QueryError("text", str(error)) from None
         unknown = self._embedder.unknown_words(query.text)
         self._book.add(query)
-        self._scorer.add(query.id, vector, held_against)
+        try:
+            self._scorer.add(query.id, vector, held_against)
+        except BaseException:
+            self._book.remove(query.id)
+            raise
         self._vectors[query.id] = vector, held_against
         warnings = (f"the model was never trained on: {', '.join(unknown)}",) if unknown else ()
         standing = self._standing[query.id] = StandingQuery(query, warnings)

@@ -286,7 +286,7 @@ class Pipeline:
     def start_anew(self) -> None:
         """End the alerts that are on, and perceive what follows as if nothing had been."""
         if self._model:
-            self._model.start_anew(self.publish)
+            self._model.start_anew(self.publish, self.clock.now_ns())
 
     def publish(self, event: pb.Event) -> None:
         """Hand an event to subscribers and to the log."""
@@ -391,13 +391,16 @@ class Pipeline:
             embedder, name = load_embedder(self.config.model, (), RecordedEmbedder)
             check_model(self._recorded, name)
 
-        def begin_perception(queries: Sequence[Query]) -> Perception:
+        def begin_anew(queries: Sequence[Query]) -> Perception:
             perception = Perception(embedder, self.config, self.faults)
             for query in queries:
-                perception.add(query)
+                with self.faults.guard(f"query {query.id}"):
+                    perception.add(query)
             return perception
 
-        perception = begin_perception(self.config.queries)
+        perception = Perception(embedder, self.config, self.faults)
+        for query in self.config.queries:
+            perception.add(query)
         batch = OFFLINE_BATCH if self.lossless and self.playback is None else 1
         if not self.lossless:
             self._relieved = Relieved(
@@ -410,7 +413,7 @@ class Pipeline:
             lossless=self.lossless,
             batch=batch,
         )
-        return Loaded(name, str(embedder.device), worker, begin_perception, perception)
+        return Loaded(name, str(embedder.device), worker, begin_anew, perception)
 
 
 def versions() -> dict[str, str]:

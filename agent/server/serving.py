@@ -182,13 +182,12 @@ def _load(pipeline: Pipeline) -> None:
 async def _tell_health(pipeline: Pipeline, server: Server) -> None:
     """SERVING from when the model is loaded until samples are no longer taken, but while it hangs or always fails."""
     await _settled(pipeline.loaded)
-    ended = asyncio.ensure_future(_settled(pipeline.ended))
     serves = False
-    while not ended.done():
+    while not pipeline.ended.done():
         if pipeline.condition.works != serves:
             serves = not serves
             await server.set_serving(serves)
-        await asyncio.wait([ended], timeout=LOOK_S)
-    with suppress(Exception):  # `Pipeline.ended` holds it
-        await ended
+        with suppress(Exception):  # not yet, or `Pipeline.ended` holds it
+            async with asyncio.timeout(LOOK_S):
+                await _settled(pipeline.ended)
     await server.set_serving(False)
