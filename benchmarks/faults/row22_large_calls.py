@@ -30,7 +30,7 @@ _AGENT = [sys.executable, "-c", "from agent.cli import main; main()", "run", "--
 
 def run() -> Measured:
     """Send them, and compare the memory before with that 5 s after."""
-    config = {"model": {"device": "cpu"}, "sensors": {"imu": {"type": "synthetic_imu"}}}
+    config = {"model": {"device": "cpu"}, "sensors": {"eye": {"type": "synthetic_camera"}}}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "agent.yaml"
         path.write_text(yaml.safe_dump(config))
