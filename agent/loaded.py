@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from agent.alerts.book import Query
 from agent.embedding.worker import Worker, WorkerError
+from agent.events import messages as events
 from protos import perception_pb2 as pb
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class Loaded:
         begin: Callable[[Sequence[Query]], Perception],
         perception: Perception,
     ) -> None:
-        """`begin` makes another perception, with some queries, on the worker's thread."""
+        """`begin` makes another perception on the worker's thread, with some queries but those that fail now."""
         self.name = name
         self.device = device
         self.worker = worker
@@ -42,16 +43,19 @@ class Loaded:
             event.alert.alert_id += self._alerts_before
             self._alerts_told = max(self._alerts_told, event.alert.alert_id)
 
-    def start_anew(self, publish: Callable[[pb.Event], None]) -> None:
+    def start_anew(self, publish: Callable[[pb.Event], None], now_ns: int) -> None:
         """End the alerts that are on, and perceive what follows as if nothing had been. Waits for the worker."""
         with suppress(WorkerError, CancelledError):  # the run is stopped
-            self.worker.call(lambda: self._start_anew(publish)).result()
+            self.worker.call(lambda: self._start_anew(publish, now_ns)).result()
 
-    def _start_anew(self, publish: Callable[[pb.Event], None]) -> None:
+    def _start_anew(self, publish: Callable[[pb.Event], None], now_ns: int) -> None:
         before = self.perception
-        queries = [standing.query for standing in before.queries()]
-        self.perception = self._begin(queries)
-        for query in queries:
-            for event in before.remove(query.id):
+        standing = before.queries()
+        self.perception = self._begin([one.query for one in standing])
+        kept = {one.query.id for one in self.perception.queries()}
+        for one in standing:
+            for event in before.remove(one.query.id)[1]:
                 publish(event)
+            if one.query.id not in kept:
+                publish(events.query_change("removed", one.query, now_ns, one.warnings))
         self._alerts_before = self._alerts_told

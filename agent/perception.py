@@ -5,17 +5,21 @@ Lives on the worker's thread: queries are added and removed between ticks, so no
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.alerts.book import AlertBook, Query, QueryError, hold_s_of
+from agent.alerts.book import AlertBook, Query, QueryError, Transition, hold_s_of
 from agent.alerts.prompts import BACKGROUND, QUIET, THINGS, embed_prompts, rivals
-from agent.alerts.scoring import Scorer, Vectors
+from agent.alerts.scoring import Scorer, Scores, Vectors
+from agent.embedding.reduction import LEFT_OUT
 from agent.events import messages as events
+from agent.faults import Faults
 from agent.localization.doa import DirectionFinder, voiced_band_hz
 from agent.localization.source import SourceFinder
 from agent.server.interface import Clip, EmbedError, StandingQuery
@@ -27,15 +31,23 @@ if TYPE_CHECKING:
     from agent.embedding.embedder import Embedded, Embedder
 
 
+log = logging.getLogger(__name__)
+
+
 class Perception:
     """Scores every tick against the queries and finds the audio source."""
 
-    def __init__(self, embedder: Embedder, config: Config) -> None:
+    def __init__(self, embedder: Embedder, config: Config, faults: Faults | None = None) -> None:
+        """What one query, or the search for the source, raises is counted in `faults` and costs nothing else."""
         self._embedder = embedder
+        self._faults = faults or Faults()
         logit_scales = embedder.logit_scales(config.alerts.logit_scales)
         self._background = config.background_prompts or BACKGROUND
         self._background_vectors = embed_prompts(self._background, embedder.embed_texts)
-        self._scorer = Scorer(self._background_vectors, logit_scales, dense=config.alerts.dense)
+        self._new_scorer = partial(Scorer, self._background_vectors, logit_scales, dense=config.alerts.dense)
+        self._scorer = self._new_scorer()
+        self._vectors: dict[str, tuple[Vectors, NDArray[np.bool_]]] = {}
+        """What is scored of each query: its vector, and which background prompts it is held against."""
         self._book = AlertBook(hold_s=hold_s_of(config.hop_ns))
         self._standing: dict[str, StandingQuery] = {}
         self._clips_saved = config.clips.folder is not None
@@ -52,17 +64,22 @@ class Perception:
             raise QueryError("text", str(error)) from None
         unknown = self._embedder.unknown_words(query.text)
         self._book.add(query)
-        self._scorer.add(query.id, vector, held_against)
+        try:
+            self._scorer.add(query.id, vector, held_against)
+        except BaseException:
+            self._book.remove(query.id)
+            raise
+        self._vectors[query.id] = vector, held_against
         warnings = (f"the model was never trained on: {', '.join(unknown)}",) if unknown else ()
         standing = self._standing[query.id] = StandingQuery(query, warnings)
         return standing
 
-    def remove(self, query_id: str) -> list[pb.Event]:
-        """Watch for it no more; the end of its alert when one is on. Raises KeyError when it is unknown."""
+    def remove(self, query_id: str) -> tuple[StandingQuery, list[pb.Event]]:
+        """Watch for it no more; with the end of its alert when one is on. Raises KeyError when it is unknown."""
         ended = self._book.remove(query_id)
         self._scorer.remove(query_id)
-        del self._standing[query_id]
-        return [events.alert(transition) for transition in ended]
+        del self._vectors[query_id]
+        return self._standing.pop(query_id), [events.alert(transition) for transition in ended]
 
     def queries(self) -> Sequence[StandingQuery]:
         """All queries, oldest first; safe to call from any thread."""
@@ -94,13 +111,63 @@ class Perception:
 
     def perceive(self, embedded: Embedded) -> Iterator[pb.Event]:
         """Everything that is said about a tick, each event as soon as it is known: finding the source takes longest."""
-        scores = self._scorer.score(*_by_modality(embedded)) if self._standing else None
+        failed: dict[str, str] = {}
+        scores = self._score(embedded, failed) if self._standing else None
         yield events.embedding(embedded, scores)
         if scores is not None:
-            yield from [events.alert(transition) for transition in self._book.step(embedded.tick.t_ns, scores)]
-        source = self._source_finder.find(embedded) if self._source_finder else None
+            yield from [events.alert(transition) for transition in self._follow(embedded, scores, failed)]
+        for query_id, reason in failed.items():
+            yield from self._take_out(query_id, reason, embedded.tick.t_ns)
+        source = None
+        with self._faults.guard("audio source"):
+            source = self._source_finder.find(embedded) if self._source_finder else None
         if source is not None:
             yield events.audio_source(source)
+
+    def _score(self, embedded: Embedded, failed: dict[str, str]) -> Scores | None:
+        """The scores of all queries; without those that cannot be scored, which are added to `failed` with the reason.
+
+        None when it cannot be found out which these are.
+        """
+        vectors, patches = _by_modality(embedded)
+        scores = _finite_scores(self._scorer, vectors, patches)
+        if isinstance(scores, Scores):
+            return scores
+        rest = self._new_scorer()
+        for query_id, (vector, held_against) in self._vectors.items():
+            alone = self._new_scorer()
+            alone.add(query_id, vector, held_against)
+            error = _finite_scores(alone, vectors, patches)
+            if isinstance(error, Scores):
+                rest.add(query_id, vector, held_against)
+            else:
+                self._note(query_id, error, failed)
+        if not failed:
+            self._faults.count("scoring", scores)
+            return None
+        again = _finite_scores(rest, vectors, patches)
+        return again if isinstance(again, Scores) else None
+
+    def _follow(self, embedded: Embedded, scores: Scores, failed: dict[str, str]) -> Sequence[Transition]:
+        """What changes in the alerts; queries that cannot be followed are added to `failed`."""
+
+        def note(query_id: str, error: Exception) -> None:
+            self._note(query_id, error, failed)
+
+        with self._faults.guard("alerts"):
+            return self._book.step(embedded.tick.t_ns, scores, left_out=_left_out(embedded), on_fault=note)
+        return []
+
+    def _note(self, query_id: str, error: Exception, failed: dict[str, str]) -> None:
+        self._faults.count(f"query {query_id}", error)
+        failed[query_id] = f"it failed: {error or type(error).__name__}"
+
+    def _take_out(self, query_id: str, reason: str, t_ns: int) -> Iterator[pb.Event]:
+        """Watch no more for a query that fails, and tell so."""
+        standing, ended = self.remove(query_id)
+        log.error("query %s %r is removed: %s; add it anew, or report this", query_id, standing.query.text, reason)
+        yield from ended
+        yield events.query_change("removed", standing.query, t_ns, standing.warnings)
 
     def _find_sources(self, config: Config, audio_scale: float) -> SourceFinder | None:
         if config.microphone is None:
@@ -122,6 +189,22 @@ class Perception:
             audio_scale=audio_scale,
             stretch_s=config.hop_ns / 1e9,
         )
+
+
+def _finite_scores(scorer: Scorer, vectors: Mapping[Modality, Vectors], patches: Vectors | None) -> Scores | Exception:
+    """The scores, or what kept them from being made."""
+    try:
+        scores = scorer.score(vectors, patches)
+    except Exception as error:  # noqa: BLE001  (whatever it is, it is one query's)
+        return error
+    return scores if np.isfinite(scores.values).all() else ArithmeticError("a score that is not finite")
+
+
+def _left_out(embedded: Embedded) -> set[Modality]:
+    """The modalities that no window has because the model was spared them."""
+    windows = embedded.tick.windows
+    spared = {windows[sensor].modality for sensor, reason in embedded.missing.items() if reason == LEFT_OUT}
+    return spared - {windows[sensor].modality for sensor in embedded.vectors} if spared else spared
 
 
 @contextmanager

@@ -9,6 +9,7 @@ it. Nothing waits for what comes after it, except offline, where nothing may be 
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import threading
@@ -18,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from agent.alerts.book import Query
 from agent.capture.live import Capture
@@ -27,6 +28,8 @@ from agent.capture.source import Source
 from agent.clock import RunClock
 from agent.config import Config, parse
 from agent.descriptors import RESERVE, raise_limit
+from agent.embedding.condition import Condition, Load, Progress
+from agent.embedding.watch import Watch
 from agent.embedding.worker import Worker
 from agent.events import messages as events
 from agent.events.bus import Bus
@@ -51,7 +54,11 @@ from protos import perception_pb2 as pb
 
 if TYPE_CHECKING:
     from agent.embedding.embedder import Embedded
+    from agent.embedding.relieved import Relieved
     from agent.perception import Perception
+    from agent.server.interface import StandingQuery
+
+log = logging.getLogger(__name__)
 
 MAX_PENDING_TICKS = 1
 """Live, beside the one that is being embedded: with more, an overloaded agent would serve stale ticks for ever."""
@@ -101,7 +108,12 @@ class Pipeline:
         self._log_to, self._offset_ns = log_to, offset_ns
         self._model: Loaded | None = None
         self._early_ticks = 0
+        self.faults = Faults()
+        """Of the agent's own, each of which cost only what caused it."""
         self._inference_ms: deque[float] = deque(maxlen=100)
+        self._age_s = 0.0
+        self._relieved: Relieved | None = None
+        self._watch = Watch(self._look, self._tell_condition)
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         """Held while a model that has just been loaded is put to use, or kept from it by `stop`."""
@@ -194,6 +206,7 @@ class Pipeline:
         with self._lock:
             if not self._stopping.is_set():
                 self._intake.start()
+                self._watch.start()
 
     def load_model(self) -> Loaded:
         """Load weights, embed prompts and queries: seconds. Raises CheckpointError, QueryError or DeviceError."""
@@ -240,6 +253,7 @@ class Pipeline:
         # Beside each other: processes may take their time to close devices, and offline the intake waits for the model.
         intake = threading.Thread(target=self._intake.stop, name="intake-stop", daemon=True)
         intake.start()
+        self._watch.stop()
         if self._model:
             self._model.worker.stop(HALT_S)
         intake.join(HALT_S)
@@ -312,7 +326,7 @@ class Pipeline:
     def start_anew(self) -> None:
         """End the alerts that are on, and perceive what follows as if nothing had been."""
         if self._model:
-            self._model.start_anew(self.publish)
+            self._model.start_anew(self.publish, self.clock.now_ns())
 
     def publish(self, event: pb.Event) -> None:
         """Hand an event to subscribers and to the log."""
@@ -334,6 +348,40 @@ class Pipeline:
         assert self._model is not None
         for event in self._model.perception.perceive(embedded):
             self.publish(event)
+            if event.HasField("embedding"):
+                self._age_s = (event.publish_ns - event.capture_ns) / 1e9
+        if self._relieved:
+            self._relieved.done(embedded)
+
+    def tell_query(self, change: Literal["added", "removed"], standing: StandingQuery, reason: str = "") -> None:
+        """Publish that a query stands from now on, or no longer."""
+        query = standing.query
+        log.info("query %s %r is %s%s", query.id, query.text, change, f": {reason}" if reason else "")
+        self.publish(events.query_change(change, query, self.clock.now_ns(), standing.warnings))
+
+    @property
+    def condition(self) -> Condition:
+        """How the model keeps up."""
+        return self._watch.condition
+
+    def _look(self) -> tuple[Progress, Load] | None:
+        model = self._model
+        if model is None:
+            return None
+        if self._relieved is None:
+            return model.worker.progress(), Load(tuple(self._inference_ms))
+        relief = self._relieved.relief
+        load = Load(tuple(self._inference_ms), self._age_s, relief.overloaded, relief.step.reduced)
+        return model.worker.progress(), load
+
+    def _tell_condition(self, now: Condition) -> None:
+        assert self._model is not None
+        level = logging.INFO if now.state == "ok" else logging.WARNING if now.works else logging.ERROR
+        log.log(level, "the model is %s%s", now.state, f": {now.reason}" if now.reason else "")
+        if self.lossless:
+            return  # what is told there follows from the log alone
+        self._model.worker.refuse_jobs(f"the model {now.reason}; try again later" if now.state == "hung" else "")
+        self.publish(events.model(now, self.clock.now_ns()))
 
     def status(self) -> pb.Status:
         """How the run goes."""
@@ -365,6 +413,9 @@ class Pipeline:
             status.streams.append(events.stream_health(state))
         if self.recorder:
             status.recording.CopyFrom(events.recording_state(self.recorder.report()))
+        status.model_state.CopyFrom(events.model_state(self.condition))
+        for where, count in self.faults.counts().items():
+            status.faults[where] = count
         if self.playback:
             status.replay.CopyFrom(self.playback.state().message())
         return status
@@ -374,34 +425,42 @@ class Pipeline:
         # whenever another process has one. OpenMP reads this when torch loads it.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         # torch takes seconds to import: capture and the server start meanwhile.
+        from agent.embedding.relieved import Relieved
         from agent.embedding.weights import load_embedder
         from agent.perception import Perception
 
         if self._recorded is None:
             seen = {stream.modality for stream in self.streams.values()}
-            embedder, name = load_embedder(self.config.model, seen)
+            embedder, name = load_embedder(self.config.model, seen, faults=self.faults)
         else:
             from agent.log.replaying.recorded import RecordedEmbedder, check_model
 
             embedder, name = load_embedder(self.config.model, (), RecordedEmbedder)
             check_model(self._recorded, name)
 
-        def begin_perception(queries: Sequence[Query]) -> Perception:
-            perception = Perception(embedder, self.config)
+        def begin_anew(queries: Sequence[Query]) -> Perception:
+            perception = Perception(embedder, self.config, self.faults)
             for query in queries:
-                perception.add(query)
+                with self.faults.guard(f"query {query.id}"):
+                    perception.add(query)
             return perception
 
-        perception = begin_perception(self.config.queries)
+        perception = Perception(embedder, self.config, self.faults)
+        for query in self.config.queries:
+            perception.add(query)
         batch = OFFLINE_BATCH if self.lossless and self.playback is None else 1
+        if not self.lossless:
+            self._relieved = Relieved(
+                embedder, self.streams, self.config.hop_ns, self.clock, leave_out=self.config.model.leave_out
+            )
         worker = Worker(
-            embedder,
+            self._relieved or embedder,
             self._on_embedded,
             max_pending=2 * batch if self.lossless else MAX_PENDING_TICKS,
             lossless=self.lossless,
             batch=batch,
         )
-        return Loaded(name, str(embedder.device), worker, begin_perception, perception)
+        return Loaded(name, str(embedder.device), worker, begin_anew, perception)
 
 
 def versions() -> dict[str, str]:

@@ -32,6 +32,9 @@ class ModelSettings(_Strict):
     """Compile the towers at their first windows: some seconds each, and a C++ compiler on a CPU."""
     cuda_graphs: bool = False
     """On a GPU: replay a window's kernels as one, which spares launching them one by one."""
+    leave_out: bool = True
+    """Live: when the model cannot keep up, leave out windows in a stated order, so that what is told is new. Without it
+    every tick that is embedded is whole, and late."""
 
 
 class ServerSettings(_Strict):

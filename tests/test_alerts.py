@@ -241,3 +241,56 @@ def test_alerts_alternate_keep_their_id_and_the_cooldown(
             carriers, ended_ns = None, t.t_ns
         assert (t.alert_id, t.begin_ns) == (alert_id, begin_ns)
     assert carriers is None  # the removal ended what was on
+
+
+@pytest.mark.parametrize("every", [2, 4, 8])
+def test_windows_that_are_left_out_do_not_end_an_alert(every: int) -> None:
+    book = AlertBook(hold_s=1.0)
+    book.add(query(min_duration_s=0.5))
+    said: list[Transition] = []
+    for tick in range(80):
+        # Vision and audio in turns, as an overloaded agent has them; from tick 48 on there is nothing to see or hear.
+        turn: dict[int, Modality] = {0: "vision", every // 2: "audio"}
+        present = turn.get(tick % every)
+        left_out = {"vision", "audio"} - {present}
+        scores = {present: ON if tick < 48 else OFF} if present else {}
+        said += book.step(tick * HOP_NS, scores_of({"q": scores}), left_out=left_out)
+    phases = [t.phase for t in said]
+    assert phases[0] == "begin"
+    assert phases[-1] == "end"
+    assert phases.count("begin") == phases.count("end") == 1
+    assert 48 * HOP_NS <= said[-1].t_ns <= (48 + every) * HOP_NS
+
+
+def test_a_modality_that_is_lost_while_it_comes_by_turns_is_let_go() -> None:
+    book = AlertBook(hold_s=1.0)
+    book.add(query())
+    said: list[str] = []
+    for tick in range(60):
+        turn = tick % 4 == 0
+        scores = {"audio": ON} if turn and tick < 8 else {}
+        left_out = set() if turn else {"audio"}
+        said += [t.phase for t in book.step(tick * HOP_NS, scores_of({"q": scores}), left_out=left_out)]
+    # Two turns without it are held, as two ticks are when it comes to each.
+    assert said == ["begin", "end"]
+
+
+def test_following_one_query_may_fail_without_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    book = AlertBook()
+    for name in ("a", "b", "c"):
+        book.add(query(id=name))
+    follow = book._follow
+
+    def fail_on_b(row: int, carrying: frozenset[Modality], t_ns: int) -> Transition | None:
+        if book.list()[row].id == "b":
+            raise RuntimeError("b is broken")
+        return follow(row, carrying, t_ns)
+
+    monkeypatch.setattr(book, "_follow", fail_on_b)
+    failed: list[str] = []
+    scores = scores_of({name: {"audio": ON} for name in ("a", "b", "c")})
+    said = book.step(HOP_NS, scores, on_fault=lambda name, error: failed.append(f"{name}: {error}"))
+    assert [t.query_id for t in said] == ["a", "c"]
+    assert failed == ["b: b is broken"]
+    with pytest.raises(RuntimeError, match="b is broken"):
+        book.step(2 * HOP_NS, scores)

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from agent.clock import ManualClock
 from agent.embedding.cache import Reuse
 from agent.embedding.embedder import Embedder, NotFinite, fuse, resolve_device
+from agent.embedding.reduction import LEFT_OUT
+from agent.faults import Faults
 from agent.windows.window import Tick, Window
 from drivers.driver import MODALITIES, Modality
 from models import preprocess
@@ -329,7 +331,9 @@ def test_inference_time_is_measured_on_the_clock_and_shared_by_the_batch(model: 
 
     rng = np.random.default_rng(9)
     embedded = Embedder(model, clock=Ticking()).embed([tick(i, window(rng, "imu")) for i in range(3)])
-    assert [e.inference_ms for e in embedded] == [10.0, 10.0, 10.0]
+    # The clock is read at the begin and the end, before the modality, when its pass is queued and when it is through.
+    assert [e.inference_ms for e in embedded] == [40.0, 40.0, 40.0]
+    assert [dict(e.costs_ms) for e in embedded] == [{"imu": 20.0}] * 3
 
 
 def test_texts_are_embedded_in_chunks_as_one_by_one(model: ImageBind, embedder: Embedder) -> None:
@@ -390,3 +394,41 @@ def test_the_gpu_gives_the_cpus_vectors() -> None:
     for cpu, gpu in zip(here, there, strict=True):
         for sensor, vector in cpu.vectors.items():
             assert float(vector @ gpu.vectors[sensor]) > 0.999
+
+
+def test_preprocessing_that_fails_costs_its_modality_only(model: ImageBind, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise IndexError("out of range")
+
+    rng = np.random.default_rng(11)
+    faults = Faults()
+    embedder = Embedder(model, faults=faults)
+    with monkeypatch.context() as patch:
+        patch.setattr(preprocess, "thermal", fail)
+        (embedded,) = embedder.embed([tick(0, *(window(rng, m) for m in MODALITIES))])
+    assert set(embedded.vectors) == set(MODALITIES) - {"thermal"}
+    assert embedded.missing == {"thermal": "fault in preprocessing"}
+    assert faults.counts() == {"preprocessing of thermal": 1}
+    (embedded,) = embedder.embed([tick(1, window(rng, "thermal"))])
+    assert set(embedded.vectors) == {"thermal"}
+
+
+def test_what_is_declined_is_left_out_and_embedded_when_it_comes_again(embedder: Embedder) -> None:
+    rng = np.random.default_rng(12)
+    same = tick(0, window(rng, "imu"), window(rng, "vision"), window(rng, "depth"))
+    asked: list[tuple[str, list[str]]] = []
+
+    def begins(modality: Modality, so_far_ms: Any) -> bool:
+        asked.append((modality, list(so_far_ms)))
+        return modality != "imu"
+
+    embedder.begins = begins
+    (first,) = embedder.embed([same])
+    # The most important first.
+    assert asked == [("vision", []), ("imu", ["vision"]), ("depth", ["vision"])]
+    assert first.missing == {"imu": LEFT_OUT}
+    assert set(first.costs_ms) == {"vision", "depth"}
+    embedder.begins = None
+    (again,) = embedder.embed([same])
+    assert set(again.vectors) == {"imu", "vision", "depth"}
+    assert set(again.costs_ms) == {"imu"}  # the others were known

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from agent.alerts.book import Query, Transition
 from agent.alerts.scoring import Scores
+from agent.embedding.condition import Condition, State
 from agent.embedding.embedder import Embedded
 from agent.events import messages as events
 from agent.events.vectors import heat_map_of, vector_message, vector_of
@@ -139,6 +142,26 @@ def test_query() -> None:
     assert (message.id, message.text, list(message.modalities)) == ("dog", "a dog", [MODALITY_AUDIO])
     assert (message.threshold_on, message.threshold_off) == (pytest.approx(0.6), pytest.approx(0.36))
     assert (message.cooldown_s, list(message.warnings)) == (4, ["rare word"])
+
+
+def test_the_model_and_its_trouble() -> None:
+    condition = Condition("overloaded", "takes 700 ms a tick", ("imu every second tick",), 700.0, 1.5)
+    event = events.model(condition, 77)
+    assert event.capture_ns == 77
+    model = event.model
+    assert (model.state, model.reason) == (pb.ModelState.STATE_OVERLOADED, "takes 700 ms a tick")
+    assert (list(model.reduced), model.inference_ms, model.age_s) == (["imu every second tick"], 700.0, 1.5)
+    named = {pb.ModelState.State.Name(events.model_state(Condition(state)).state) for state in get_args(State)}
+    assert named == {f"STATE_{state.upper()}" for state in get_args(State)}
+
+
+@pytest.mark.parametrize(
+    ("change", "value"), [("added", pb.QueryChange.CHANGE_ADDED), ("removed", pb.QueryChange.CHANGE_REMOVED)]
+)
+def test_a_query_comes_or_goes(change: Literal["added", "removed"], value: int) -> None:
+    event = events.query_change(change, Query("dog", "a dog"), 78, ["rare word"])
+    assert (event.capture_ns, event.query.change, event.query.query.id) == (78, value, "dog")
+    assert list(event.query.query.warnings) == ["rare word"]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

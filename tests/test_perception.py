@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
@@ -10,8 +11,10 @@ import pytest
 from numpy.typing import NDArray
 
 from agent.alerts.book import Query, QueryError
+from agent.alerts.scoring import Scorer, Scores
 from agent.config import parse
 from agent.embedding.embedder import Embedded, Embedder
+from agent.embedding.reduction import LEFT_OUT
 from agent.perception import Perception
 from agent.windows.window import Tick, Window
 from drivers.driver import MODALITIES, Modality
@@ -128,8 +131,99 @@ def test_removing_a_query_ends_its_alert(perception: Perception) -> None:
     for i in range(4):
         said = phases(perception.perceive(embedded(i, unit("dog"))))
     assert said == []  # it began earlier
-    (end,) = perception.remove("dog")
+    standing, (end,) = perception.remove("dog")
+    assert standing.query.id == "dog"
     assert end.alert.phase == pb.ALERT_PHASE_END
     assert perception.queries() == ()
     with pytest.raises(KeyError):
         perception.remove("dog")
+
+
+def changes(said: Iterable[pb.Event]) -> list[str]:
+    return [f"{e.query.query.id} {e.query.change}" for e in said if e.HasField("query")]
+
+
+@pytest.mark.parametrize("fault", ["raises", "is not finite", "alert"])
+def test_a_query_that_fails_costs_itself_alone(
+    perception: Perception, fault: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    perception.add(Query("dog", "a dog", min_duration_s=0.0))
+    perception.add(Query("odd", "an odd dog", min_duration_s=0.0))
+    list(perception.perceive(embedded(0, unit("floor"))))
+    if fault == "alert":
+        follow = perception._book._follow
+
+        def fail(row: int, *rest: Any) -> Any:
+            if perception._book.list()[row].id == "odd":
+                raise RuntimeError("the odd one")
+            return follow(row, *rest)
+
+        monkeypatch.setattr(perception._book, "_follow", fail)
+    else:
+        score = Scorer.score
+
+        def odd(scorer: Scorer, *given: Any) -> Scores:
+            scores = score(scorer, *given)
+            if "odd" not in scores.query_ids:
+                return scores
+            if fault == "raises":
+                raise RuntimeError("the odd one")
+            scores.values[scores.query_ids.index("odd")] = np.nan
+            return scores
+
+        monkeypatch.setattr(Scorer, "score", odd)
+    with caplog.at_level(logging.ERROR):
+        said = list(perception.perceive(embedded(1, unit("dog"))))
+    assert said[0].HasField("embedding")
+    assert "dog" in {score.query_id for score in said[0].embedding.scores}
+    assert phases(said) == ["BEGIN"]
+    assert changes(said) == [f"odd {pb.QueryChange.CHANGE_REMOVED}"]
+    assert [standing.query.id for standing in perception.queries()] == ["dog"]
+    assert any("query odd 'an odd dog' is removed: it failed" in record.message for record in caplog.records)
+    assert perception._faults.counts() == {"query odd": 1}
+    assert changes(perception.perceive(embedded(2, unit("dog")))) == []
+
+
+def test_scoring_that_fails_for_none_of_them_costs_the_scores_of_a_tick(
+    perception: Perception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    perception.add(Query("dog", "a dog", min_duration_s=0.0))
+    fails = iter([True])
+    score = Scorer.score
+
+    def once(scorer: Scorer, *given: Any) -> Scores:
+        if next(fails, False):
+            raise MemoryError
+        return score(scorer, *given)
+
+    monkeypatch.setattr(Scorer, "score", once)
+    (event,) = perception.perceive(embedded(0, unit("dog")))
+    assert not event.embedding.scores
+    assert perception._faults.counts() == {"scoring": 1}
+    assert phases(perception.perceive(embedded(1, unit("dog")))) == ["BEGIN"]
+
+
+def test_localization_that_fails_costs_the_source_of_its_tick(
+    perception: Perception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    perception.add(Query("dog", "a dog", min_duration_s=0.0))
+
+    class Broken:
+        def find(self, _: Embedded) -> None:
+            raise ZeroDivisionError
+
+    monkeypatch.setattr(perception, "_source_finder", Broken())
+    said = list(perception.perceive(embedded(0, unit("dog"))))
+    assert [e.WhichOneof("event") for e in said] == ["embedding", "alert"]
+    assert perception._faults.counts() == {"audio source": 1}
+
+
+def test_what_is_left_out_holds_its_alert(perception: Perception) -> None:
+    perception.add(Query("dog", "a dog", min_duration_s=0.0))
+    said: list[str] = []
+    for i in range(17):
+        seen = embedded(i, unit("dog") if i % 8 == 0 else None)
+        if i % 8:
+            seen.missing["camera"] = LEFT_OUT
+        said += phases(perception.perceive(seen))
+    assert said == ["BEGIN"]

@@ -70,7 +70,7 @@ def rig(tmp_path_factory: pytest.TempPathFactory, nano_weights: Path) -> Iterato
 
 def config(sources: dict[str, Source], weights: Path) -> dict[str, object]:
     return {
-        "model": {"weights": str(weights), "device": "cpu"},
+        "model": {"weights": str(weights), "device": "cpu", "leave_out": False},
         "sensors": {
             "camera": {"type": "camera", "source": sources["camera"].url, "rate_hz": 15},
             "damaged_camera": {"type": "camera", "source": sources["damaged_camera"].url, "rate_hz": 10},

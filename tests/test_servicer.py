@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import struct
+import weakref
 import zlib
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable
+from typing import Any
 
 import grpc
 import pytest
@@ -93,6 +96,33 @@ async def test_a_worker_that_takes_no_more_is_no_fault(
     stops = await refusal(stub.Embed(A_DOG))
     assert (stops.code(), reason(stops)) == (grpc.StatusCode.UNAVAILABLE, "AGENT_STOPS")
     assert caplog.text == ""
+
+
+@pytest.mark.parametrize("refused", [True, False])
+async def test_what_a_call_brought_is_free_once_it_is_answered(
+    agent_: FakeAgent, stub: PerceptionStub, monkeypatch: pytest.MonkeyPatch, refused: bool
+) -> None:
+    brought: list[weakref.ref[Any]] = []
+    embed = agent_.embed
+
+    async def note(texts: Any, images: Any, audio: Any) -> Any:
+        brought.extend(weakref.ref(image) for image in images)
+        if refused:
+            raise EmbedError("image: is too long", "images[0]")
+        return await embed(texts, images, audio)
+
+    monkeypatch.setattr(agent_, "embed", note)
+    pictures = pb.EmbedRequest(images=[Image(encoding=Image.ENCODING_RGB8, width=8, height=8, data=bytes(192))] * 2)
+    gc.collect()
+    gc.disable()
+    try:
+        if refused:
+            assert (await refusal(stub.Embed(pictures))).code() == grpc.StatusCode.INVALID_ARGUMENT
+        else:
+            assert len((await stub.Embed(pictures)).images) == 2
+        await until(lambda: len(brought) == 2 and not any(picture() is not None for picture in brought))
+    finally:
+        gc.enable()
 
 
 async def test_embed_calls_are_limited(agent_: FakeAgent, stub: PerceptionStub) -> None:

@@ -1,18 +1,23 @@
 """The worker accounts for every tick at every moment, whatever the model and the consumer do."""
 
+import gc
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from agent.clock import ManualClock
 from agent.embedding.embedder import Embedded
-from agent.embedding.worker import MAX_JOBS, Accounting, Worker, WorkerError
-from agent.windows.window import Tick
+from agent.embedding.worker import MAX_JOBS, Accounting, ModelHung, Worker, WorkerError
+from agent.windows.window import Tick, Window
 
 DEADLINE_S = 10.0
 
@@ -252,6 +257,83 @@ def test_ticks_go_before_jobs_but_an_overloaded_worker_does_one_job_a_second() -
     assert jobs == [3, 7]
 
 
+def test_jobs_take_a_tenth_of_the_time_while_ticks_wait() -> None:
+    clock = ManualClock()
+    took = {"tick": 0, "job": 0}
+    shares: list[float] = []
+    model = Model(held=True)
+
+    def pass_time(what: str, ns: int) -> None:
+        took[what] += ns
+        clock.sleep_until(clock.now_ns() + ns)
+        shares.append(took["job"] / sum(took.values()))
+
+    worker = Worker(model, lambda _: pass_time("tick", 400_000_000), max_pending=200, lossless=False, clock=clock)
+    worker.submit(tick(0))
+    model.wait_entered()
+    for _ in range(60):
+        worker.call(partial(pass_time, "job", 300_000_000))
+    for i in range(1, 100):
+        worker.submit(tick(i))
+    model.released.set()
+    assert worker.drain(DEADLINE_S)
+    worker.stop()
+    # 99 ticks and what ran between them; the first job of all is paid for by the ticks that follow it.
+    assert 0.07 <= min(shares[60:100]) <= max(shares[60:100]) <= 0.11
+
+
+@pytest.fixture
+def no_collection() -> Iterator[None]:
+    """Nothing is freed but what nobody holds."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def refuse(pictures: list[NDArray[np.uint8]]) -> None:
+    def look(picture: NDArray[np.uint8]) -> None:
+        raise ValueError(f"{picture.shape} is too small")
+
+    try:
+        look(pictures[0])
+    except ValueError as error:
+        raise RuntimeError("cannot be embedded") from error
+
+
+@pytest.mark.usefixtures("no_collection")
+@pytest.mark.parametrize(("function", "fails"), [(len, False), (refuse, True)])
+def test_what_a_job_was_given_is_free_once_it_is_answered(
+    function: Callable[[list[NDArray[np.uint8]]], object], fails: bool
+) -> None:
+    worker = Worker(Model(), Delivered(), max_pending=2, lossless=False)
+    pictures = [np.zeros((4, 4), np.uint8) for _ in range(3)]
+    sent = [weakref.ref(picture) for picture in pictures]
+    answer = worker.call(partial(function, pictures))
+    del pictures
+    error = answer.exception(DEADLINE_S)
+    assert (error is not None) == fails
+    # The places that the error passed are known still, though not what was there.
+    assert error is None or (error.__traceback__ and error.__traceback__.tb_next)
+    assert not any(picture() is not None for picture in sent)
+    ended = weakref.ref(answer)
+    del answer, error
+    until(lambda: ended() is None)
+    worker.stop()
+
+
+@pytest.mark.usefixtures("no_collection")
+def test_a_tick_is_free_once_it_is_delivered() -> None:
+    worker = Worker(Model(), Delivered(), max_pending=2, lossless=False)
+    picture = np.zeros((2, 4, 4, 3), np.uint8)
+    seen = weakref.ref(picture)
+    worker.submit(Tick(0, 0, {"eye": Window("eye", "vision", picture, 0.0, 0, "")}, 0))
+    del picture
+    assert worker.drain(DEADLINE_S)
+    until(lambda: seen() is None)
+    worker.stop()
+
+
 def test_jobs_beyond_the_bound_are_refused() -> None:
     model = Model(held=True)
     worker = Worker(model, Delivered(), max_pending=2, lossless=False)
@@ -262,6 +344,55 @@ def test_jobs_beyond_the_bound_are_refused() -> None:
         worker.call(lambda: 1)
     model.released.set()
     assert [job.result(DEADLINE_S) for job in jobs] == [1] * MAX_JOBS
+    worker.stop()
+
+
+def test_progress_tells_what_runs_and_what_failed_in_a_row() -> None:
+    clock = ManualClock()
+    model = Model(held=True, fails_on=(0, 1))
+    worker = Worker(model, Delivered(), max_pending=9, lossless=False, clock=clock)
+    assert (worker.progress().running, worker.progress().failures) == ("", 0)
+    worker.submit(tick(0))
+    model.wait_entered()
+    began_ns = clock.now_ns()
+    clock.sleep_until(began_ns + 7_000_000_000)
+    progress = worker.progress()
+    assert (progress.running, progress.running_ticks) == ("tick 0", 1)
+    assert progress.now_ns - progress.running_since_ns == 7_000_000_000
+    model.released.set()
+    worker.submit(tick(1))
+    assert worker.drain(DEADLINE_S)
+    progress = worker.progress()
+    assert (progress.failures, progress.failing_since_ns, progress.fault) == (2, clock.now_ns(), "device failed")
+    worker.submit(tick(2))  # it holds nothing, and says nothing of the model
+    assert worker.drain(DEADLINE_S)
+    assert worker.progress().failures == 2
+    worker.submit(Tick(3, 0, {"eye": Window("eye", "vision", np.zeros((2, 1, 1, 3), np.uint8), 0.0, 0, "")}, 0))
+    assert worker.drain(DEADLINE_S)
+    assert worker.progress().failures == 0
+    worker.stop()
+
+
+def test_jobs_are_refused_while_the_model_hangs_also_those_that_wait_and_the_one_that_runs() -> None:
+    held, entered = threading.Event(), threading.Event()
+
+    def hang() -> int:
+        entered.set()
+        assert held.wait(DEADLINE_S)
+        return 1
+
+    worker = Worker(Model(), Delivered(), max_pending=2, lossless=False)
+    running = worker.call(hang)
+    assert entered.wait(DEADLINE_S)
+    waiting = worker.call(lambda: 2)
+    worker.refuse_jobs("it hangs")
+    for refused in (running, waiting):
+        assert isinstance(refused.exception(DEADLINE_S), ModelHung)
+    with pytest.raises(ModelHung, match="it hangs"):
+        worker.call(lambda: 3)
+    held.set()
+    worker.refuse_jobs("")
+    assert worker.call(lambda: 4).result(DEADLINE_S) == 4
     worker.stop()
 
 

@@ -2,14 +2,15 @@
 
 Each (query, modality) switches on at `threshold_on` and off below `threshold_off`. An alert begins when a modality has
 been on for `min_duration_s`, is updated when the set of modalities that carry it changes, and ends when none is on any
-more. A modality whose window is missing keeps its state for `hold_s`, then counts as off.
+more. A modality whose window is missing keeps its state for `hold_s`, then counts as off. The time in which windows are
+left out on purpose does not count: nobody looked.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import MutableSequence, Sequence
+from collections.abc import Callable, Collection, MutableSequence, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -39,6 +40,7 @@ _STATE = np.dtype(
         ("on", np.bool_, len(MODALITIES)),
         ("since_ns", np.int64, len(MODALITIES)),  # when it went on
         ("seen_ns", np.int64, len(MODALITIES)),  # its last score while on
+        ("missed_ns", np.int64, len(MODALITIES)),  # time since then in which it was looked for
         ("best", np.float32, len(MODALITIES)),  # since the first modality went on; below 0: no score
         ("alerting", np.bool_),
         ("ready_ns", np.int64),  # end of the cool-down
@@ -184,25 +186,46 @@ class AlertBook:
         self._scored_ids = None
         return ended
 
-    def step(self, t_ns: int, scores: Scores) -> Sequence[Transition]:
+    def step(
+        self,
+        t_ns: int,
+        scores: Scores,
+        *,
+        left_out: Collection[Modality] = (),
+        on_fault: Callable[[str, Exception], None] | None = None,
+    ) -> Sequence[Transition]:
         """Take the scores of the tick at `t_ns`, which never steps back, and tell what changed.
 
-        A query that `scores` lacks counts as missing in every modality. Raises ValueError for scores of a query that
-        was never added, or for a tick before the last one.
+        A query that `scores` lacks counts as missing in every modality; the windows of `left_out` are missing because
+        nobody looked. Raises ValueError for scores of a query that was never added, or for a tick before the last one.
+        What following one query raises is given to `on_fault` with its id, and costs the others nothing.
         """
         if t_ns < self._t_ns:
             raise ValueError(f"tick at {t_ns} ns comes after the one at {self._t_ns} ns")
+        since_ns = t_ns - self._t_ns if self._t_ns > _NEVER else 0
         self._t_ns = t_ns
+        looked_ns = np.array([0 if m in left_out else since_ns for m in MODALITIES], dtype=np.int64)
         values = self._in_rows(scores)
         on = (self._state["on"] | (values >= self._state["threshold_on"])).any(axis=1)
         rows = np.flatnonzero(on | self._state["alerting"])
-        state = _switched(self._state[rows], values[rows], t_ns, self._hold_ns)
+        state = _switched(self._state[rows], values[rows], t_ns, looked_ns, self._hold_ns)
         self._state[rows] = state
         # Evidence counts, not held state: from the first score over the threshold to the last one that came.
         carrying = state["on"] & (state["seen_ns"] - state["since_ns"] >= state["min_duration_ns"])  # [rows, M]
         concerned = state["alerting"] | (carrying.any(axis=1) & (t_ns >= state["ready_ns"]))
-        followed = (self._follow(int(rows[i]), _names(carrying[i]), t_ns) for i in np.flatnonzero(concerned))
-        return [transition for transition in followed if transition]
+        followed = []
+        for i in np.flatnonzero(concerned):
+            row = int(rows[i])
+            try:
+                transition = self._follow(row, _names(carrying[i]), t_ns)
+            except Exception as error:
+                if on_fault is None:
+                    raise
+                on_fault(self._queries[row].id, error)
+                continue
+            if transition:
+                followed.append(transition)
+        return followed
 
     def _in_rows(self, scores: Scores) -> NDArray[np.float32]:
         """Scores in the book's rows, with a column for each of MODALITIES."""
@@ -250,12 +273,18 @@ class AlertBook:
         return Transition(query.id, query.text, phase, alert.alert_id, ordered, best, alert.begin_ns, t_ns)
 
 
-def _switched(state: NDArray[np.void], values: NDArray[np.float32], t_ns: int, hold_ns: int) -> NDArray[np.void]:
-    """Hysteresis of every (query, modality); `values` [Q, M] is nan where there is no score."""
+def _switched(
+    state: NDArray[np.void], values: NDArray[np.float32], t_ns: int, looked_ns: NDArray[np.int64], hold_ns: int
+) -> NDArray[np.void]:
+    """Hysteresis of every (query, modality); `values` [Q, M] is nan where there is no score.
+
+    `looked_ns` [M] is the time since the last tick, 0 where nobody looked.
+    """
     present = ~np.isnan(values) & state["allowed"]
     was_on = state["on"].copy()
     over = values >= np.where(was_on, state["threshold_off"], state["threshold_on"])  # nan is never over
-    held = was_on & (t_ns - state["seen_ns"] <= hold_ns)
+    state["missed_ns"] = np.where(present, 0, state["missed_ns"] + looked_ns)
+    held = was_on & (state["missed_ns"] <= hold_ns)
     state["on"] = np.where(present, over, held)
     state["since_ns"][state["on"] & ~was_on] = t_ns
     state["seen_ns"][present] = t_ns

@@ -49,11 +49,29 @@ def line_of(event: pb.Event) -> str | None:
             state = pb.RecordingState.State.Name(event.recording.state).removeprefix("STATE_").lower()
             reason = f": {event.recording.reason}" if event.recording.reason else ""
             return f"{when}  recording {event.recording.path} is {state}{reason}"
+        case "model":
+            state = model_state_name(event.model)
+            return f"{when}  model is {state}{f': {event.model.reason}' if event.model.reason else ''}"
+        case "query":
+            change = pb.QueryChange.Change.Name(event.query.change).removeprefix("CHANGE_").lower()
+            return f"{when}  query {event.query.query.id} {event.query.query.text!r} is {change}"
         case "gap":
             gap = event.gap
             return f"{when}  missed {gap.events or 'some'} events, seq {gap.first_seq}..{gap.last_seq}: {gap.reason}"
         case _:
             return None
+
+
+def model_state_name(model: pb.ModelState) -> str:
+    """`ok`, `overloaded`, `hung` ..."""
+    return pb.ModelState.State.Name(model.state).removeprefix("STATE_").lower()
+
+
+def model_trouble(model: pb.ModelState) -> str:
+    """What a person should know of the model: its state and the reason; empty while it is ok, or not known."""
+    if model.state in (pb.ModelState.STATE_UNSPECIFIED, pb.ModelState.STATE_OK, pb.ModelState.STATE_LOADING):
+        return ""
+    return f"model {model_state_name(model)}: {model.reason}"
 
 
 def source_line(source: pb.AudioSource) -> str:
@@ -145,6 +163,7 @@ class LiveView:
             f"   {printable(status.model)} on {printable(status.device)}   {status.uptime_s:.0f} s   ",
             f"ticks {status.ticks_delivered} delivered, {shed} shed   {status.inference_ms:.0f} ms a tick",
             recording,
+            (f"\n{trouble}" if (trouble := model_trouble(status.model_state)) else "", "bold red"),
         )
 
     def streams(self) -> Table:

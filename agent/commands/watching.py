@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.live import Live
 
 from agent.client import Client, ClientError
-from agent.commands.view import LiveView, clock_time, line_of, source_line
+from agent.commands.view import LiveView, clock_time, line_of, model_trouble, source_line
 from agent.printable import printable
 from protos import perception_pb2 as pb
 
@@ -99,4 +99,7 @@ async def _report(client: Client, printer: Printer) -> None:
 def _status_line(status: pb.Status) -> str:
     rates = ", ".join(f"{s.sensor} {s.rate_hz:.0f} Hz" for s in status.streams)
     shed = sum(status.ticks_shed.values())
-    return f"{rates}; ticks {status.ticks_delivered} delivered, {shed} shed; {status.inference_ms:.0f} ms a tick"
+    trouble = f"; {text}" if (text := model_trouble(status.model_state)) else ""
+    return (
+        f"{rates}; ticks {status.ticks_delivered} delivered, {shed} shed; {status.inference_ms:.0f} ms a tick{trouble}"
+    )

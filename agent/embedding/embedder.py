@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -13,7 +13,9 @@ from torch import Tensor
 
 from agent.clock import RunClock
 from agent.embedding.cache import RecentPieces, Result, Reuse, TextVectors, frozen
-from agent.embedding.inputs import Piece, fits_one_clip, pieces_of, prepare
+from agent.embedding.inputs import Batch, Piece, fits_one_clip, pieces_of, prepare
+from agent.embedding.reduction import IMPORTANCE, LEFT_OUT
+from agent.faults import Faults
 from agent.windows.window import Tick
 from drivers.driver import MODALITIES, Clock, Modality
 from models import preprocess
@@ -37,6 +39,11 @@ _REQUEST_BATCH = 64
 
 NOT_FINITE = "not finite"
 """Why a window has no vector when the model's is NaN or infinite."""
+FAULT = "fault in preprocessing"
+"""Why a window has no vector when preparing it raised what it should not; the agent's log says more."""
+
+Begins = Callable[[Modality, Mapping[Modality, float]], bool]
+"""Whether a modality is to be embedded, after others of the same tick that have taken so many ms."""
 
 
 class DeviceError(RuntimeError):
@@ -62,6 +69,8 @@ class Embedded:
     """Preprocessing and model, this tick's part of the batch."""
     missing: dict[str, str]
     """Sensor -> why it has no vector."""
+    costs_ms: Mapping[Modality, float] = field(default_factory=dict)
+    """Of `inference_ms`, what each modality took; not those that were computed before, or left out."""
 
 
 class Embedder:
@@ -69,7 +78,8 @@ class Embedder:
 
     The model is moved to `device` and cast to `dtype`, and belongs to the embedder from then on; vectors come back as
     float32. `compile` and `cuda_graphs` are those of `models.inference.Runner`, whose RunnerError is raised. `clock`
-    measures only how long inference takes.
+    measures only how long inference takes. Preprocessing that raises what it should not is counted in `faults` and
+    costs its modality's windows.
     """
 
     def __init__(
@@ -81,6 +91,7 @@ class Embedder:
         compile: bool = False,
         cuda_graphs: bool = False,
         clock: Clock | None = None,
+        faults: Faults | None = None,
     ) -> None:
         self.device = resolve_device(device)
         self._model = model
@@ -96,6 +107,9 @@ class Embedder:
         self._texts = TextVectors()
         self._recent = RecentPieces()
         self._not_finite = 0
+        self._faults = faults or Faults()
+        self.begins: Begins | None = None
+        """Asked before each modality of a pass; what it declines is left out. None: all are embedded."""
 
     @property
     def dimensions(self) -> int:
@@ -131,10 +145,12 @@ class Embedder:
         started_ns = self._clock.now_ns()
         pending: dict[Result, Piece] = {}
         asked = [self._ask(tick, pending) for tick in ticks]
-        self._compute(pending)
+        costs_ms = self._compute(pending)
+        share = 1 / len(ticks)
         elapsed_ms = (self._clock.now_ns() - started_ns) / 1e6
         return [
-            self._embedded(tick, results, elapsed_ms / len(ticks)) for tick, results in zip(ticks, asked, strict=True)
+            self._embedded(tick, results, elapsed_ms * share, {m: c * share for m, c in costs_ms.items()})
+            for tick, results in zip(ticks, asked, strict=True)
         ]
 
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
@@ -176,25 +192,64 @@ class Embedder:
                 pending.update((r, p) for r, p in zip(asked[sensor], pieces, strict=True) if not r.done)
         return asked
 
-    def _compute(self, pending: Mapping[Result, Piece]) -> None:
-        """Fill in the results."""
-        results = list(pending)
-        batches, unusable = prepare(list(pending.values()), self.device)
+    def _compute(self, pending: Mapping[Result, Piece]) -> dict[Modality, float]:
+        """Fill in the results, and return what each modality took, in ms; what was declined has none."""
+        alike: dict[Modality, list[Result]] = {}
+        for result, piece in pending.items():
+            alike.setdefault(piece.modality, []).append(result)
+        costs_ms: dict[Modality, float] = {}
+        # All passes are queued before the first result is awaited, which keeps a GPU busy.
+        queued: list[tuple[Modality, list[Result], list[tuple[Batch, Embeddings]]]] = []
+        mark_ns = self._clock.now_ns()
+        for modality in sorted(alike, key=IMPORTANCE.index):
+            if self.begins is not None and not self.begins(modality, costs_ms):
+                continue
+            results = alike[modality]
+            queued.append((modality, results, self._queue(modality, results, pending)))
+            mark_ns = self._account(modality, mark_ns, costs_ms)
+        for modality, results, passes in queued:
+            for batch, embeddings in passes:
+                self._take(batch, embeddings, results)
+            mark_ns = self._account(modality, mark_ns, costs_ms)
+        return costs_ms
+
+    def _account(self, modality: Modality, since_ns: int, costs_ms: dict[Modality, float]) -> int:
+        """Put the time since then down to a modality, and return the time now."""
+        now_ns = self._clock.now_ns()
+        costs_ms[modality] = costs_ms.get(modality, 0.0) + (now_ns - since_ns) / 1e6
+        return now_ns
+
+    def _queue(
+        self, modality: Modality, results: Sequence[Result], pending: Mapping[Result, Piece]
+    ) -> list[tuple[Batch, Embeddings]]:
+        """Prepare the pieces of a modality and start their passes; those that are unusable have the reason after."""
+        prepared: tuple[list[Batch], dict[int, str]] | None = None
+        with self._faults.guard(f"preprocessing of {modality}"):
+            prepared = prepare([pending[result] for result in results], self.device)
+        batches, unusable = prepared or ([], dict.fromkeys(range(len(results)), FAULT))
         for i, reason in unusable.items():
             results[i].missing = reason
-        # All passes are queued before the first result is awaited, which keeps a GPU busy.
-        passes = [self._run(batch.modality, batch.tensor, patches=batch.modality == "vision") for batch in batches]
-        for batch, embeddings in zip(batches, passes, strict=True):
-            vectors = frozen(embeddings.vectors[batch.modality].cpu().numpy())
-            patches = None if embeddings.patches is None else frozen(embeddings.patches.cpu().numpy())
-            for row, i in enumerate(batch.rows):
-                if not np.isfinite(vectors[row]).all() or (patches is not None and not np.isfinite(patches[row]).all()):
-                    results[i].missing = NOT_FINITE
-                    continue
-                results[i].vector = vectors[row]
-                results[i].patches = None if patches is None else patches[row]
+        return [(batch, self._run(modality, batch.tensor, patches=modality == "vision")) for batch in batches]
 
-    def _embedded(self, tick: Tick, asked: Mapping[str, Sequence[Result]], inference_ms: float) -> Embedded:
+    @staticmethod
+    def _take(batch: Batch, embeddings: Embeddings, results: Sequence[Result]) -> None:
+        """Await a pass and fill in its results."""
+        vectors = frozen(embeddings.vectors[batch.modality].cpu().numpy())
+        patches = None if embeddings.patches is None else frozen(embeddings.patches.cpu().numpy())
+        for row, i in enumerate(batch.rows):
+            if not np.isfinite(vectors[row]).all() or (patches is not None and not np.isfinite(patches[row]).all()):
+                results[i].missing = NOT_FINITE
+                continue
+            results[i].vector = vectors[row]
+            results[i].patches = None if patches is None else patches[row]
+
+    def _embedded(
+        self,
+        tick: Tick,
+        asked: Mapping[str, Sequence[Result]],
+        inference_ms: float,
+        costs_ms: Mapping[Modality, float],
+    ) -> Embedded:
         """What a tick's results come to."""
         vectors: dict[str, Vectors] = {}
         patches: dict[str, Vectors] = {}
@@ -202,7 +257,7 @@ class Embedder:
         for sensor, results in asked.items():
             parts = [result.vector for result in results if result.vector is not None]
             vector = parts[0] if len(parts) == 1 else fuse(parts)
-            if reasons := [result.missing for result in results if result.vector is None]:
+            if reasons := [result.missing or LEFT_OUT for result in results if result.vector is None]:
                 missing[sensor] = reasons[0]
                 self._not_finite += NOT_FINITE in reasons
             elif vector is None:
@@ -211,7 +266,7 @@ class Embedder:
                 vectors[sensor] = vector
                 if results[0].patches is not None:
                     patches[sensor] = results[0].patches
-        return Embedded(tick, vectors, patches, fuse(list(vectors.values())), inference_ms, missing)
+        return Embedded(tick, vectors, patches, fuse(list(vectors.values())), inference_ms, missing, costs_ms)
 
     def _clips(self, waveform: NDArray[np.float32], rate_hz: float) -> Tensor:
         """A recording as the published recipe cuts it: up to 2 s whole, a longer one in three clips."""

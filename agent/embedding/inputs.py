@@ -11,13 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from agent.embedding.reduction import CLIPS_MAX
 from agent.windows.window import Window
 from drivers.driver import Modality
 from models import preprocess
 from models.preprocess import PreprocessError
-
-CLIPS_MAX = 3
-"""Clips of a long audio window, as many as the published recipe takes of a recording."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -7,6 +7,7 @@ from collections.abc import Collection
 import torch
 
 from agent.embedding.embedder import Device, Dtype, Embedder, resolve_device
+from agent.faults import Faults
 from agent.settings import ModelSettings
 from models import checkpoint, store
 from models.imagebind import ImageBind, Modality
@@ -27,7 +28,11 @@ def load_weights(
 
 
 def load_embedder(
-    settings: ModelSettings, modalities: Collection[Modality], kind: type[Embedder] = Embedder
+    settings: ModelSettings,
+    modalities: Collection[Modality],
+    kind: type[Embedder] = Embedder,
+    *,
+    faults: Faults | None = None,
 ) -> tuple[Embedder, str]:
     """An embedder of some modalities and of text, as the configuration says, and its name.
 
@@ -35,5 +40,12 @@ def load_embedder(
     """
     device, dtype = settings.device, settings.dtype
     model, name = load_weights(settings.weights, {*modalities, "text"}, device=device, dtype=dtype)
-    embedder = kind(model, device=device, dtype=dtype, compile=settings.compile, cuda_graphs=settings.cuda_graphs)
+    embedder = kind(
+        model,
+        device=device,
+        dtype=dtype,
+        compile=settings.compile,
+        cuda_graphs=settings.cuda_graphs,
+        faults=faults,
+    )
     return embedder, name

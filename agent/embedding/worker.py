@@ -3,7 +3,8 @@
     produced == delivered + sum(shed.values()) + in_flight       at every moment
 
 Live, at most `max_pending` ticks wait: when one more comes the OLDEST is shed ("behind"). Lossless, `submit` waits
-instead. Jobs (texts of queries, requests) run when no tick waits, and one a second even when ticks do.
+instead. Jobs (texts of queries, requests) run when no tick waits. While ticks do, a job that has waited for a second
+goes before them, as long as jobs take no more than a tenth of the time.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from agent.clock import RunClock
+from agent.embedding.condition import Progress
+from agent.embedding.job import Job
 from drivers.driver import Clock
 
 if TYPE_CHECKING:
@@ -31,7 +34,11 @@ MAX_JOBS = 256
 """Jobs that may wait; one more is refused."""
 JOB_PATIENCE_NS = 1_000_000_000
 """A job that has waited this long goes before ticks, when none has run for as long."""
+JOB_SHARE = 0.1
+"""Of the time, at most, that jobs take from ticks that wait."""
 
+LONGEST_FAULT = 200
+"""Characters of a failure's message that are kept."""
 BEHIND = "behind"
 MODEL_ERROR = "model error"
 DELIVERY_ERROR = "delivery error"
@@ -40,6 +47,10 @@ STOPPED = "stopped"
 
 class WorkerError(RuntimeError):
     """A job was refused; the message says why."""
+
+
+class ModelHung(WorkerError):
+    """A job was refused because what runs does not come back."""
 
 
 class Embeds(Protocol):
@@ -60,13 +71,6 @@ class Accounting:
     """By reason."""
     in_flight: int
     """Waiting, or being embedded or delivered."""
-
-
-@dataclass(slots=True, eq=False)
-class _Job:
-    function: Callable[[], Any]
-    future: Future[Any]
-    asked_ns: int
 
 
 class Worker:
@@ -98,12 +102,16 @@ class Worker:
         self._changed = threading.Condition()
         # All that follows is guarded by _changed.
         self._pending: deque[Tick] = deque()
-        self._jobs: deque[_Job] = deque()
+        self._jobs: deque[Job] = deque()
         self._produced = self._delivered = self._running = 0
         self._shed: Counter[str] = Counter()
         self._draining = 0
         self._stopping = False
         self._last_job_ns = self._clock.now_ns()
+        self._last_job_took_ns = 0
+        self._progress = Progress(0)
+        self._hung = ""
+        self._answering: Job | None = None
         self._logged: set[str] = set()  # touched by the thread only
         self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
         self._thread.start()
@@ -131,15 +139,35 @@ class Worker:
 
         Do not wait for the future on the worker's own thread.
         """
-        future: Future[T] = Future()
         with self._changed:
             if self._stopping:
                 raise WorkerError("the agent is stopping; ask again when it runs")
+            if self._hung:
+                raise ModelHung(self._hung)
             if len(self._jobs) >= MAX_JOBS:
                 raise WorkerError(f"{MAX_JOBS} requests wait for the model already; ask again later")
-            self._jobs.append(_Job(function, future, self._clock.now_ns()))
+            job = Job(function, self._clock.now_ns())
+            self._jobs.append(job)
             self._changed.notify_all()
-        return future
+        return job.future
+
+    def refuse_jobs(self, reason: str) -> None:
+        """Refuse jobs with ModelHung for a reason, the one that runs too; with an empty one, take them again."""
+        with self._changed:
+            self._hung = reason
+            if not reason:
+                return
+            refused = [job for job in self._jobs if job.begin()]
+            self._jobs.clear()
+            if self._answering is not None:
+                refused.append(self._answering)
+        for job in refused:
+            job.refuse(ModelHung(reason))
+
+    def progress(self) -> Progress:
+        """What runs, and what came of the last ticks."""
+        with self._changed:
+            return replace(self._progress, now_ns=self._clock.now_ns())
 
     def accounting(self) -> Accounting:
         """The counts, all of one moment."""
@@ -174,41 +202,57 @@ class Worker:
 
     def _run(self) -> None:
         while (work := self._next()) is not None:
-            if isinstance(work, _Job):
+            if isinstance(work, Job):
                 self._do(work)
             else:
                 self._deliver(work)
+            self._note_running("")
+            del work  # or it would be kept until the next comes
 
-    def _next(self) -> _Job | list[Tick] | None:
+    def _next(self) -> Job | list[Tick] | None:
         """Wait for work: a job, or the ticks of a batch; None at the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._stopping or self._jobs or self._ticks_ready())
             if self._stopping:
                 return None
             if self._jobs and (not self._ticks_ready() or self._job_is_due()):
+                self._note_running("a request")
                 return self._jobs.popleft()
             ticks = [self._pending.popleft() for _ in range(min(self._batch, len(self._pending)))]
             self._running += len(ticks)
+            self._note_running(f"tick {ticks[0].index}", len(ticks))
             self._changed.notify_all()
             return ticks
+
+    def _note_running(self, what: str, ticks: int = 0) -> None:
+        with self._changed:
+            now_ns = self._clock.now_ns()
+            self._progress = replace(self._progress, running=what, running_since_ns=now_ns, running_ticks=ticks)
 
     def _ticks_ready(self) -> bool:
         enough = self._batch if self._lossless and not self._draining else 1
         return len(self._pending) >= enough
 
     def _job_is_due(self) -> bool:
-        return self._clock.now_ns() - max(self._jobs[0].asked_ns, self._last_job_ns) >= JOB_PATIENCE_NS
+        now_ns = self._clock.now_ns()
+        if now_ns - self._jobs[0].asked_ns < JOB_PATIENCE_NS:
+            return False
+        return now_ns - self._last_job_ns >= max(JOB_PATIENCE_NS, self._last_job_took_ns * (1 / JOB_SHARE - 1))
 
-    def _do(self, job: _Job) -> None:
-        if job.future.set_running_or_notify_cancel():
-            try:
-                result = job.function()
-            except BaseException as error:  # noqa: BLE001 (whoever waits for the future gets it)
-                job.future.set_exception(error)
-            else:
-                job.future.set_result(result)
+    def _do(self, job: Job) -> None:
+        """Answer a job; nothing of it may be left in a variable here (see `Job.call`)."""
+        if not job.begin():
+            return
+        started_ns = self._clock.now_ns()
+        self._answering = job
+        answer = job.call()
+        del job
         with self._changed:
+            self._answering = None
             self._last_job_ns = self._clock.now_ns()
+            self._last_job_took_ns = self._last_job_ns - started_ns
+        answer()
+        del answer
 
     def _deliver(self, ticks: Sequence[Tick]) -> None:
         """Embed and deliver; a batch that fails is halved, and a tick that fails alone is shed."""
@@ -219,7 +263,7 @@ class Worker:
             self._deliver(ticks[:middle])
             self._deliver(ticks[middle:])
         elif results is None:
-            self._count(MODEL_ERROR)
+            self._count(ticks[0], MODEL_ERROR)
         else:
             for embedded in results:
                 self._hand_over(embedded)
@@ -232,6 +276,7 @@ class Worker:
         except Exception as error:  # noqa: BLE001 (whatever the model raises, the next tick may work)
             if len(ticks) == 1:
                 self._log_once("the model failed on tick %d, which is shed: %s", ticks[0].index, error)
+                self._note_failure(error)
             return None
         return results
 
@@ -240,19 +285,34 @@ class Worker:
             self._on_embedded(embedded)
         except Exception as error:  # noqa: BLE001 (one tick's fault must not end the thread)
             self._log_once("tick %d could not be delivered and is shed: %s", embedded.tick.index, error)
-            self._count(DELIVERY_ERROR)
+            self._note_failure(error)
+            self._count(embedded.tick, DELIVERY_ERROR)
         else:
-            self._count(None)
+            self._count(embedded.tick, None)
 
-    def _count(self, shed: str | None) -> None:
+    def _count(self, tick: Tick, shed: str | None) -> None:
         """One running tick is done: delivered, or shed for a reason."""
         with self._changed:
             self._running -= 1
             if shed is None:
                 self._delivered += 1
+                if self._progress.failures and not all(window.missing for window in tick.windows.values()):
+                    self._progress = replace(self._progress, failures=0)
             else:
                 self._shed[shed] += 1
             self._changed.notify_all()
+
+    def _note_failure(self, error: Exception) -> None:
+        """The tick that runs is lost."""
+        with self._changed:
+            before, fault = self._progress, str(error) or type(error).__name__
+            since_ns = before.failing_since_ns if before.failures else self._clock.now_ns()
+            self._progress = replace(
+                before,
+                failures=before.failures + 1,
+                failing_since_ns=since_ns,
+                fault=fault.splitlines()[0][:LONGEST_FAULT],
+            )
 
     def _log_once(self, message: str, index: int, error: Exception) -> None:
         """The first error of each kind, with its traceback; later ones are only counted."""

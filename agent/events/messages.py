@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from google.protobuf.descriptor import FieldDescriptor
@@ -23,6 +23,7 @@ from protos.sensors_pb2 import Modality as ModalityValue
 if TYPE_CHECKING:
     from agent.alerts.book import Query, Transition
     from agent.alerts.scoring import Scores
+    from agent.embedding.condition import Condition
     from agent.embedding.embedder import Embedded
     from agent.health import StreamState
     from agent.localization.heatmap import Box
@@ -48,6 +49,17 @@ _SOURCE_STATES: dict[str, pb.SourceState.ValueType] = {
     "heard, no picture": pb.SOURCE_STATE_UNSEEN,
 }
 
+_MODEL: dict[str, pb.ModelState.State.ValueType] = {
+    "loading": pb.ModelState.STATE_LOADING,
+    "ok": pb.ModelState.STATE_OK,
+    "overloaded": pb.ModelState.STATE_OVERLOADED,
+    "failing": pb.ModelState.STATE_FAILING,
+    "hung": pb.ModelState.STATE_HUNG,
+}
+_QUERY_CHANGES: dict[str, pb.QueryChange.Change.ValueType] = {
+    "added": pb.QueryChange.CHANGE_ADDED,
+    "removed": pb.QueryChange.CHANGE_REMOVED,
+}
 _RECORDING: dict[str, pb.RecordingState.State.ValueType] = {
     "recording": pb.RecordingState.STATE_RECORDING,
     "stopped": pb.RecordingState.STATE_STOPPED,
@@ -176,6 +188,30 @@ def stream_health(state: StreamState) -> pb.StreamHealth:
         faults=state.faults,
         first_fault=state.first_fault,
     )
+
+
+def model(condition: Condition, now_ns: int) -> pb.Event:
+    """How the model keeps up, at a time."""
+    return pb.Event(capture_ns=now_ns, model=model_state(condition))
+
+
+def model_state(condition: Condition) -> pb.ModelState:
+    """How the model keeps up, as it also stands in the agent's Status."""
+    return pb.ModelState(
+        state=_MODEL[condition.state],
+        reason=condition.reason,
+        reduced=condition.reduced,
+        inference_ms=condition.inference_ms,
+        age_s=condition.age_s,
+    )
+
+
+def query_change(
+    change: Literal["added", "removed"], standing: Query, now_ns: int, warnings: Sequence[str] = ()
+) -> pb.Event:
+    """A query is watched for from now on, or no longer."""
+    body = pb.QueryChange(change=_QUERY_CHANGES[change], query=query(standing, warnings))
+    return pb.Event(capture_ns=now_ns, query=body)
 
 
 def query(standing: Query, warnings: Sequence[str] = ()) -> pb.Query:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import NoReturn, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
 import grpc
 from google.protobuf.message import Message
 
 from agent.alerts.book import QueryError
-from agent.embedding.worker import WorkerError
+from agent.embedding.worker import ModelHung, WorkerError
 from agent.events import messages as events
 from agent.events.vectors import vector_message
 from agent.log.replaying.playback import ReplayOver
@@ -37,7 +37,6 @@ LOADING_PATIENCE_S = 5.0
 """A call waits this long for the model to be loaded: less than clients wait for an answer."""
 
 Request = TypeVar("Request", bound=Message)
-Result = TypeVar("Result")
 Context: TypeAlias = grpc.aio.ServicerContext
 
 
@@ -139,6 +138,8 @@ class Servicer:
             raise Refusal(grpc.StatusCode.UNAVAILABLE, message, "MODEL_LOADING") from None
         try:
             yield
+        except ModelHung as error:
+            raise Refusal(grpc.StatusCode.UNAVAILABLE, str(error), "MODEL_HUNG") from None
         except WorkerError as error:
             if self._subscribers.stopping:
                 raise stopping() from None
@@ -226,7 +227,7 @@ class Servicer:
 
         return await self._outcome(call(), context)
 
-    async def _outcome(self, call: Awaitable[Result], context: Context) -> Result:
+    async def _outcome(self, call: Awaitable[bytes | None], context: Context) -> bytes:
         """Await a call, and end it as its Refusal says. Anything else that it raises is a fault of ours, and counted.
 
         What it raised is let go of first: it holds on to the call's frames, and with them to its request.
@@ -235,7 +236,7 @@ class Servicer:
         try:
             async with patience:
                 self._running.add(patience)
-                return await call
+                return await call or b""
         except Refusal as refusal:
             status = refusal.status()
         except Exception as error:  # noqa: BLE001
@@ -247,12 +248,17 @@ class Servicer:
                 status = Refusal(grpc.StatusCode.INTERNAL, message, "INTERNAL").status()
         finally:
             self._running.discard(patience)
-        return await _abort(context, status)
+        await _abort(context, status)
+        return b""
 
 
-async def _abort(context: Context, status: grpc.Status) -> NoReturn:
+async def _abort(context: Context, status: grpc.Status) -> None:
+    """End a call; its handler then returns, whatever it returns."""
     try:
         await context.abort_with_status(status)
+    except grpc.aio.AbortError as error:
+        # The context keeps it, and gRPC raises it again. What it has passed leads back to the context: a ring, which
+        # would hold the request until the next full collection.
+        error.__traceback__ = error.__context__ = None
     except grpc.aio.InternalError:
         raise asyncio.CancelledError from None  # the client has gone: nobody is there to be told
-    raise AssertionError("abort_with_status returned")

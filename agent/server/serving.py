@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from agent.alerts.book import Query
 from agent.clock import RunClock
+from agent.embedding.watch import LOOK_S
 from agent.events.bus import Bus
 from agent.loaded import Loaded
 from agent.log.replaying.playback import Playback
@@ -30,9 +31,6 @@ from protos import perception_pb2 as pb
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-EMBED_AT_ONCE = 4
-"""Texts, images or clips of a request in one job, so that a large request lets live ticks pass."""
 
 HALT_S = 2.4
 """At the end, longest wait for the sensors' processes and for the tick that is being embedded."""
@@ -78,16 +76,24 @@ class ServedPipeline:
     async def add_query(self, query: Query) -> StandingQuery:
         """Watch for a query from the next tick on. Raises QueryError."""
         model = await self._model()
-        return await asyncio.wrap_future(model.worker.call(lambda: model.perception.add(query)))
+
+        def add() -> StandingQuery:
+            standing = model.perception.add(query)
+            self._pipeline.tell_query("added", standing)
+            return standing
+
+        return await asyncio.wrap_future(model.worker.call(add))
 
     async def remove_query(self, query_id: str) -> None:
         """Watch for it no more. Raises KeyError."""
         model = await self._model()
 
         def remove() -> None:
-            # Published here, so that the end of an alert is told even if the client has gone meanwhile.
-            for event in model.perception.remove(query_id):
+            # Published here, so that all are told even if the client has gone meanwhile.
+            standing, ended = model.perception.remove(query_id)
+            for event in ended:
                 self._pipeline.publish(event)
+            self._pipeline.tell_query("removed", standing)
 
         await asyncio.wrap_future(model.worker.call(remove))
 
@@ -135,14 +141,16 @@ async def _settled(future: concurrent.futures.Future[T]) -> T:
 async def _in_parts(
     model: Loaded, embed: Callable[[Sequence[T]], NDArray[np.float32]], field: str, items: Sequence[T]
 ) -> NDArray[np.float32]:
-    """Embed the items of a request's field in several jobs; float32 [n, D]. Raises EmbedError."""
+    """Embed the items of a request's field in a job each, so that a live tick waits for one picture at most.
+
+    float32 [n, D]. Raises EmbedError.
+    """
     vectors = [np.zeros((0, model.perception.dimensions), np.float32)]
-    for first in range(0, len(items), EMBED_AT_ONCE):
-        part = items[first : first + EMBED_AT_ONCE]
+    for i, item in enumerate(items):
         try:
-            vectors.append(await asyncio.wrap_future(model.worker.call(functools.partial(embed, part))))
+            vectors.append(await asyncio.wrap_future(model.worker.call(functools.partial(embed, [item]))))
         except EmbedError as error:
-            raise EmbedError(str(error), f"{field}[{first}:{first + len(part)}]") from None
+            raise EmbedError(str(error), f"{field}[{i}]") from None
     return np.concatenate(vectors)
 
 
@@ -235,9 +243,14 @@ def _load(pipeline: Pipeline) -> None:
 
 
 async def _tell_health(pipeline: Pipeline, server: Server) -> None:
-    """SERVING from when the model is loaded until samples are no longer taken."""
+    """SERVING from when the model is loaded until samples are no longer taken, but while it hangs or always fails."""
     await _settled(pipeline.loaded)
-    await server.set_serving(True)
-    with suppress(Exception):  # `Pipeline.ended` holds it
-        await _settled(pipeline.ended)
+    serves = False
+    while not pipeline.ended.done():
+        if pipeline.condition.works != serves:
+            serves = not serves
+            await server.set_serving(serves)
+        with suppress(Exception):  # not yet, or `Pipeline.ended` holds it
+            async with asyncio.timeout(LOOK_S):
+                await _settled(pipeline.ended)
     await server.set_serving(False)

@@ -1,0 +1,73 @@
+"""A request to the worker, and the future that its answer is waited for with."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+_LINKS = 16
+"""Errors of a chain, each the cause of the one before, that are followed: a chain may be a ring."""
+
+
+class Job:
+    """A function to be called once, and the future of what it gives."""
+
+    def __init__(self, function: Callable[[], Any], asked_ns: int) -> None:
+        """`asked_ns` is when it was asked for."""
+        self.asked_ns = asked_ns
+        self.future: Future[Any] = Future()
+        self._function: Callable[[], Any] | None = function
+
+    def begin(self) -> bool:
+        """Whether it is still wanted."""
+        return self.future.set_running_or_notify_cancel()
+
+    def call(self) -> Callable[[], None]:
+        """Call the function; returns what answers the future, which then holds nothing of what the function was given.
+
+        An error keeps the places that it passed, but not their variables: they may be pictures. From the frames it
+        passed the way leads back to the callers' (`f_back`), so these too must let go of the job: its future holds the
+        error, and only a full collection, which is rare, would free such a ring.
+        """
+        future, function, self._function = self.future, self._function, None
+        assert function is not None
+        try:
+            return _answer(future, *_outcome(function))
+        finally:
+            del self, future, function
+
+    def refuse(self, error: Exception) -> None:
+        """Answer with an error, whether it runs or not."""
+        _answer(self.future, None, error)()
+
+
+def _answer(future: Future[Any], result: object, error: BaseException | None) -> Callable[[], None]:
+    def answer() -> None:
+        with suppress(InvalidStateError):  # answered meanwhile
+            if error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+
+    return answer
+
+
+def _outcome(function: Callable[[], T]) -> tuple[T | None, BaseException | None]:
+    """What a function gives, or what it raises, with the variables of the frames that were passed cleared."""
+    try:
+        return function(), None
+    except BaseException as error:  # noqa: BLE001 (whoever waits for the future gets it)
+        link: BaseException | None = error
+        for _ in range(_LINKS):
+            if link is None:
+                break
+            traceback.clear_frames(link.__traceback__)
+            link = link.__context__ if link.__cause__ is None else link.__cause__
+        return None, error
+    finally:
+        del function

@@ -1,0 +1,60 @@
+"""The embedder of a live agent: what the machine cannot do in time is left out of its ticks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from agent.embedding.embedder import Embedded, Embedder
+from agent.embedding.reduction import LEFT_OUT, ladder, reduced
+from agent.embedding.relief import Relief, Took
+from agent.streams import Streams
+from agent.windows.window import Tick
+from drivers.driver import Clock, Modality
+from models.preprocess import AUDIO_SLACK_S, AUDIO_WINDOW_S
+
+
+class Relieved:
+    """Embeds ticks by the step that its `relief` is on. To be used by the worker's thread; others may read `relief`.
+
+    Who delivers the ticks tells so with `done`. `clock` is the one that ticks are stamped by. Without `leave_out` ticks
+    stay whole, and overload is told only.
+    """
+
+    def __init__(
+        self, embedder: Embedder, streams: Streams, hop_ns: int, clock: Clock, *, leave_out: bool = True
+    ) -> None:
+        self._embedder, self._clock = embedder, clock
+        modalities = {stream.modality for stream in streams.values()}
+        longest_s = AUDIO_WINDOW_S + AUDIO_SLACK_S
+        long_audio = any(s.modality == "audio" and s.window_s > longest_s for s in streams.values())
+        steps = ladder(modalities, long_audio=long_audio)
+        self.relief = Relief(steps if leave_out else steps[:1], hop_ns / 1e9)
+        self._count = 0
+        self._began_ns = self._tick_ns = 0
+        if leave_out:
+            embedder.begins = self._begins
+
+    def embed(self, ticks: Sequence[Tick]) -> list[Embedded]:
+        """As `Embedder.embed`."""
+        self._began_ns = self._clock.now_ns()
+        self._tick_ns = ticks[0].t_ns
+        step = self.relief.step
+        kept = [reduced(tick, step, self._count + i) for i, tick in enumerate(ticks)]
+        self._count += len(ticks)
+        return self._embedder.embed(kept)
+
+    def done(self, embedded: Embedded) -> None:
+        """All that follows from a tick has been published."""
+        now_ns, tick = self._clock.now_ns(), embedded.tick
+        given = {w.modality for w in tick.windows.values() if not w.missing or w.missing == LEFT_OUT}
+        took = Took(
+            {modality: cost_ms / 1e3 for modality, cost_ms in embedded.costs_ms.items()},
+            (now_ns - self._began_ns) / 1e9,
+            (tick.settled_ns - tick.t_ns) / 1e9,
+            frozenset(w.modality for w in tick.windows.values()) - given,
+        )
+        self.relief.note(now_ns / 1e9, took)
+
+    def _begins(self, modality: Modality, so_far_ms: Mapping[Modality, float]) -> bool:
+        age_s = (self._clock.now_ns() - self._tick_ns) / 1e9
+        return self.relief.begins(modality, age_s, {m: cost_ms / 1e3 for m, cost_ms in so_far_ms.items()})

@@ -1,0 +1,32 @@
+"""What a person reads of the model's trouble and of queries."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from agent.commands.view import LiveView, line_of
+from protos import perception_pb2 as pb
+
+HUNG = pb.ModelState(state=pb.ModelState.STATE_HUNG, reason="has not come back for 6.0 s from tick 3")
+
+
+def test_changes_of_the_model_and_of_queries_are_lines() -> None:
+    assert line_of(pb.Event(model=HUNG)) == "00:00:00.0  model is hung: has not come back for 6.0 s from tick 3"
+    assert line_of(pb.Event(model=pb.ModelState(state=pb.ModelState.STATE_OK))) == "00:00:00.0  model is ok"
+    dog = pb.Query(id="dog", text="a dog")
+    added = pb.Event(query=pb.QueryChange(change=pb.QueryChange.CHANGE_ADDED, query=dog))
+    assert line_of(added) == "00:00:00.0  query dog 'a dog' is added"
+
+
+def head_of(status: pb.Status) -> str:
+    view, screen = LiveView("test"), io.StringIO()
+    view.on_status(status, {})
+    Console(file=screen, width=200).print(view.head())
+    return screen.getvalue()
+
+
+def test_the_status_shows_trouble_and_nothing_without() -> None:
+    assert "model hung: has not come back for 6.0 s from tick 3" in head_of(pb.Status(model_state=HUNG))
+    assert "\n" not in head_of(pb.Status(model_state=pb.ModelState(state=pb.ModelState.STATE_OK))).strip()
