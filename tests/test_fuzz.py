@@ -22,15 +22,11 @@ from fuzz.targets import CORPUS, TARGETS, Target, target
 EXECUTIONS = 2000
 SLOW = {"config": 500, "log_info": 1000, "published": 1000, "imu_table": 1000}
 """Targets that take a millisecond and more."""
-FAULTY = ("config", "description", "facts", "log_info")
-"""Targets whose readers have faults that are known."""
 MOST_CORPUS_BYTES = 200_000
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.xfail(reason="known faults")] if n in FAULTY else []) for n in TARGETS]
-)
+@pytest.mark.parametrize("name", TARGETS)
 def test_seeded_executions_find_nothing(name: str) -> None:
     found: list[Finding] = []
     judge = built_in.fuzz(target(name), SLOW.get(name, EXECUTIONS), seed=1, tell=found.append)
