@@ -1,4 +1,4 @@
-"""Requests of 15 MB that are refused, claims of 4 GB, messages too large, random bytes, connections of nonsense."""
+"""200 Embed calls and 20 queries of 15 MB, half of them refused; claims of 4 GB, too large messages, random bytes."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import grpc
 import numpy as np
 
 from agent.server.servicer import SERVICE
+from benchmarks.faults.large_calls import grown as grown_by_large_calls
 from benchmarks.faults.measured import Measured
 from benchmarks.faults.served import Served, seconds_until, served
 from drivers.codec import encode_audio
 from protos import perception_pb2 as pb
-from protos.sensors_pb2 import Image
 
 BAR = "all refused, 0 internal errors, agent alive, RSS within 60 MB of before 5 s later"
 SPARE_MB, LATER_S = 60.0, 5.0
@@ -32,9 +32,7 @@ def run() -> Measured:
 
 async def _run() -> Measured:
     kinds: dict[str, tuple[str, Callable[[], bytes], int]] = {
-        "pictures that the model refuses": ("Embed", _long_pictures, 20),
         "sound that is not finite": ("Embed", _bad_sound, 30),
-        "texts of 15 MB": ("AddQuery", lambda: pb.AddQueryRequest(text="x" * LARGE).SerializeToString(), 30),
         "17 MB": ("Embed", lambda: bytes(17 * 2**20), 10),
         "claims of 4 GB": ("Embed", lambda: b"\x0a\xff\xff\xff\xff\x0f" + b"x" * 1000, 50),
         "random bytes": ("", lambda: b"", 100),
@@ -44,6 +42,7 @@ async def _run() -> Measured:
     async with served() as agent:
         await _send(agent, "Embed", _bad_sound(), 1)  # what is needed for any request is there from here on
         await asyncio.sleep(LATER_S)
+        grown["large calls"], large = await grown_by_large_calls(agent)
         for kind, (method, body, count) in kinds.items():
             before_mb = agent.resident_mb()
             sent = body()
@@ -53,7 +52,7 @@ async def _run() -> Measured:
         await asyncio.to_thread(_talk_nonsense, agent.address)
         alive = await seconds_until(agent.answers, 30) < 30
     told = ", ".join(f"{kind} {mb:+.0f}" for kind, mb in grown.items())
-    found = f"{'alive' if alive else 'DEAD'}; {dict(codes)}; RSS in MB: {told}"
+    found = f"{'alive' if alive else 'DEAD'}; {dict(codes)}; RSS in MB: {told}; {large}"
     return Measured(BAR, found, alive and max(grown.values()) < SPARE_MB and not codes["INTERNAL"] + codes["UNKNOWN"])
 
 
@@ -74,11 +73,6 @@ async def _send(agent: Served, method: str, sent: bytes, count: int) -> Counter[
             except grpc.aio.AioRpcError as error:
                 codes[error.code().name] += 1
     return codes
-
-
-def _long_pictures() -> bytes:
-    picture = Image(encoding=Image.ENCODING_RGB8, width=100_000, height=10, data=bytes(3_000_000))
-    return pb.EmbedRequest(images=[picture] * 5).SerializeToString()
 
 
 def _bad_sound() -> bytes:
