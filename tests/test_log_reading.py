@@ -8,6 +8,7 @@ import time
 import tracemalloc
 import zlib
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import lz4.frame
@@ -19,7 +20,18 @@ from mcap.records import Message
 from mcap.writer import CompressionType, Writer
 from recorded_run import START_NS, record, samples
 
-from agent.log.reading import CHUNK_HEAD, MAGIC, MAX_CHUNK_BYTES, RECORD_HEAD, Damaged, NotMcap, records
+from agent.log.reading import (
+    CHUNK_HEAD,
+    MAGIC,
+    MAX_CHUNK_BYTES,
+    MESSAGE_HEAD,
+    RECORD_HEAD,
+    Allowance,
+    Damaged,
+    NotMcap,
+    chunk_records,
+    records,
+)
 
 
 def wait_for(progress: Path, t_ns: int, process: subprocess.Popen[bytes]) -> None:
@@ -148,3 +160,41 @@ def test_chunks_that_are_not_wanted_give_their_channels_only(tmp_path: Path) -> 
     times = [one.log_time for one in found if isinstance(one, Message)]
     assert sum(t >= middle_ns for t in times) == 5 * 50
     assert min(times) > START_NS
+
+
+PACK: dict[str, Callable[[bytes], bytes]] = {
+    "lz4": lz4.frame.compress,
+    "zstd": zstandard.ZstdCompressor().compress,
+}
+
+
+def message(number: int) -> bytes:
+    """A record of 100 bytes of text."""
+    body = MESSAGE_HEAD.pack(1, number, number, number) + b"text" * 25
+    return RECORD_HEAD.pack(Opcode.MESSAGE, len(body)) + body
+
+
+def numbers(body: bytes) -> list[int]:
+    return [found.sequence for found in chunk_records(0, body, Allowance()) if isinstance(found, Message)]
+
+
+@pytest.mark.parametrize("frames", [2, 9])
+@pytest.mark.parametrize("compression", PACK)
+def test_a_chunk_may_be_compressed_as_several_frames(compression: str, frames: int) -> None:
+    rows = [message(i) for i in range(frames)]
+    whole = chunk(b"".join(rows), compression, packed=b"".join(map(PACK[compression], rows)))[RECORD_HEAD.size :]
+    assert numbers(whole) == list(range(frames))
+
+
+@pytest.mark.parametrize("compression", PACK)
+def test_a_further_frame_that_is_cut_off_or_unpacks_beyond_the_size_is_damage(compression: str) -> None:
+    rows = message(1) + message(2)
+    first, second = (PACK[compression](message(i)) for i in (1, 2))
+    for packed, size in (
+        (first + second[:-9], len(rows)),
+        (first + second, len(rows) // 2),
+        (first + b"something else", len(rows)),
+    ):
+        body = chunk(rows, compression, size, packed)[RECORD_HEAD.size :]
+        with pytest.raises(Damaged):
+            numbers(body)

@@ -258,18 +258,23 @@ def parse(offset: int, opcode: int, body: bytes | memoryview) -> list[Record]:
 
 
 def _decompress(offset: int, compression: str, packed: bytes, size: int) -> bytes:
-    """At most one byte more than `size`, whatever the packed data would give."""
+    """At most one byte more than `size`, whatever the packed data would give. Frames that follow each other are one."""
     try:
         match compression:
             case "":
                 return packed
             case "lz4":
-                data: bytes = lz4.frame.LZ4FrameDecompressor().decompress(packed, max_length=size + 1)
+                frame = lz4.frame.LZ4FrameDecompressor()
+                data: bytes = frame.decompress(packed, max_length=size + 1)
+                if frame.eof and frame.unused_data and len(data) <= size:
+                    with lz4.frame.open(BytesIO(frame.unused_data)) as rest:
+                        data += rest.read(size + 1 - len(data))
                 return data
             case "zstd":
-                with zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW_BYTES).stream_reader(packed) as reader:
+                unpacker = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW_BYTES)
+                with unpacker.stream_reader(packed, read_across_frames=True) as reader:
                     return reader.read(size + 1)
-    except (RuntimeError, zstandard.ZstdError) as error:
+    except (RuntimeError, EOFError, zstandard.ZstdError) as error:
         raise Damaged(offset, f"a chunk that cannot be decompressed: {error}") from None
     raise Damaged(offset, f"a chunk compressed by {brief(compression)}; lz4 and zstd are known")
 
