@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from recorded_run import facts, recorded
 
 from agent.commands.replaying import replay, replaying, speed_of, time_of
 from agent.log.format import ReplayError
@@ -63,3 +64,13 @@ def test_a_replay_that_could_not_go_on_is_refused() -> None:
         replaying([GOLDEN], paused=True)
     with pytest.raises(ReplayError, match=r"from 99\.000 s: the log is 1"):
         replaying([GOLDEN], begin="99")
+
+
+def test_a_log_without_samples_is_told_before_a_model_is_loaded(tmp_path: Path) -> None:
+    empty = recorded(tmp_path / "empty.mcap", [], facts())
+    with pytest.raises(ReplayError, match="holds no sample of a sensor"):
+        replaying([empty])
+    cut = tmp_path / "cut.mcap"
+    cut.write_bytes(empty.read_bytes()[:-40])
+    with pytest.raises(ReplayError, match="log repair"):
+        replaying([cut])

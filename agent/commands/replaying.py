@@ -11,7 +11,7 @@ from rich.console import Console
 from agent.clock import RunClock
 from agent.commands.watching import Printer
 from agent.config import Config
-from agent.log.format import ReplayError
+from agent.log.format import ReplayError, sensor_of
 from agent.log.replaying.playback import MAX_SPEED, SPEEDS, PlayOptions, checked_speed
 from agent.log.timeline import Timeline
 from agent.pipeline import Pipeline
@@ -38,7 +38,10 @@ def replaying(
     """Make the pipeline of a replay from the words of the command line. Raises ReplayError and ConfigError."""
     if paused and not serve:
         raise ReplayError("--paused: without --serve nobody could let the replay go on; add that, or leave this out")
-    start_ns = Timeline(logs).start_ns
+    timeline = Timeline(logs)
+    if not reuse_embeddings:
+        _check_samples(timeline)
+    start_ns = timeline.start_ns
     options = PlayOptions(
         speed=speed_of(speed),
         from_ns=None if begin is None else time_of(begin, start_ns, "--from"),
@@ -49,6 +52,13 @@ def replaying(
     )
     names = None if sensors is None else [name.strip() for name in sensors.split(",") if name.strip()]
     return Pipeline.replaying(logs, config, sensors=names, options=options, reuse_embeddings=reuse_embeddings)
+
+
+def _check_samples(timeline: Timeline) -> None:
+    """Look for a first sample before a model is loaded, which takes seconds. Raises ReplayError when there is none."""
+    if not any(sensor_of(entry.topic) for entry in timeline.read()):
+        why = "; what is cut off or damaged is not read: try `sensebind log repair`" if timeline.unfinished else ""
+        raise ReplayError(f"{timeline}: holds no sample of a sensor, so there is nothing to replay{why}")
 
 
 def replay(pipeline: Pipeline) -> pb.Status:
