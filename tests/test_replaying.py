@@ -68,7 +68,7 @@ def test_a_replay_that_could_not_go_on_is_refused() -> None:
 
 def test_a_log_without_samples_is_told_before_a_model_is_loaded(tmp_path: Path) -> None:
     empty = recorded(tmp_path / "empty.mcap", [], facts())
-    with pytest.raises(ReplayError, match="holds no sample of a sensor"):
+    with pytest.raises(ReplayError, match="holds no sample that can be read"):
         replaying([empty])
     cut = tmp_path / "cut.mcap"
     cut.write_bytes(empty.read_bytes()[:-40])

@@ -11,11 +11,13 @@ from rich.console import Console
 from agent.clock import RunClock
 from agent.commands.watching import Printer
 from agent.config import Config
+from agent.log import messages
 from agent.log.format import ReplayError, sensor_of
 from agent.log.replaying.playback import MAX_SPEED, SPEEDS, PlayOptions, checked_speed
-from agent.log.timeline import Timeline
+from agent.log.timeline import Entry, Timeline
 from agent.pipeline import Pipeline
 from agent.run_through import events_of
+from drivers.driver import BadData
 from protos import perception_pb2 as pb
 
 _EPOCH_S = 1e9
@@ -56,9 +58,21 @@ def replaying(
 
 def _check_samples(timeline: Timeline) -> None:
     """Look for a first sample before a model is loaded, which takes seconds. Raises ReplayError when there is none."""
-    if not any(sensor_of(entry.topic) for entry in timeline.read()):
+    if not any(_is_sample(timeline, entry) for entry in timeline.read()):
         why = "; what is cut off or damaged is not read: try `sensebind log repair`" if timeline.unfinished else ""
-        raise ReplayError(f"{timeline}: holds no sample of a sensor, so there is nothing to replay{why}")
+        raise ReplayError(f"{timeline}: holds no sample that can be read, so there is nothing to replay{why}")
+
+
+def _is_sample(timeline: Timeline, entry: Entry) -> bool:
+    """Whether a message holds what its sensor gives."""
+    sensor = timeline.sensors.get(sensor_of(entry.topic) or "")
+    if sensor is None:
+        return False
+    try:
+        messages.decode(entry.schema, sensor, entry.message.log_time, entry.message.data)
+    except BadData:
+        return False
+    return True
 
 
 def replay(pipeline: Pipeline) -> pb.Status:

@@ -1,10 +1,8 @@
 """Logs that are damaged, or made to cost more than they are: bombs, wrong lengths, odd facts, 80 kB each.
 
-    python -m benchmarks.faults.row30_damaged_logs [--replay]
+    python -m benchmarks.faults.row30_damaged_logs
 
-Every file goes through `log info` and `log repair`, with --replay through `replay` as well, each a process of its own
-with a limit on processor time. Imports are counted: what a command costs a whole log of one message is told. Then logs
-with something wrong inside, whose lengths and checksums are right, are read, repaired, cut and replayed.
+Every file goes through `log info`, `log repair` and `replay`, each a process of its own with a limit on processor time. Imports are counted: what a command costs a whole log is told. Then logs with something wrong inside, whose lengths and checksums are right, are read, repaired, cut and replayed.
 """
 
 from __future__ import annotations
@@ -23,6 +21,7 @@ from benchmarks.faults.hostile_logs import HOSTILE, channel, log, message
 from benchmarks.faults.measured import Measured
 from benchmarks.faults.mutation_check import check
 
+COMMANDS = ("info", "repair", "replay")
 LIMIT_S = 2.0
 LIMIT_MB = 300
 CPU_S = 60
@@ -87,7 +86,7 @@ def costs(files: Mapping[str, Callable[[], bytes]], commands: Sequence[str]) -> 
             path.unlink()
 
 
-def run(commands: tuple[str, ...] = ("info", "repair")) -> Measured:
+def run(commands: tuple[str, ...] = COMMANDS) -> Measured:
     """All of it."""
     plain = {"a whole log": lambda: log(channel() + message())}
     baseline = list(costs(plain, commands))
@@ -111,8 +110,7 @@ def _limit() -> None:
 
 def main() -> None:
     """Print what every file costs."""
-    commands = ["info", "repair", *(["replay"] if "--replay" in sys.argv else [])]
-    for c in costs({"a whole log": lambda: log(channel() + message()), **HOSTILE}, commands):
+    for c in costs({"a whole log": lambda: log(channel() + message()), **HOSTILE}, COMMANDS):
         flag = "TRACEBACK" if c.traceback else ""
         took = f"{c.cpu_s:6.2f} s {c.wall_s:6.2f} s {c.mb:6.0f} MB {c.status:4} {c.command:7}"
         print(f"{took} {c.file}: {c.last[:110]} {flag}", flush=True)
