@@ -2,7 +2,9 @@
 
     python -m benchmarks.faults.row30_damaged_logs
 
-Every file goes through `log info`, `log repair` and `replay`, each a process of its own with a limit on processor time. Imports are counted: what a command costs a whole log is told. Then logs with something wrong inside, whose lengths and checksums are right, are read, repaired, cut and replayed.
+Every file goes through `log info`, `log repair` and `replay`, each a process of its own with a limit on
+processor time. Imports are counted: what a command costs a whole log is told. Then logs with something wrong inside,
+whose lengths and checksums are right, are read, repaired, cut and replayed.
 """
 
 from __future__ import annotations
