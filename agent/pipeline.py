@@ -108,8 +108,6 @@ class Pipeline:
         self._log_to, self._offset_ns = log_to, offset_ns
         self._model: Loaded | None = None
         self._early_ticks = 0
-        self.faults = Faults()
-        """Of the agent's own, each of which cost only what caused it."""
         self._inference_ms: deque[float] = deque(maxlen=100)
         self._age_s = 0.0
         self._relieved: Relieved | None = None
@@ -246,7 +244,8 @@ class Pipeline:
     def halt(self) -> None:
         """Take no more samples and see through what the model is at; what waits for it is shed.
 
-        Nothing is told any more once this returns, after HALT_S at most. May be called again.
+        Nothing is told any more once this returns. The model, the sensors and whoever is telling something are waited
+        for, each HALT_S at most. May be called again.
         """
         with self._lock:
             self._stopping.set()
@@ -414,8 +413,6 @@ class Pipeline:
         if self.recorder:
             status.recording.CopyFrom(events.recording_state(self.recorder.report()))
         status.model_state.CopyFrom(events.model_state(self.condition))
-        for where, count in self.faults.counts().items():
-            status.faults[where] = count
         if self.playback:
             status.replay.CopyFrom(self.playback.state().message())
         return status

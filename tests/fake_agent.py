@@ -98,7 +98,7 @@ class FakeAgent:
     def status(self) -> pb.Status:
         if self.fails:
             raise RuntimeError("the fake fails on purpose")
-        return pb.Status(run_id=self.bus.run_id, model="fake")
+        return pb.Status(run_id=self.bus.run_id, model="fake", faults=self.bus.faults.counts())
 
     def publish_embedding(self, tick: int = 0) -> int:
         windows = [

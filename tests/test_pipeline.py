@@ -28,6 +28,7 @@ from agent.log.recording.recorder import Recorder
 from agent.pipeline import Pipeline
 from agent.windows.window import Tick
 from drivers.driver import Sample
+from drivers.synthetic.devices import SyntheticDepth
 from protos import perception_pb2 as pb
 
 SENSORS = {"camera", "microphone", "depth", "thermal", "imu"}
@@ -319,6 +320,27 @@ def test_faults_are_told_in_the_status_and_by_the_stream_that_has_them() -> None
         pipeline.faults.count(place, ValueError("odd"))
     assert dict(pipeline.status().faults) == {"camera": 2, "subscriber 7": 1}
     pipeline.stop()
+
+
+def test_what_capture_and_subscribers_cost_is_counted_in_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> Sample:
+        raise ValueError("no such lens")
+
+    def wake() -> None:
+        raise ValueError("no such loop")
+
+    monkeypatch.setattr(SyntheticDepth, "read", fail)
+    sensors = {name: {"type": f"synthetic_{name}", "pace": "fast", "duration_s": 1.0} for name in ("camera", "depth")}
+    pipeline = Pipeline.offline(parse({"sensors": sensors}))
+    pipeline.bus.subscribe(EventFilter(pb.SubscribeRequest()), wake)
+    pipeline.start()
+    assert pipeline.wait(DEADLINE_S)
+    pipeline.stop()
+    status = pipeline.status()
+    firsts = {stream.sensor: stream.first_fault for stream in status.streams}
+    assert firsts == {"camera": "", "depth": "ValueError: no such lens"}
+    assert set(status.faults) == {"depth", "subscribers"}
+    assert status.faults["depth"] == next(stream.faults for stream in status.streams if stream.sensor == "depth")
 
 
 def test_a_recorder_that_fails_for_one_sensor_costs_its_samples_alone(

@@ -199,8 +199,6 @@ class Servicer:
         status.subscribers = len(self._subscribers)
         status.queries = len(self._agent.list_queries())
         status.events_refused = self._agent.bus.refused.total()
-        for where, count in self._agent.bus.faults.counts().items():
-            status.faults[where] = count
         return status
 
     async def _control_replay(self, request: pb.ControlReplayRequest) -> pb.ReplayState:
