@@ -58,7 +58,7 @@ ROWS = (
     Row(23, "a token or a certificate is missing, wrong or expired", elsewhere="TLS and tokens"),
     Row(24, "the model fails or runs out of memory"),
     Row(25, "the model hangs"),
-    Row(26, "the model is three times too slow"),
+    Row(26, "the model takes twice as long as there is time"),
     Row(27, "the disk is full while recording"),
     Row(28, "the agent is killed while recording"),
     Row(29, "the disk is slow"),
