@@ -14,6 +14,7 @@ from agent.config import Config
 from agent.log import messages
 from agent.log.format import ReplayError, sensor_of
 from agent.log.replaying.playback import MAX_SPEED, SPEEDS, PlayOptions, checked_speed
+from agent.log.stored_config import judged
 from agent.log.timeline import Entry, Timeline
 from agent.pipeline import Pipeline
 from agent.run_through import events_of
@@ -41,8 +42,6 @@ def replaying(
     if paused and not serve:
         raise ReplayError("--paused: without --serve nobody could let the replay go on; add that, or leave this out")
     timeline = Timeline(logs)
-    if not reuse_embeddings:
-        _check_samples(timeline)
     start_ns = timeline.start_ns
     options = PlayOptions(
         speed=speed_of(speed),
@@ -53,6 +52,11 @@ def replaying(
         lasting=serve,
     )
     names = None if sensors is None else [name.strip() for name in sensors.split(",") if name.strip()]
+    if not reuse_embeddings:
+        # What costs no model comes first, and of that what a user can mend.
+        if config is None:
+            judged(timeline)
+        _check_samples(timeline)
     return Pipeline.replaying(logs, config, sensors=names, options=options, reuse_embeddings=reuse_embeddings)
 
 

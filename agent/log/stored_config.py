@@ -50,12 +50,17 @@ def stored_config(timeline: Timeline, model: Mapping[str, Any] | None = None) ->
 
     Raises ConfigError, also for weights that are a file: a log does not get to choose what is opened.
     """
+    config = judged(timeline, model)
+    _check_weights(config)
+    return config
+
+
+def judged(timeline: Timeline, model: Mapping[str, Any] | None = None) -> Config:
+    """As `stored_config`, at once: whether there are such weights is not asked. Raises ConfigError."""
     tree = replayed(timeline.facts.config)
     if model and isinstance(tree.get("model", {}), dict):
         tree["model"] = {**tree.get("model", {}), **model}
-    config = parse(tree, str(timeline), devices=False)
-    _check_weights(config)
-    return config
+    return parse(tree, str(timeline), devices=False)
 
 
 def _check_weights(config: Config) -> None:
