@@ -44,8 +44,8 @@ train: $(VENV)/installed
 	$(BIN)/sensebind simulate --out shards/train --windows 6600 --seed 10000
 	$(BIN)/sensebind simulate --out shards/val --windows 800 --seed 5000
 	$(BIN)/sensebind train --shards shards/train --validation shards/val --out runs/nano $(RESUME)
-	mkdir -p models/weights
-	cp runs/nano/imagebind_nano.safetensors models/weights/
+	mkdir -p models/shipped
+	cp runs/nano/imagebind_nano.safetensors models/shipped/
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache shards runs

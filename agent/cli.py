@@ -10,12 +10,8 @@ import signal
 import sys
 from contextlib import suppress
 
-from agent.signals import Ended, ending
-
-# By name, since importing them all would import torch before it is needed.
-_USER_FAULTS = {"ConfigError", "ClientError", "ListenError", "DriverError", "CheckpointError", "DatasetError"}
-_USER_FAULTS |= {"QueryError", "DemoError", "LogError", "DeviceError", "RunnerError", "ExportError"}
-_USER_FAULTS |= {"EmbedError", "MediaError", "CombinationError", "WeightsError", "DownloadError"}
+from agent.commands.signals import Ended, ending
+from common.errors import UserFault
 
 
 def main() -> None:
@@ -38,7 +34,7 @@ def _run() -> int:
         import logging
 
         from agent.commands.verbs import app
-        from agent.printable import PrintableFormatter
+        from common.printable import PrintableFormatter
 
         logging.basicConfig(level=logging.WARNING)
         for output in logging.getLogger().handlers:
@@ -50,7 +46,7 @@ def _run() -> int:
     except SystemExit as ended:
         status = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     except Exception as error:
-        if ending.raised or not _USER_FAULTS & {cls.__name__ for cls in type(error).__mro__}:
+        if ending.raised or not isinstance(error, UserFault):
             raise
         _tell(f"sensebind: {error}")
         status = 1
@@ -58,7 +54,7 @@ def _run() -> int:
 
 
 def _tell(line: str) -> None:
-    from agent.printable import printable
+    from common.printable import printable
 
     with suppress(OSError):  # its terminal has gone
         print(printable(line), file=sys.stderr)

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from common.printable import brief
 from drivers.driver import Modality, image_like
 
 Keep = Literal["latest", "all"]
 """What a consumer that fell behind gets: the newest sample only (images), or every sample (blocks of rows)."""
+
+MIN_RATE_HZ = 1e-3
+"""Of a sensor."""
+MAX_SENSORS = 256
+"""Of a run."""
+FAR_FUTURE_S = 1.0
+"""A stamp that is further ahead of the clock is wrong."""
+LONGEST_HOLE_S = 60.0
+"""Without a clock to compare with, a stamp further ahead of all samples so far is wrong."""
+
+_SENSOR_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +54,31 @@ class Stream:
 
 
 Streams = dict[str, Stream]
+
+
+@dataclass(frozen=True)
+class SensorSpec:
+    """One sensor, as capture needs to know it."""
+
+    name: str
+    type: str
+    """A name of `drivers.registry`, or `module:Class`."""
+    options: Any
+    """The driver's own `Options`, which a capture process is sent as a pickle."""
+    stream: Stream
+
+
+def silence_s(stream: Stream) -> float:
+    """How long a stream may be silent before it counts as lost: ten periods, but at least a second."""
+    return max(1.0, 10.0 * stream.period_s)
+
+
+def fault_of_name(name: str) -> str:
+    """What is wrong with the name of a sensor, which becomes one of topics and files; empty when nothing is."""
+    if _SENSOR_NAME.fullmatch(name) and name.strip("."):
+        return ""
+    return f"the name {brief(name)} is not 1 to 64 letters, digits, '_', '.' or '-', of which one at least is no '.'"
+
 
 # What the options leave open is bounded, so that a ring has a size before its device is open.
 _LARGEST_PICTURE = 1920 * 1080

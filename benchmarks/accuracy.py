@@ -14,15 +14,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from agent.alerts.book import Query
-from agent.commands.assessment import Result, assess
 from agent.commands.demo import scene_of
-from agent.config import Config, synthetic
+from agent.config.parse import Config, synthetic
 from agent.events.filters import EventFilter
-from agent.pipeline import Pipeline
-from drivers.synthetic.kinds import KINDS, SOUNDING
-from drivers.synthetic.scene import Scene
+from agent.lab.assessment import Result, assess
+from agent.query import Query
+from agent.run.run import Pipeline
 from protos import perception_pb2 as pb
+from world.kinds import KINDS, SOUNDING
+from world.scene import Scene
 
 
 def main() -> None:

@@ -14,9 +14,9 @@ import numpy as np
 import pyroomacoustics as pra
 from numpy.typing import NDArray
 
-from agent.localization.doa import MIN_SHARE, DirectionFinder
-from drivers.synthetic.acoustics import BackgroundNoise
-from drivers.synthetic.sounds import VOICES, synthesise
+from agent.perceiving.localization.doa import MIN_SHARE, DirectionFinder
+from world.acoustics import BackgroundNoise
+from world.sounds import VOICES, synthesise
 
 RATE_HZ = 16000
 ROOM_M = np.array([6.0, 5.0, 3.0])

@@ -20,10 +20,10 @@ import grpc
 import numpy as np
 
 from agent.events.bus import Bus
-from agent.events.vectors import vector_message
-from agent.server.interface import StandingQuery
+from agent.query import StandingQuery
 from agent.server.server import Limits, Server, Share
 from agent.streams import Streams
+from agent.vectors import vector_message
 from protos import perception_pb2 as pb
 from protos.perception_pb2_grpc import PerceptionStub
 

@@ -21,9 +21,9 @@ import time
 from dataclasses import asdict, dataclass
 
 from agent.client import Client
-from agent.config import synthetic
-from agent.pipeline import Pipeline
-from agent.server.serving import serving
+from agent.config.parse import synthetic
+from agent.run.run import Pipeline
+from agent.run.serving import serving
 
 SEED = 7
 

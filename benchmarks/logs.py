@@ -26,6 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from agent.clock import ManualClock, RunClock
+from agent.config.recording import RecordSettings
 from agent.log.editing.copying import Copied, contents
 from agent.log.editing.cutting import cut
 from agent.log.editing.merging import merge
@@ -34,7 +35,6 @@ from agent.log.editing.survey import survey
 from agent.log.format import LoggedSensor, RunFacts
 from agent.log.reading import Damaged, frames
 from agent.log.recording.recorder import Recorder
-from agent.log.settings import RecordSettings
 from drivers import image_file
 from drivers.driver import Clock, Sample
 

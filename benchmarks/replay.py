@@ -22,15 +22,15 @@ from numpy.typing import NDArray
 
 from agent.capture.offline import Offline
 from agent.clock import RunClock
-from agent.config import parse, synthetic
+from agent.config.parse import parse, synthetic
 from agent.events.filters import EventFilter
-from agent.health import Health, StreamState
-from agent.intake import Intake, SampleStretch
+from agent.health.health import Health, StreamState
 from agent.log import messages
 from agent.log.format import LoggedSensor, RunFacts
 from agent.log.recording.recorder import Recorder
-from agent.log.replaying.replay import Replay
-from agent.pipeline import Pipeline
+from agent.log.replay.samples import SampleReplay
+from agent.run.run import Pipeline
+from agent.run.sampler import Sampler, SampleStretch
 from agent.streams import Stream, Streams
 from agent.windows.windower import Tick, Windower
 from drivers import image_file
@@ -165,14 +165,14 @@ def windows(log: Path) -> tuple[int, int]:
         decoded += sensor.modality == "vision"
         return decode(schema, sensor, t_ns, data)
 
-    replay, counter = Replay(log), Counter()
+    replay, counter = SampleReplay(log), Counter()
 
     def begin(start_ns: int) -> SampleStretch:
         return SampleStretch(Windower(STREAMS, HOP_NS, start_ns), Health(STREAMS), replay.reports, None)
 
     messages.decode = counted
     try:
-        intake = Intake(replay, begin, replay.clock.start_ns, counter, lossless=True)
+        intake = Sampler(replay, begin, replay.clock.start_ns, counter, lossless=True)
         intake.start()
         intake.ended.result()
     finally:

@@ -15,8 +15,9 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.alerts.book import AlertBook, Query
-from agent.alerts.scoring import Scorer
+from agent.perceiving.alerts.book import AlertBook
+from agent.perceiving.alerts.scoring import Scorer
+from agent.query import Query
 from drivers.driver import MODALITIES, Modality
 
 BACKGROUND = 43

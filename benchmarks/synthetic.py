@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import cv2
 
-from drivers.synthetic.scene import Scene, SceneOptions
+from world.scene import Scene, SceneOptions
 
 SEEDS = range(5)
 SCENE_S = 10.0

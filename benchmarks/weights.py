@@ -51,8 +51,8 @@ def _run(step: str, folder: str) -> dict[str, float]:
 def _step(step: str, folder: Path) -> dict[str, float]:
     import torch
 
-    from models import checkpoint, published_weights
-    from models.store import Store
+    from models.files import checkpoint, published_weights
+    from models.files.store import Store
 
     file, store = folder / "random.pth", Store(folder / "store")
     if step == "write the .pth":
@@ -79,7 +79,7 @@ STEPS = ("import as float32", "verify", "load all as bfloat16", "load vision as 
 def _write(file: Path) -> None:
     import torch
 
-    from models import checkpoint
+    from models.files import checkpoint
     from models.imagebind import HUGE
 
     torch.manual_seed(0)

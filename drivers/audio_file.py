@@ -19,7 +19,7 @@ from drivers.driver import (
     Sample,
 )
 from drivers.option_checks import latency_ns, require, require_positive
-from drivers.playback import Playhead, rows_to_skip, wait_until_due
+from drivers.pacing import Playhead, rows_to_skip, wait_until_due
 
 
 @dataclass(frozen=True, slots=True)

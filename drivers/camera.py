@@ -14,8 +14,8 @@ from drivers.image_file import read_jpeg
 from drivers.mjpeg import MjpegStream, open_mjpeg, without_password
 from drivers.opencv import import_cv2, network_options, video_capture
 from drivers.option_checks import latency_ns, require, require_positive
+from drivers.pacing import rows_to_skip, wait_until_due
 from drivers.picture_size import PictureSize
-from drivers.playback import rows_to_skip, wait_until_due
 from drivers.v4l2 import V4l2Device, check_rate, check_size
 from drivers.video_file import VideoFile
 

@@ -24,6 +24,8 @@ from typing import Any, ClassVar, Literal, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from common.errors import UserFault
+
 Modality = Literal["vision", "audio", "depth", "thermal", "imu"]
 MODALITIES: tuple[Modality, ...] = ("vision", "audio", "depth", "thermal", "imu")
 
@@ -31,7 +33,7 @@ Pace = Literal["real", "fast"]
 """`real`: samples come at the rate of the clock. `fast`: as quickly as they are read, stamped as if paced."""
 
 
-class DriverError(Exception):
+class DriverError(UserFault):
     """Root of everything a driver raises; the message is one line: what, where, what to do."""
 
 

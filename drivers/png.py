@@ -16,8 +16,8 @@ from drivers.driver import BadData, BadOption, Clock, DeviceNotFound, Disconnect
 from drivers.image_file import read_png
 from drivers.opencv import import_cv2
 from drivers.option_checks import latency_ns, require, require_positive
+from drivers.pacing import Playhead, rows_to_skip, wait_until_due
 from drivers.picture_size import PictureSize
-from drivers.playback import Playhead, rows_to_skip, wait_until_due
 
 
 def read_png16(path: str) -> NDArray[np.uint16]:

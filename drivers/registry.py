@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
+from typing import Any
 
-from drivers.driver import Driver
+from drivers.driver import Clock, Driver
 
 DRIVERS: dict[str, str] = {
     "camera": "drivers.camera:Camera",
@@ -17,11 +19,11 @@ DRIVERS: dict[str, str] = {
     "imu_csv": "drivers.imu.csv:CsvImu",
     "imu_wit": "drivers.imu.wit:WitImu",
     "remote": "drivers.remote:Remote",
-    "synthetic_camera": "drivers.synthetic.devices:SyntheticCamera",
-    "synthetic_microphone": "drivers.synthetic.devices:SyntheticMicrophone",
-    "synthetic_depth": "drivers.synthetic.devices:SyntheticDepth",
-    "synthetic_thermal": "drivers.synthetic.devices:SyntheticThermal",
-    "synthetic_imu": "drivers.synthetic.devices:SyntheticImu",
+    "synthetic_camera": "drivers.synthetic:SyntheticCamera",
+    "synthetic_microphone": "drivers.synthetic:SyntheticMicrophone",
+    "synthetic_depth": "drivers.synthetic:SyntheticDepth",
+    "synthetic_thermal": "drivers.synthetic:SyntheticThermal",
+    "synthetic_imu": "drivers.synthetic:SyntheticImu",
 }
 
 
@@ -30,3 +32,18 @@ def driver_class(type_name: str) -> type[Driver]:
     module, _, name = DRIVERS[type_name].partition(":")
     found: type[Driver] = getattr(import_module(module), name)
     return found
+
+
+def find_driver(type_name: str) -> type[Driver]:
+    """Return the class behind a registry name or a `module:Class` path; KeyError when there is none."""
+    if ":" not in type_name:
+        return driver_class(type_name)
+    module, _, name = type_name.partition(":")
+    found: type[Driver] = getattr(import_module(module), name)
+    return found
+
+
+def make_driver(type_name: str, options: Any, clock: Clock) -> Driver:
+    """Make an unconnected driver; every driver's constructor takes its options and the run's clock."""
+    constructor: Callable[[Any, Clock], Driver] = find_driver(type_name)
+    return constructor(options, clock)

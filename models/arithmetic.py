@@ -19,6 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from common.errors import UserFault
+
 K = TypeVar("K", bound=str)
 
 _JOINT: Final = re.compile(r"\s*([+-])\s*")
@@ -30,7 +32,7 @@ _CANCELLED: Final = 1e-5
 _SHOWN: Final = 24
 
 
-class CombinationError(ValueError):
+class CombinationError(UserFault, ValueError):
     """A combination cannot be read, or its terms cancel; one line with the place."""
 
 

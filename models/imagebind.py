@@ -164,7 +164,7 @@ class Embeddings:
 
 
 class ImageBind(nn.Module):
-    """The encoders of `modalities`, freshly initialised; weights come from `models.checkpoint`.
+    """The encoders of `modalities`, freshly initialised; weights come from `models.files.checkpoint`.
 
     Inputs, float tensors in the units that `models.preprocess` makes, each with its own batch size B:
 

@@ -19,6 +19,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from common.errors import UserFault
 from models import packing
 from models.encoders import PatchEncoder
 from models.imagebind import Embeddings, ImageBind, InputError, Modality
@@ -31,7 +32,7 @@ _COMPILED_MAX: Final = 64
 """Versions of a block that the compiler keeps, one per tower, shape and reading of the last block."""
 
 
-class RunnerError(RuntimeError):
+class RunnerError(UserFault, RuntimeError):
     """The model cannot run as it was asked to; one line."""
 
 

@@ -28,7 +28,7 @@ def nano_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Random weights of the nano model: tests of the running agent need a model, not a good one."""
     import torch
 
-    from models import checkpoint
+    from models.files import checkpoint
     from models.imagebind import imagebind_nano
 
     path = tmp_path_factory.mktemp("weights") / "random_nano.safetensors"

@@ -13,14 +13,14 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from numpy.typing import NDArray
 
-from agent.alerts.book import Query
 from agent.clock import RunClock
+from agent.embedding.requests import EmbedAnswer, Sound
 from agent.events.bus import Bus
-from agent.events.vectors import vector_message
-from agent.log.replaying.playback import Playback
-from agent.server.interface import Clip, Embeddings, StandingQuery
+from agent.log.replay.control import ReplayControl
+from agent.query import Query, StandingQuery
 from agent.server.server import Limits, Server
 from agent.streams import Stream
+from agent.vectors import vector_message
 from drivers.driver import Modality
 from drivers.remote import Remote, RemoteOptions
 from protos import perception_pb2 as pb
@@ -57,7 +57,7 @@ class FakeAgent:
         self.embeds.set()
         self.embed_calls = 0
         self.embed_error: Exception | None = None
-        self.playback: Playback | None = None
+        self.replay: ReplayControl | None = None
 
     def now_ns(self) -> int:
         return self.clock.now_ns() + self.ahead_ns
@@ -79,8 +79,8 @@ class FakeAgent:
         return list(self.standing.values())
 
     async def embed(
-        self, texts: Sequence[str], images: Sequence[NDArray[np.uint8]], audio: Sequence[Clip]
-    ) -> Embeddings:
+        self, texts: Sequence[str], images: Sequence[NDArray[np.uint8]], audio: Sequence[Sound]
+    ) -> EmbedAnswer:
         def vectors(numbers: list[float]) -> NDArray[np.float32]:
             return np.array([[number, 1.0] for number in numbers], np.float32).reshape(len(numbers), 2)
 
@@ -88,7 +88,7 @@ class FakeAgent:
         await self.embeds.wait()
         if self.embed_error:
             raise self.embed_error
-        return Embeddings(
+        return EmbedAnswer(
             vectors([len(text) for text in texts]),
             vectors([float(image.mean()) for image in images]),
             vectors([float(rows.max()) for rows, _ in audio]),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from models.dataset import About, Classes, Example, Seen, write_index, write_shard
+from models.datasets.dataset import About, Classes, Example, Seen, write_index, write_shard
 from models.imagebind import Sizes
 from models.transformer import TowerSizes
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from drivers.driver import Sample
-from drivers.synthetic.devices import SyntheticMicrophone
+from drivers.synthetic import SyntheticMicrophone
 
 
 class NanMicrophone(SyntheticMicrophone):

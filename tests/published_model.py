@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from models import checkpoint
+from models.files import checkpoint
 from models.imagebind import ImageBind, Sizes
 from models.transformer import TowerSizes
 
@@ -47,8 +47,9 @@ import sys
 from pathlib import Path
 import torch
 from published_model import MEDIUM
-from models import checkpoint, published_weights
-from models.store import Store
+from models.files import checkpoint
+from models.files import published_weights
+from models.files.store import Store
 def memory(key):
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key))
     return int(line.split()[1]) * 1024

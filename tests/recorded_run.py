@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
+from agent.config.recording import RecordSettings
 from agent.log.format import LoggedSensor, RunFacts
 from agent.log.recording.recorder import Recorder
-from agent.log.replaying.replay import Replay
-from agent.log.settings import RecordSettings
-from agent.pipeline import Pipeline
-from agent.run_through import events_of
+from agent.log.replay.samples import SampleReplay
+from agent.run.run import Pipeline
+from agent.run.to_the_end import events_of
 from drivers.driver import Sample
 from protos import perception_pb2 as pb
 
@@ -95,7 +95,7 @@ def record(path: Path, handed: list[tuple[str, Sample]], events: int = 0) -> Non
     assert not recorder.report().drops
 
 
-def replayed(replay: Replay) -> list[tuple[str, Sample]]:
+def replayed(replay: SampleReplay) -> list[tuple[str, Sample]]:
     replay.start()
     found = []
     while not replay.ended:

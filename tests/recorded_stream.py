@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from agent.clock import ManualClock
+from agent.config.recording import PictureFormat, RecordSettings
 from agent.log.encoded import encode_sample
 from agent.log.format import LoggedSensor, RunFacts
 from agent.log.recording.parts import Recording
-from agent.log.settings import PictureFormat, RecordSettings
 from drivers.driver import Sample
 
 START_NS = 1_700_000_000_000_000_000

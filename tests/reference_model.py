@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from models.checkpoint import from_published
 from models.encoders import TEXT_VOCABULARY
+from models.files.checkpoint import from_published
 from models.imagebind import ImageBind, Sizes
 
 REFERENCE = Path(__file__).parent / "data" / "reference"

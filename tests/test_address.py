@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from agent.server.address import ListenError, check_listen, is_loopback, split_address
+from agent.address import ListenError, check_listen, is_loopback, split_address
 
 
 @pytest.mark.parametrize(

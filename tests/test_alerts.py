@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.alerts.book import AlertBook, Query, QueryError, Transition
-from agent.alerts.scoring import Scores
+from agent.perceiving.alerts.book import AlertBook, Transition
+from agent.perceiving.alerts.scoring import Scores
+from agent.query import Query, QueryError
 from drivers.driver import MODALITIES, Modality
 
 HOP_NS = 500_000_000

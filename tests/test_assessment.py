@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import pytest
 
-from agent.commands.assessment import Truth, assess, certainly_in_view
-from drivers.synthetic.kinds import SOUNDING
-from drivers.synthetic.scene import Scene, SceneOptions
-from drivers.synthetic.truth import ThingTruth
+from agent.lab.assessment import Verdict, assess, certainly_in_view
 from protos import perception_pb2 as pb
 from protos import sensors_pb2
+from world.kinds import SOUNDING
+from world.scene import Scene, SceneOptions
+from world.truth import ThingTruth
 
 START_NS = 1_000_000_000_000
 SECONDS = 45
@@ -68,7 +68,7 @@ def source_of(thing: ThingTruth, turn_deg: float) -> pb.AudioSource:
 
 def truly_seen(scene: Scene, kind: str, t_s: float) -> bool:
     thing = scene.truth(t_s).thing(kind)
-    return thing is not None and certainly_in_view(thing, 240 * 240) is Truth.YES
+    return thing is not None and certainly_in_view(thing, 240 * 240) is Verdict.YES
 
 
 def truly_heard(scene: Scene, kind: str, t_s: float) -> bool:

@@ -18,22 +18,22 @@ import pytest
 from file_modes import others_may
 from recorded_run import facts, record, samples, told_by
 
-from agent.alerts.book import Query, QueryError
 from agent.backtest.hits import Hit
 from agent.backtest.recordings import recordings_in
 from agent.backtest.report import Found, Report
 from agent.commands.backtest import backtest
-from agent.commands.golden import said_before
-from agent.config import Config, parse
+from agent.config.parse import Config, parse
+from agent.lab.golden import said_before
 from agent.log.editing.cutting import cut
 from agent.log.format import LogError, RecordError, ReplayError
 from agent.log.recording.recorder import Recorder
-from agent.log.replaying.replay import config_of
+from agent.log.replay.samples import config_of
 from agent.log.timeline import Timeline
-from agent.pipeline import Pipeline
+from agent.query import Query, QueryError
+from agent.run.run import Pipeline
 from drivers.codec import MODALITY_NAMES
-from drivers.synthetic.scene import Scene, SceneOptions
 from protos import perception_pb2 as pb
+from world.scene import Scene, SceneOptions
 
 S = 1_000_000_000
 GOLDEN = Path(__file__).parent / "data" / "golden"

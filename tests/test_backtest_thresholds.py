@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from agent.alerts.book import AlertBook, Query
-from agent.alerts.scoring import Scores
 from agent.backtest.hits import Hit, hits, peak_ns
 from agent.backtest.thresholds import GRID, Mark, Point, curve, suggested
+from agent.perceiving.alerts.book import AlertBook
+from agent.perceiving.alerts.scoring import Scores
+from agent.query import Query
 from drivers.driver import MODALITIES
 
 S = 1_000_000_000

@@ -10,7 +10,7 @@ import pytest
 import agent.events.bus
 from agent.events.bus import Bus, Published, Resume, Subscription
 from agent.events.filters import EventFilter
-from agent.events.vectors import vector_message
+from agent.vectors import vector_message
 from protos import perception_pb2 as pb
 from protos.sensors_pb2 import MODALITY_AUDIO, MODALITY_VISION
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from agent.alerts.prompts import BACKGROUND, TEMPLATES
-from agent.captions import MOTIONS, NOTHING, WORDS, of_nothing, of_pair, of_thing
-from drivers.synthetic.kinds import KINDS
-from drivers.synthetic.motion import MOTIONS as MOTION_NAMES
+from agent.perceiving.alerts.prompts import BACKGROUND, TEMPLATES
+from world.captions import MOTIONS, NOTHING, WORDS, of_nothing, of_pair, of_thing
+from world.kinds import KINDS
+from world.motion import MOTIONS as MOTION_NAMES
 
 
 def test_every_kind_motion_and_prompt_has_words_in_the_captions() -> None:
@@ -23,13 +23,13 @@ def test_every_kind_motion_and_prompt_has_words_in_the_captions() -> None:
 
 def test_captions_of_distance_are_used_only_where_they_are_true() -> None:
     rng = np.random.default_rng(0)
-    middle = of_thing("dog", rng, near=False, far=False, count=500)
+    middle = of_thing("dog", rng, TEMPLATES, near=False, far=False, count=500)
     assert not any("close-up" in text or "distance" in text for text in middle)
-    assert any("close-up" in text for text in of_thing("dog", rng, near=True, far=False, count=500))
-    assert any("distance" in text for text in of_thing("dog", rng, near=False, far=True, count=500))
+    assert any("close-up" in text for text in of_thing("dog", rng, TEMPLATES, near=True, far=False, count=500))
+    assert any("distance" in text for text in of_thing("dog", rng, TEMPLATES, near=False, far=True, count=500))
 
 
 def test_captions_are_drawn_from_the_generator_alone() -> None:
-    assert of_nothing(np.random.default_rng(3)) == of_nothing(np.random.default_rng(3))
+    assert of_nothing(np.random.default_rng(3), TEMPLATES) == of_nothing(np.random.default_rng(3), TEMPLATES)
     assert "dog" in of_pair("dog", "tree", np.random.default_rng(0))
     assert "tree" in of_pair("dog", "tree", np.random.default_rng(0))

@@ -16,9 +16,8 @@ from faulty_drivers import FaultyOptions
 from agent.capture import sensor as capture_sensor
 from agent.capture.live import Capture
 from agent.capture.sensor import CapturedSensor
-from agent.capture.source import SensorSpec
 from agent.clock import RunClock
-from agent.streams import Stream
+from agent.streams import SensorSpec, Stream
 from drivers.driver import Sample
 from drivers.registry import driver_class
 from drivers.remote import RemoteOptions
@@ -244,7 +243,7 @@ import sys, time
 from faulty_drivers import FaultyOptions
 from agent.capture.live import Capture
 from agent.clock import RunClock
-from agent.capture.source import SensorSpec
+from agent.streams import SensorSpec
 from agent.streams import Stream
 stream = Stream("camera", "vision", 50, 50, 1000, 0.1, "all", 64, 0.1)
 spec = SensorSpec("camera", "faulty_drivers:FaultyCamera", FaultyOptions(after=10**9), stream)

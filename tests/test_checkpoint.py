@@ -18,8 +18,8 @@ from published_model import MEDIUM, peak_rss_bytes
 from published_model import model as published_model
 from torch import Tensor
 
-from models import checkpoint
-from models.checkpoint import CheckpointError, from_published, load, save
+from models.files import checkpoint
+from models.files.checkpoint import CheckpointError, from_published, load, save
 from models.imagebind import ImageBind, Sizes
 from models.transformer import TowerSizes
 
@@ -350,7 +350,7 @@ def test_what_is_loaded_does_not_need_its_file(folder: Path) -> None:
     """In a process of its own: memory that is mapped from a file that is cut ends the process when it is read."""
     script = f"""
 from pathlib import Path
-from models import checkpoint
+from models.files import checkpoint
 model = checkpoint.load(Path({str(folder)!r}))
 before = {{name: tensor.clone() for name, tensor in model.state_dict().items()}}
 for file in Path({str(folder)!r}).iterdir():

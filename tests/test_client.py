@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from fake_agent import D, FakeAgent, serving, until
 
-from agent.client import Client, ClientError, heat_map_of, vector_of
-from agent.events.vectors import heat_map_message, vector_message
-from agent.log.replaying.playback import Playback, PlayOptions
+from agent.client.client import Client, ClientError, heat_map_of, vector_of
+from agent.log.replay.control import ReplayControl, ReplayOptions
+from agent.vectors import heat_map_message, vector_message
 from drivers.codec import encode_sample
 from drivers.driver import Modality, Sample
 from protos import perception_pb2 as pb
@@ -102,7 +102,7 @@ async def test_control_replay(agent: FakeAgent, client: Client) -> None:
     with pytest.raises(ClientError, match="this agent captures live") as refused:
         await client.control_replay(paused=True)
     assert refused.value.code == grpc.StatusCode.FAILED_PRECONDITION
-    agent.playback = Playback(0, 60 * 10**9, PlayOptions(lasting=True), agent.clock)
+    agent.replay = ReplayControl(0, 60 * 10**9, ReplayOptions(lasting=True), agent.clock)
     state = await client.control_replay(paused=True, speed=2)
     assert (state.paused, state.speed, state.duration_s) == (True, 2, 60)
     assert await client.control_replay() == state

@@ -6,8 +6,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from agent.events.vectors import heat_map_message, vector_message
-from agent.log.comparison import ACROSS_MACHINES, EXACT, differences
+from agent.lab.comparison import ACROSS_MACHINES, EXACT, differences
+from agent.vectors import heat_map_message, vector_message
 from protos import perception_pb2 as pb
 from protos.sensors_pb2 import MODALITY_AUDIO, MODALITY_VISION
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from agent.config import ConfigError, load, parse, synthetic
-from agent.settings import SensorSettings
+from agent.config.parse import ConfigError, load, parse, synthetic
+from agent.config.settings import SensorSettings
 from drivers.registry import DRIVERS, driver_class
 
 CAMERA = {"type": "synthetic_camera", "hfov_deg": 60}

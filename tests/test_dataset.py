@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.dataset import (
+from models.datasets.dataset import (
     About,
     Classes,
     DatasetError,

@@ -12,7 +12,7 @@ CHECKOUT = TESTS.parent
 BEGIN = f"""
 import errno, os, resource, sys
 sys.path[:0] = [{str(CHECKOUT)!r}, {str(TESTS)!r}]
-from agent.descriptors import RESERVE, Reserve, raise_limit
+from common.descriptors import RESERVE, Reserve, raise_limit
 
 def hold_all():
     held = []

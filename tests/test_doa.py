@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from agent.localization.doa import Direction, DirectionFinder
-from drivers.synthetic.acoustics import BackgroundNoise, Walls, key_points, propagate
-from drivers.synthetic.sounds import VOICES, synthesise
+from agent.perceiving.localization.doa import Direction, DirectionFinder
+from world.acoustics import BackgroundNoise, Walls, key_points, propagate
+from world.sounds import VOICES, synthesise
 
 RATE_HZ = 16000
 WINDOW = 2 * RATE_HZ

@@ -17,8 +17,8 @@ import pytest
 from file_server import OLD_DATE, FileServer
 from real_sources import free_port
 
-from models import download
-from models.download import DownloadError, HashMismatch
+from models.files import download
+from models.files.download import DownloadError, HashMismatch
 
 CONTENT = os.urandom(3_000_000)
 OTHER = os.urandom(3_000_000)
@@ -291,7 +291,7 @@ def test_a_proxy_of_the_environment_is_used(server: FileServer, path: Path, monk
 CHILD = """
 import sys
 from pathlib import Path
-from models import download
+from models.files import download
 try:
     download.fetch(sys.argv[1], Path(sys.argv[2]), progress=lambda done, of: print(done, flush=True), back_off_s=0.0)
 except download.DownloadError as error:

@@ -15,17 +15,19 @@ import soundfile
 import torch
 from running_agent import DEADLINE_S, SENSEBIND
 
-from agent.commands.comparison import EmbedError
 from agent.commands.embed import embed
+from agent.lab.similarities import SimilarityError
 from drivers.driver import DriverError
 from drivers.image_file import write_png
 from drivers.png import read_png16
-from models import checkpoint, preprocess, published_api, store
+from models import preprocess
 from models.arithmetic import CombinationError
-from models.checkpoint import CheckpointError
+from models.files import checkpoint, store
+from models.files.checkpoint import CheckpointError
 from models.imagebind import imagebind_nano
-from models.media import MediaError
-from models.published_api import ImageBindModel
+from models.interop import published_api
+from models.interop.media import MediaError
+from models.interop.published_api import ImageBindModel
 
 DATA = Path(__file__).parent / "data"
 IMAGES = [str(DATA / "reference" / f"{name}.png") for name in ("landscape", "portrait")]
@@ -183,13 +185,23 @@ def test_bfloat16_comes_close(document: Callable[..., dict[str, Any]]) -> None:
 @pytest.mark.parametrize(
     ("given", "options", "error", "message"),
     [
-        ({}, {}, EmbedError, "nothing is given; try --text"),
-        ({"text": ["a", "b"]}, {}, EmbedError, "nothing to compare; give another modality too"),
-        ({}, {"combination": "text:rain"}, EmbedError, "nothing to compare"),
-        ({"text": [" "]}, {"as_json": True}, EmbedError, "--text ' ' is empty; give it words"),
-        ({"text": ["a \udcff"]}, {"as_json": True}, EmbedError, r"--text 'a \?' is no UTF-8"),
-        ({"text": ["a"]}, {"as_json": True, "device": "gpu"}, EmbedError, "--device is 'gpu'; it must be one of auto"),
-        ({"text": ["a"]}, {"as_json": True, "dtype": "int8"}, EmbedError, "--dtype is 'int8'; it must be one of float"),
+        ({}, {}, SimilarityError, "nothing is given; try --text"),
+        ({"text": ["a", "b"]}, {}, SimilarityError, "nothing to compare; give another modality too"),
+        ({}, {"combination": "text:rain"}, SimilarityError, "nothing to compare"),
+        ({"text": [" "]}, {"as_json": True}, SimilarityError, "--text ' ' is empty; give it words"),
+        ({"text": ["a \udcff"]}, {"as_json": True}, SimilarityError, r"--text 'a \?' is no UTF-8"),
+        (
+            {"text": ["a"]},
+            {"as_json": True, "device": "gpu"},
+            SimilarityError,
+            "--device is 'gpu'; it must be one of auto",
+        ),
+        (
+            {"text": ["a"]},
+            {"as_json": True, "dtype": "int8"},
+            SimilarityError,
+            "--dtype is 'int8'; it must be one of float",
+        ),
         ({"text": ["a"]}, {"combination": "image:"}, CombinationError, "combination: at character 7 expected a name"),
         ({"text": ["a"]}, {"combination": ""}, CombinationError, "combination: at character 1 expected KIND:NAME"),
         ({"text": ["a"]}, {"combination": "text:a - text:a"}, CombinationError, "the terms cancel"),
@@ -201,13 +213,13 @@ def test_bfloat16_comes_close(document: Callable[..., dict[str, Any]]) -> None:
         (
             {"text": ["a"], "imu": [SOUND]},
             {"imu_rate_hz": 9},
-            EmbedError,
+            SimilarityError,
             "lines are no measurement, 0 are; wanted lines",
         ),
-        ({"text": ["a"], "imu": [SOUND]}, {}, EmbedError, "does not say its rate; give --imu-rate-hz"),
+        ({"text": ["a"], "imu": [SOUND]}, {}, SimilarityError, "does not say its rate; give --imu-rate-hz"),
         ({"text": ["a"], "image": IMAGES}, {"weights": "imagebind-hug"}, CheckpointError, "imagebind-hug: no weights"),
-        ({"text": ["a"]}, {"npz": Path("none/x.npz")}, EmbedError, "x.npz: cannot be written"),
-        ({"text": ["a"]}, {"npz": Path(".")}, EmbedError, ".: cannot be written"),
+        ({"text": ["a"]}, {"npz": Path("none/x.npz")}, SimilarityError, "x.npz: cannot be written"),
+        ({"text": ["a"]}, {"npz": Path(".")}, SimilarityError, ".: cannot be written"),
     ],
 )
 def test_what_makes_no_sense_is_one_line(
@@ -231,7 +243,7 @@ def test_what_makes_no_sense_is_one_line(
 def test_imu_recordings_that_are_too_short_are_named(tmp_path: Path) -> None:
     path = tmp_path / "imu.csv"
     path.write_text("0,0,9.81,0,0,0\n" * 20)
-    with pytest.raises(EmbedError, match=r"imu.csv: rows: 20 at 100 Hz are too short"):
+    with pytest.raises(SimilarityError, match=r"imu.csv: rows: 20 at 100 Hz are too short"):
         embed({"text": ["a"], "imu": [str(path)]}, imu_rate_hz=100)
 
 
@@ -239,14 +251,14 @@ def test_of_an_imu_recording_only_the_first_line_may_be_no_measurement(tmp_path:
     path = tmp_path / "imu.csv"
     row = "0,0,9.81,0,0,0\n"
     path.write_text(row * 300 + "0,0,9.81,0,0\n" + row * 300)
-    with pytest.raises(EmbedError, match=r"imu.csv: 1 lines are no measurement, 600 are; wanted lines of ax,ay"):
+    with pytest.raises(SimilarityError, match=r"imu.csv: 1 lines are no measurement, 600 are; wanted lines of ax,ay"):
         embed({"text": ["a"], "imu": [str(path)]}, imu_rate_hz=100)
 
 
 def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    with pytest.raises(EmbedError, match=r"pipe: cannot be written \(not a file\); choose another place"):
+    with pytest.raises(SimilarityError, match=r"pipe: cannot be written \(not a file\); choose another place"):
         embed({"text": ["a dog"]}, npz=pipe)
     assert pipe.is_fifo()
     assert list(tmp_path.iterdir()) == [pipe]
@@ -259,7 +271,7 @@ def test_weights_that_overflow_are_told(tmp_path: Path) -> None:
         model.get_parameter("encoders.text.head.proj.weight").fill_(torch.finfo(torch.float32).max)
     weights = tmp_path / "large.safetensors"
     checkpoint.save(model, weights, {}, torch.float32)
-    with pytest.raises(EmbedError, match="not finite in float32; try --dtype float32"):
+    with pytest.raises(SimilarityError, match="not finite in float32; try --dtype float32"):
         embed({"text": ["a dog"]}, weights=str(weights), as_json=True)
 
 

@@ -6,16 +6,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from agent.alerts.book import Query, Transition
-from agent.alerts.scoring import Scores
 from agent.embedding.condition import Condition, State
 from agent.embedding.embedder import Embedded
 from agent.events import messages as events
-from agent.events.vectors import heat_map_of, vector_message, vector_of
-from agent.health import StreamState
-from agent.localization.doa import Direction
-from agent.localization.heatmap import Box
-from agent.localization.source import AudioSource, SourceState
+from agent.health.health import StreamState
+from agent.perceiving.alerts.book import Transition
+from agent.perceiving.alerts.scoring import Scores
+from agent.perceiving.localization.doa import Direction
+from agent.perceiving.localization.heatmap import Box
+from agent.perceiving.localization.source import AudioSource, SourceState
+from agent.query import Query
+from agent.vectors import heat_map_of, vector_message, vector_of
 from agent.windows.window import Tick, Window
 from protos import perception_pb2 as pb
 from protos.sensors_pb2 import MODALITY_AUDIO, MODALITY_IMU, MODALITY_VISION

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from agent.events.filters import EventFilter
-from agent.events.vectors import vector_message
+from agent.vectors import vector_message
 from protos import perception_pb2 as pb
 from protos.sensors_pb2 import MODALITY_AUDIO, MODALITY_IMU, MODALITY_VISION
 from protos.sensors_pb2 import Modality as ModalityValue

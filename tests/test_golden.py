@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from file_modes import others_may
 
-from agent.commands import golden
-from agent.log.comparison import differences
+from agent.lab import golden
+from agent.lab.comparison import differences
 from agent.log.format import LogError
 from agent.log.recording.recorder import Recorder
 from agent.log.timeline import Timeline

@@ -6,7 +6,7 @@ import pytest
 
 from agent.capture.source import CaptureReport
 from agent.faults import Faults
-from agent.health import Health, StreamState
+from agent.health.health import Health, StreamState
 from agent.streams import Stream
 from drivers.driver import Sample
 

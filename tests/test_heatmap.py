@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.localization.heatmap import Box, Map, find_box, find_peak, heat_map, to_pixels
+from agent.perceiving.localization.heatmap import Box, Map, find_box, find_peak, heat_map, to_pixels
 
 WHOLE = Box(40.0, 0.0, 280.0, 240.0)  # the middle of a 320 x 240 image: 15 pixels a patch
 

@@ -9,10 +9,17 @@ import pytest
 import torch
 from made_up import SIZES, write_moments
 
+from models.datasets.pairs import load
 from models.encoders import PatchEncoder
-from models.image_patches import Views, kept_patches, moved_images, recoloured_patches, trunk_output, whiten_stem
 from models.imagebind import ImageBind
-from models.pairs import load
+from models.training.image_patches import (
+    Views,
+    kept_patches,
+    moved_images,
+    recoloured_patches,
+    trunk_output,
+    whiten_stem,
+)
 
 
 @pytest.fixture(scope="module")

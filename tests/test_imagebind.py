@@ -15,8 +15,8 @@ from reference_model import REFERENCE, small_model
 from safetensors.torch import load_file
 from torch import Tensor
 
-from models.checkpoint import published_constants, published_name
 from models.encoders import PatchEncoder, TextEncoder, VisionStem
+from models.files.checkpoint import published_constants, published_name
 from models.imagebind import (
     HUGE,
     MODALITIES,

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models import checkpoint
+from models.files import checkpoint
 from models.imagebind import MODALITIES, ImageBind, InputError, Modality, Sizes
 from models.inference import Passes, Runner, RunnerError
 from models.packing import can_pack

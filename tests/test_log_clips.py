@@ -10,13 +10,13 @@ from other_reader import messages, metadata
 from recorded_run import SENSORS, START_NS, event, facts, one_of_each, replayed, samples
 
 from agent.clock import ManualClock
+from agent.config.recording import PictureFormat
 from agent.log.encoded import Encoded, encode_event, encode_sample
 from agent.log.format import RecordError
 from agent.log.reading import facts_of
-from agent.log.recording.clips import LATENESS_S, MAX_WAITING, MESSAGE_BYTES, Clip, Clips, Ring
+from agent.log.recording.clips import LATENESS_S, MAX_WAITING, MESSAGE_BYTES, Clip, ClipBuffer, Clips
 from agent.log.recording.recorder import Recorder
-from agent.log.replaying.replay import Replay
-from agent.log.settings import PictureFormat
+from agent.log.replay.samples import SampleReplay
 from drivers.driver import Sample
 
 SECOND = 10**9
@@ -31,7 +31,7 @@ def row(t_ns: int) -> Encoded:
 
 
 def test_the_ring_holds_so_many_seconds() -> None:
-    ring = Ring(max_s=10.0, max_bytes=2**30)
+    ring = ClipBuffer(max_s=10.0, max_bytes=2**30)
     for second in range(100):
         # A wrong stamp neither empties the ring nor stays in it for ever.
         ring.add(row(START_NS + (10**6 if second == 50 else second) * SECOND), START_NS + second * SECOND)
@@ -44,7 +44,7 @@ def test_the_ring_holds_so_many_seconds() -> None:
 
 def test_the_ring_holds_so_many_bytes() -> None:
     size = len(row(START_NS).data) + MESSAGE_BYTES
-    ring = Ring(max_s=1e6, max_bytes=10 * size)
+    ring = ClipBuffer(max_s=1e6, max_bytes=10 * size)
     for second in range(100):
         ring.add(row(START_NS + second * SECOND), START_NS)
         assert ring.size == size * min(second + 1, 10) == size * len(ring)
@@ -79,7 +79,7 @@ def test_a_clip_is_a_complete_log(tmp_path: Path) -> None:
     assert metadata(path)["sensebind.model"] == {"model": "imagebind_nano 0123"}
     clip = facts_of(path)
     assert (clip.run_id, clip.part, clip.start_ns) == ("a1b2c3", 0, START_NS + SECOND)
-    assert [(n, s.t_ns) for n, s in replayed(Replay(path))] == [(n, s.t_ns) for n, s in samples(20)[50:]]
+    assert [(n, s.t_ns) for n, s in replayed(SampleReplay(path))] == [(n, s.t_ns) for n, s in samples(20)[50:]]
 
 
 def test_a_clip_waits_for_what_comes_after(tmp_path: Path) -> None:
@@ -146,6 +146,6 @@ def test_the_recorder_fills_the_ring(tmp_path: Path, recording: bool) -> None:
         answer = clips.request(tmp_path / "clips" / "clip.mcap", START_NS, START_NS + SECOND)
     assert answer.result(0).messages == 50
     assert recorder.report().drops == {}
-    clip = replayed(Replay(tmp_path / "clips" / "clip.mcap"))
+    clip = replayed(SampleReplay(tmp_path / "clips" / "clip.mcap"))
     assert [(n, s.t_ns, s.lost) for n, s in clip] == [(n, s.t_ns, s.lost) for n, s in samples(10)]
     assert [entry.name for entry in tmp_path.iterdir()] == (["clips", "run.mcap"] if recording else ["clips"])

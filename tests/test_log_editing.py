@@ -14,6 +14,7 @@ from recorded_run import SENSORS, START_NS, event, facts, replayed, samples
 from typer.testing import CliRunner
 
 from agent.commands.log import log_app
+from agent.config.recording import RecordSettings
 from agent.log.editing.cutting import cut
 from agent.log.editing.merging import merge
 from agent.log.editing.repair import repair
@@ -22,8 +23,7 @@ from agent.log.files import recording_files, recordings
 from agent.log.format import LogError, RecordError, ReplayError, RunFacts
 from agent.log.reading import CHUNK_HEAD, RECORD_HEAD, facts_of, frames
 from agent.log.recording.recorder import Recorder
-from agent.log.replaying.replay import Replay
-from agent.log.settings import RecordSettings
+from agent.log.replay.samples import SampleReplay
 from agent.log.writing import REDEFINE_CHUNKS
 from drivers.driver import Sample
 
@@ -83,7 +83,7 @@ def test_a_log_that_was_cut_off_is_repaired(tmp_path: Path) -> None:
     ]
     assert facts_of(out) == facts_of(whole)
     assert metadata(out)["sensebind.model"] == {"model": "imagebind_nano 0123"}
-    assert len(replayed(Replay(out))) == sum(topic != "/events" for topic, *_ in found)
+    assert len(replayed(SampleReplay(out))) == sum(topic != "/events" for topic, *_ in found)
 
 
 @pytest.mark.parametrize("compression", ["none", "lz4"])
@@ -115,7 +115,7 @@ def test_damaged_chunks_in_the_middle_cost_themselves_only(
     most = sum(len(data) for *_, data in was) * len(damaged) / len(chunks)
     assert sum(len(data) for *_, data in lost) <= 2 * most
     assert 2 <= len(repaired.damages) <= 2 * len(damaged)
-    assert len(replayed(Replay(tmp_path / "out.mcap"))) == sum(topic != "/events" for topic, *_ in now)
+    assert len(replayed(SampleReplay(tmp_path / "out.mcap"))) == sum(topic != "/events" for topic, *_ in now)
 
 
 def test_a_damaged_first_chunk_does_not_take_the_channels_with_it(tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_a_cut_holds_the_time_and_the_sensors_that_are_asked_for(tmp_path: Path)
     assert (piece.run_id, piece.part, piece.start_ns, list(piece.sensors)) == ("a1b2c3", 0, from_ns, ["camera", "imu"])
     assert piece.config == facts().config
     assert metadata(out)["sensebind.model"] == {"model": "imagebind_nano 0123"}
-    assert [(n, s.t_ns) for n, s in replayed(Replay(out))] == [
+    assert [(n, s.t_ns) for n, s in replayed(SampleReplay(out))] == [
         (n, s.t_ns) for n, s in samples(30) if n in ("camera", "imu") and from_ns <= s.t_ns < to_ns
     ]
 

@@ -20,9 +20,9 @@ from real_sources import missing
 from recorded_run import SENSORS, START_NS, Handed, event, facts, one_of_each, record, recorded, samples
 
 from agent.commands.exchange import export_log
-from agent.log.exchange.media import MediaReport, export_media
+from agent.config.recording import RecordSettings
+from agent.exchange.media import MediaReport, export_media
 from agent.log.format import LogError, LoggedSensor, ReplayError
-from agent.log.settings import RecordSettings
 from drivers.driver import Sample
 from protos import perception_pb2 as pb
 
@@ -252,7 +252,7 @@ def test_an_export_that_fails_leaves_nothing(tmp_path: Path) -> None:
 FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
-from agent.log.exchange.media import export_media
+from agent.exchange.media import export_media
 from agent.log.format import LogError
 import soundfile
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -10,8 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from agent.commands.log import log_app
-from agent.commands.replaying import replaying
-from agent.config import ConfigError
+from agent.commands.replay import replaying
+from agent.config.parse import ConfigError
 from agent.log.format import LogError, RunFacts
 from agent.log.reading import facts_of
 from benchmarks.faults.hostile_logs import CONFIG, START_NS, channel, facts, log, message

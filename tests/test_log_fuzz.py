@@ -11,6 +11,7 @@ import pytest
 from other_reader import messages
 from recorded_run import SENSORS, event, facts, samples
 
+from agent.config.recording import Compression, PictureFormat, RecordSettings
 from agent.log import messages as log_messages
 from agent.log.editing.copying import Copied, contents
 from agent.log.editing.repair import repair
@@ -18,7 +19,6 @@ from agent.log.editing.survey import survey
 from agent.log.format import ReplayError
 from agent.log.reading import Damaged, facts_of, frames
 from agent.log.recording.recorder import Recorder
-from agent.log.settings import Compression, PictureFormat, RecordSettings
 from drivers.driver import BadData
 
 TRIALS = 500

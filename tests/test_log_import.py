@@ -18,13 +18,13 @@ from real_sources import missing
 from recorded_run import CONFIG, START_NS, facts, record, replayed, samples, told_by
 
 from agent.commands.exchange import import_log
-from agent.config import ConfigError, parse
-from agent.log.exchange.description import NAME, NO_START_NS
-from agent.log.exchange.media import export_media, import_folder
+from agent.config.parse import ConfigError, parse
+from agent.exchange.description import NAME, NO_START_NS
+from agent.exchange.media import export_media, import_folder
 from agent.log.format import LogError
 from agent.log.reading import facts_of
-from agent.log.replaying.replay import Replay
-from agent.pipeline import Pipeline
+from agent.log.replay.samples import SampleReplay
+from agent.run.run import Pipeline
 from drivers.driver import Sample
 
 NO_FFMPEG = missing("ffmpeg")
@@ -32,7 +32,7 @@ needs_ffmpeg = pytest.mark.skipif(NO_FFMPEG is not None, reason=str(NO_FFMPEG))
 
 
 def found_in(log: Path, sensor: str) -> list[Sample]:
-    return [sample for name, sample in replayed(Replay(log)) if name == sensor]
+    return [sample for name, sample in replayed(SampleReplay(log)) if name == sensor]
 
 
 def describe(folder: Path, **keys: object) -> None:
@@ -55,7 +55,7 @@ def test_what_was_exported_comes_back_as_it_was(tmp_path: Path) -> None:
     report = import_folder(tmp_path / "media", tmp_path / "back.mcap")
     assert report.skipped == ["events.jsonl: what the agent said; a replay says it anew"]
     assert not any(sensor.faults for sensor in report.sensors.values())
-    was = [(name, sample) for name, sample in replayed(Replay(tmp_path / "run.mcap"))]
+    was = [(name, sample) for name, sample in replayed(SampleReplay(tmp_path / "run.mcap"))]
     for sensor, tolerance in (("camera", 6.0), ("microphone", 0.0), ("depth", 0.0), ("thermal", 1e-4)):
         before = [sample for name, sample in was if name == sensor]
         after = found_in(tmp_path / "back.mcap", sensor)

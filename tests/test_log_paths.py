@@ -9,7 +9,7 @@ import pytest
 import zstandard
 
 from agent.commands.exchange import import_log
-from agent.log.exchange.inside import entry
+from agent.exchange.inside import entry
 from agent.log.format import LogError
 from benchmarks.faults.row32_paths import SECRET
 from benchmarks.faults.row32_paths import run as every_name

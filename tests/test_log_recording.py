@@ -13,6 +13,7 @@ from other_reader import messages, metadata
 from recorded_run import SENSORS, START_NS, event, facts, record, replayed, samples
 
 from agent.clock import ManualClock
+from agent.config.recording import PictureFormat, RecordSettings, Retention
 from agent.log.disk import NewFile
 from agent.log.encoded import Encoded, encode_event, encode_sample
 from agent.log.files import recording_files
@@ -20,8 +21,7 @@ from agent.log.format import LoggedSensor, RecordError
 from agent.log.reading import facts_of
 from agent.log.recording.parts import RETRY_S, Recording
 from agent.log.recording.recorder import Recorder, RecorderReport
-from agent.log.replaying.replay import Replay
-from agent.log.settings import PictureFormat, RecordSettings, Retention
+from agent.log.replay.samples import SampleReplay
 from drivers.driver import Sample
 
 IMU = {"imu": LoggedSensor("imu", 100.0), "gyro": LoggedSensor("imu", 100.0)}
@@ -101,7 +101,7 @@ def test_a_split_recording_is_replayed_part_by_part(tmp_path: Path) -> None:
         for seq in range(1, 4):
             recorder.write_event(event(seq))
     assert recorder.report().parts == 3
-    found = [pair for file in recording_files(tmp_path) for pair in replayed(Replay(file))]
+    found = [pair for file in recording_files(tmp_path) for pair in replayed(SampleReplay(file))]
     assert [(n, s.t_ns, s.lost) for n, s in found] == [(n, s.t_ns, s.lost) for n, s in handed]
 
 
@@ -180,7 +180,7 @@ def test_a_full_disk_stops_recording_which_resumes_in_another_file(
     assert 10 < written < 20
     assert told.dropped == [block(step) for step in range(written, 30)], "everything is counted, in order"
     assert [path.name for path in tmp_path.iterdir()] == ["run.mcap"], "nothing is left of further tries"
-    assert [s.t_ns for _, s in replayed(Replay(tmp_path / "run.mcap"))] == [m.log_ns for m in told.written]
+    assert [s.t_ns for _, s in replayed(SampleReplay(tmp_path / "run.mcap"))] == [m.log_ns for m in told.written]
     small_disk[0] = 1_000_000
     recording.tend(block(30).log_ns)
     assert recording.error, "it is not tried all the time"
@@ -288,7 +288,7 @@ def test_what_the_recorder_tells_when_the_disk_is_full(tmp_path: Path, small_dis
     for name in SENSORS:
         topic = f"/sensors/{name}"
         assert last.written[topic] + last.drops[topic]["recording stopped"] == 40
-    assert len(replayed(Replay(tmp_path / "run.mcap"))) == sum(last.written.values()) > 0
+    assert len(replayed(SampleReplay(tmp_path / "run.mcap"))) == sum(last.written.values()) > 0
 
 
 def test_a_disk_that_fails_to_keep_data_safe_ends_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -316,7 +316,7 @@ def test_chunks_are_compressed_for_the_topics_that_ask_for_it(
         summary = make_reader(stream).get_summary()
     assert summary is not None
     assert {index.compression for index in summary.chunk_indexes} == found
-    for (_, was), (_, now) in zip(samples(10), replayed(Replay(path)), strict=True):
+    for (_, was), (_, now) in zip(samples(10), replayed(SampleReplay(path)), strict=True):
         if was.rate_hz == 0:
             assert np.array_equal(was.data, now.data), "raw pictures come back as they were"
 
@@ -327,7 +327,7 @@ def test_png_keeps_colours_exactly(tmp_path: Path) -> None:
     with Recorder(path, facts(), RecordSettings(pictures=PictureFormat(colour="png")), lossless=True) as recorder:
         for name, sample in handed:
             recorder.write_sample(name, sample)
-    for (_, was), (_, now) in zip(handed, replayed(Replay(path)), strict=True):
+    for (_, was), (_, now) in zip(handed, replayed(SampleReplay(path)), strict=True):
         assert np.array_equal(was.data, now.data)
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from agent.config.recording import Retention
 from agent.log.disk import NewFile
 from agent.log.recording import retention
 from agent.log.recording.retention import Removed
-from agent.log.settings import Retention
 
 NOW_NS = 1_700_000_000_000_000_000
 

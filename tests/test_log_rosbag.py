@@ -18,13 +18,13 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from agent.commands.exchange import import_log
-from agent.log.exchange.ros_messages import compressed_picture, data_of, picture
-from agent.log.exchange.ros_topics import AudioFormat, Wanted
-from agent.log.exchange.rosbag import import_bag
+from agent.exchange.ros_messages import compressed_picture, data_of, picture
+from agent.exchange.ros_topics import AudioFormat, Wanted
+from agent.exchange.rosbag import import_bag
 from agent.log.format import LogError
 from agent.log.reading import facts_of
-from agent.log.replaying.replay import Replay
-from agent.pipeline import Pipeline
+from agent.log.replay.samples import SampleReplay
+from agent.run.run import Pipeline
 from drivers.driver import BadData, Sample
 
 TYPES = get_typestore(Stores.ROS2_HUMBLE)
@@ -103,7 +103,7 @@ def colours(step: int) -> NDArray[np.uint8]:
 
 def found_in(log: Path) -> dict[str, list[Sample]]:
     found: dict[str, list[Sample]] = {}
-    for name, sample in replayed(Replay(log)):
+    for name, sample in replayed(SampleReplay(log)):
         found.setdefault(name, []).append(sample)
     return found
 

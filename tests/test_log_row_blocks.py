@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from agent.log.exchange.row_blocks import RowBlocks, RowCount, rate_of
+from agent.exchange.row_blocks import RowBlocks, RowCount, rate_of
 
 
 def test_rows_that_come_in_batches_or_drift_are_not_missing() -> None:

@@ -12,15 +12,15 @@ from recorded_run import START_NS, Handed, recorded
 from agent.capture.offline import Offline
 from agent.clock import ManualClock
 from agent.commands.exchange import export_log
-from agent.config import Config, parse, synthetic
-from agent.log.exchange import shards
-from agent.log.exchange.shards import export_shards
+from agent.config.parse import Config, parse, synthetic
+from agent.exchange import shards
+from agent.exchange.shards import export_shards
 from agent.log.format import LogError, RunFacts, logged_sensors
 from agent.windows.windower import Windower
 from drivers.driver import Sample
 from models import preprocess
-from models.dataset import DatasetError, read
-from models.pairs import PairSampler, load
+from models.datasets.dataset import DatasetError, read
+from models.datasets.pairs import PairSampler, load
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.loss import info_nce, pooled_similarity
+from models.training.loss import info_nce, pooled_similarity
 
 
 def unit(*shape: int, seed: int = 0) -> Tensor:

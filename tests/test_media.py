@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from models import media
-from models.media import MediaError, clip_frames, read_audio, read_clips, read_image
+from models.interop import media
+from models.interop.media import MediaError, clip_frames, read_audio, read_clips, read_image
 
 MEDIA = Path(__file__).parent / "data" / "media"
 RNG = np.random.default_rng(0)

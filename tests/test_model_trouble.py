@@ -15,11 +15,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import agent.embedding.condition
 from agent.client import Client, ClientError
-from agent.config import Config, parse
+from agent.config.parse import Config, parse
 from agent.embedding.embedder import Embedded, Embedder
 from agent.embedding.reduction import LEFT_OUT
-from agent.pipeline import Pipeline
-from agent.server.serving import serving
+from agent.run.run import Pipeline
+from agent.run.serving import serving
 from agent.windows.window import Tick
 from protos import perception_pb2 as pb
 

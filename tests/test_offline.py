@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 
 from agent.capture.offline import Offline
-from agent.capture.source import SensorSpec
 from agent.clock import ManualClock
 from agent.faults import Faults
-from agent.streams import Stream
+from agent.streams import SensorSpec, Stream
 from drivers.driver import (
     BadData,
     Clock,

@@ -16,9 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models import checkpoint, onnx_export
+from models.files import checkpoint
 from models.imagebind import MODALITIES, ImageBind, Modality, Sizes
-from models.onnx_export import ITEM_SHAPES, Exported, ExportError, export
+from models.interop import onnx_export
+from models.interop.onnx_export import ITEM_SHAPES, Exported, ExportError, export
 from models.tokenizer import tokenize
 from models.transformer import TowerSizes
 
@@ -300,7 +301,7 @@ def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_importing_the_module_needs_none_of_them() -> None:
     block = "import sys; sys.modules |= dict.fromkeys(('onnx', 'onnxscript', 'onnxruntime'))"
-    subprocess.run([sys.executable, "-c", f"{block}; import models.onnx_export"], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", f"{block}; import models.interop.onnx_export"], check=True, timeout=60)
 
 
 def test_examples_are_what_the_tower_takes() -> None:

@@ -19,13 +19,13 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from models import checkpoint
 from models.encoders import PatchEncoder
+from models.files import checkpoint
 from models.imagebind import HUGE, MODALITIES, ImageBind
-from models.loss import info_nce
-from models.openclip import OpenClipError, from_openclip, initialise, sizes_of
+from models.interop.openclip import OpenClipError, from_openclip, initialise, sizes_of
 from models.preprocess import RGB_MEAN, RGB_STD
 from models.tokenizer import tokenize
+from models.training.loss import info_nce
 from models.transformer import TowerSizes
 
 TOLERANCE = 5e-6  # 1e-4 is asked; LayerNorms with ImageBind's epsilon already cost 1e-3

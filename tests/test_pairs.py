@@ -9,7 +9,7 @@ import pytest
 from made_up import COLOURS, moment, write_moments
 
 from models import preprocess
-from models.pairs import PairSampler, load, mirrored
+from models.datasets.pairs import PairSampler, load, mirrored
 
 
 @pytest.fixture(scope="module")

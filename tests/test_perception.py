@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from agent.alerts.book import Query, QueryError
-from agent.alerts.scoring import Scorer, Scores
-from agent.config import parse
+from agent.config.parse import parse
 from agent.embedding.embedder import Embedded, Embedder
 from agent.embedding.reduction import LEFT_OUT
-from agent.perception import Perception
+from agent.events.messages import found
+from agent.perceiving.alerts.scoring import Scorer, Scores
+from agent.perceiving.perception import Perception
+from agent.query import Query, QueryError
 from agent.windows.window import Tick, Window
 from drivers.driver import MODALITIES, Modality
 from protos import perception_pb2 as pb
@@ -71,13 +72,18 @@ def embedded(index: int, vector: NDArray[np.float32] | None) -> Embedded:
     return Embedded(tick, vectors, {}, vector, 1.0, {} if vectors else {"camera": "unusable"})
 
 
+def events_of(perception: Perception, embedded: Embedded) -> Iterator[pb.Event]:
+    """What subscribers are told of a tick."""
+    return map(found, perception.perceive(embedded))
+
+
 def phases(said: Iterable[pb.Event]) -> list[str]:
     return [pb.AlertPhase.Name(e.alert.phase).removeprefix("ALERT_PHASE_") for e in said if e.HasField("alert")]
 
 
 def test_a_query_is_told_of_what_it_asks_for(perception: Perception) -> None:
     perception.add(Query("dog", "a dog barking"))
-    told = [phases(perception.perceive(embedded(i, unit("dog" if 4 <= i < 9 else "floor")))) for i in range(16)]
+    told = [phases(events_of(perception, embedded(i, unit("dog" if 4 <= i < 9 else "floor")))) for i in range(16)]
     flat = [phase for tick in told for phase in tick]
     assert flat == ["BEGIN", "END"]
     assert told.index(["BEGIN"]) in (4, 5)
@@ -86,9 +92,9 @@ def test_a_query_is_told_of_what_it_asks_for(perception: Perception) -> None:
 def test_every_tick_is_an_embedding_with_the_scores_of_all_queries(perception: Perception) -> None:
     perception.add(Query("dog", "a dog"))
     perception.add(Query("cat", "a cat"))
-    first = next(perception.perceive(embedded(0, unit("dog"))))
+    first = next(events_of(perception, embedded(0, unit("dog"))))
     assert {(s.query_id, round(s.score)) for s in first.embedding.scores} == {("dog", 1), ("cat", 0)}
-    (missing,) = perception.perceive(embedded(1, None))
+    (missing,) = events_of(perception, embedded(1, None))
     assert not missing.embedding.scores
     assert missing.embedding.windows[0].missing_reason == "unusable"
 
@@ -103,7 +109,7 @@ def test_a_query_that_cannot_be_embedded_leaves_nothing_behind(perception: Perce
     with pytest.raises(QueryError, match="in use"):
         perception.add(Query("dog", "another dog"))
     assert [standing.query.text for standing in perception.queries()] == ["a dog"]
-    assert len(list(perception.perceive(embedded(0, unit("dog"))))) == 1
+    assert len(list(events_of(perception, embedded(0, unit("dog"))))) == 1
 
 
 def test_words_the_model_never_met_are_warned_of(perception: Perception) -> None:
@@ -119,7 +125,7 @@ def test_the_embedding_does_not_wait_for_the_source(perception: Perception, monk
             searched.append(embedded.tick.index)
 
     monkeypatch.setattr(perception, "_source_finder", Search())
-    said = perception.perceive(embedded(3, unit("dog")))
+    said = events_of(perception, embedded(3, unit("dog")))
     assert next(said).HasField("embedding")
     assert searched == []
     assert list(said) == []
@@ -129,11 +135,11 @@ def test_the_embedding_does_not_wait_for_the_source(perception: Perception, monk
 def test_removing_a_query_ends_its_alert(perception: Perception) -> None:
     perception.add(Query("dog", "a dog"))
     for i in range(4):
-        said = phases(perception.perceive(embedded(i, unit("dog"))))
+        said = phases(events_of(perception, embedded(i, unit("dog"))))
     assert said == []  # it began earlier
     standing, (end,) = perception.remove("dog")
     assert standing.query.id == "dog"
-    assert end.alert.phase == pb.ALERT_PHASE_END
+    assert end.phase == "end"
     assert perception.queries() == ()
     with pytest.raises(KeyError):
         perception.remove("dog")
@@ -149,7 +155,7 @@ def test_a_query_that_fails_costs_itself_alone(
 ) -> None:
     perception.add(Query("dog", "a dog", min_duration_s=0.0))
     perception.add(Query("odd", "an odd dog", min_duration_s=0.0))
-    list(perception.perceive(embedded(0, unit("floor"))))
+    list(events_of(perception, embedded(0, unit("floor"))))
     if fault == "alert":
         follow = perception._book._follow
 
@@ -173,7 +179,7 @@ def test_a_query_that_fails_costs_itself_alone(
 
         monkeypatch.setattr(Scorer, "score", odd)
     with caplog.at_level(logging.ERROR):
-        said = list(perception.perceive(embedded(1, unit("dog"))))
+        said = list(events_of(perception, embedded(1, unit("dog"))))
     assert said[0].HasField("embedding")
     assert "dog" in {score.query_id for score in said[0].embedding.scores}
     assert phases(said) == ["BEGIN"]
@@ -181,7 +187,7 @@ def test_a_query_that_fails_costs_itself_alone(
     assert [standing.query.id for standing in perception.queries()] == ["dog"]
     assert any("query odd 'an odd dog' is removed: it failed" in record.message for record in caplog.records)
     assert perception._faults.counts() == {"query odd": 1}
-    assert changes(perception.perceive(embedded(2, unit("dog")))) == []
+    assert changes(events_of(perception, embedded(2, unit("dog")))) == []
 
 
 def test_scoring_that_fails_for_none_of_them_costs_the_scores_of_a_tick(
@@ -197,10 +203,10 @@ def test_scoring_that_fails_for_none_of_them_costs_the_scores_of_a_tick(
         return score(scorer, *given)
 
     monkeypatch.setattr(Scorer, "score", once)
-    (event,) = perception.perceive(embedded(0, unit("dog")))
+    (event,) = events_of(perception, embedded(0, unit("dog")))
     assert not event.embedding.scores
     assert perception._faults.counts() == {"scoring": 1}
-    assert phases(perception.perceive(embedded(1, unit("dog")))) == ["BEGIN"]
+    assert phases(events_of(perception, embedded(1, unit("dog")))) == ["BEGIN"]
 
 
 def test_localization_that_fails_costs_the_source_of_its_tick(
@@ -213,7 +219,7 @@ def test_localization_that_fails_costs_the_source_of_its_tick(
             raise ZeroDivisionError
 
     monkeypatch.setattr(perception, "_source_finder", Broken())
-    said = list(perception.perceive(embedded(0, unit("dog"))))
+    said = list(events_of(perception, embedded(0, unit("dog"))))
     assert [e.WhichOneof("event") for e in said] == ["embedding", "alert"]
     assert perception._faults.counts() == {"audio source": 1}
 
@@ -225,5 +231,5 @@ def test_what_is_left_out_holds_its_alert(perception: Perception) -> None:
         seen = embedded(i, unit("dog") if i % 8 == 0 else None)
         if i % 8:
             seen.missing["camera"] = LEFT_OUT
-        said += phases(perception.perceive(seen))
+        said += phases(events_of(perception, seen))
     assert said == ["BEGIN"]

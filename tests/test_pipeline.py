@@ -16,19 +16,19 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from agent.capture.offline import Offline
-from agent.client import vector_of
+from agent.client.client import vector_of
 from agent.clock import RunClock
-from agent.config import Config, parse
+from agent.config.parse import Config, parse
 from agent.embedding.embedder import Embedded, Embedder
 from agent.events.bus import Subscription
 from agent.events.filters import EventFilter
-from agent.events.vectors import heat_map_of
-from agent.log.comparison import differences
+from agent.lab.comparison import differences
 from agent.log.recording.recorder import Recorder
-from agent.pipeline import Pipeline
+from agent.run.run import Pipeline
+from agent.vectors import heat_map_of
 from agent.windows.window import Tick
 from drivers.driver import Sample
-from drivers.synthetic.devices import SyntheticDepth
+from drivers.synthetic import SyntheticDepth
 from protos import perception_pb2 as pb
 
 SENSORS = {"camera", "microphone", "depth", "thermal", "imu"}

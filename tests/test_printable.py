@@ -6,7 +6,7 @@ import time
 import pytest
 
 from agent.commands.view import LiveView
-from agent.printable import PrintableFormatter, brief, printable, shortened
+from common.printable import PrintableFormatter, brief, printable, shortened
 from protos import perception_pb2 as pb
 
 HOSTILE = "\x1b]0;pwn\x07\x1b[31mred\x9b2J\r\n\u202egnp.exe\u2066\u2028\ud800"

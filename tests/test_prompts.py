@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from agent.alerts.prompts import BACKGROUND, TEMPLATES, Vectors, embed_prompts, rivals
+from agent.perceiving.alerts.prompts import BACKGROUND, TEMPLATES, embed_prompts, rivals
+from agent.vectors import Vectors
 
 
 class WordVectors:

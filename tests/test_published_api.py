@@ -16,12 +16,12 @@ from reference_model import REFERENCE, small_model
 from safetensors.torch import load_file
 from torch import Tensor
 
-from models import checkpoint, published_api
-from models.checkpoint import CheckpointError
+from models.files import checkpoint
+from models.files.checkpoint import CheckpointError
 from models.imagebind import ImageBind, InputError
-from models.media import MediaError
-from models.preprocess import RGB_MEAN, RGB_STD
-from models.published_api import (
+from models.interop import published_api
+from models.interop.media import MediaError
+from models.interop.published_api import (
     ImageBindModel,
     ModalityType,
     imagebind_huge,
@@ -30,6 +30,7 @@ from models.published_api import (
     load_and_transform_video_data,
     load_and_transform_vision_data,
 )
+from models.preprocess import RGB_MEAN, RGB_STD
 
 MEDIA = Path(__file__).parent / "data" / "media"
 PAGE = Path(__file__).parents[1] / "docs" / "published-api.md"

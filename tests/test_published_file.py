@@ -14,8 +14,8 @@ import torch
 from published_model import MEDIUM, TINY, model, peak_rss_bytes, published_state
 from torch import Tensor
 
-from models import checkpoint, published_file
-from models.published_file import PublishedFile, PublishedFileError, check_parts, convert
+from models.files import checkpoint, published_file
+from models.files.published_file import PublishedFile, PublishedFileError, check_parts, convert
 from models.transformer import TowerSizes
 
 

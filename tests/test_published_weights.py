@@ -14,12 +14,12 @@ import torch
 from file_server import FileServer
 from published_model import TINY, published_state
 
-from models import checkpoint, published_weights
-from models.checkpoint import CheckpointError
-from models.download import DownloadError, HashMismatch
-from models.published_file import PublishedFileError
-from models.published_weights import IMAGEBIND_HUGE, Published, held
-from models.store import Store
+from models.files import checkpoint, published_weights
+from models.files.checkpoint import CheckpointError
+from models.files.download import DownloadError, HashMismatch
+from models.files.published_file import PublishedFileError
+from models.files.published_weights import IMAGEBIND_HUGE, Published, held
+from models.files.store import Store
 
 
 def saved(**changes: torch.Tensor) -> bytes:

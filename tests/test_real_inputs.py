@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from real_sources import MjpegServer, NullSinkMicrophone, PngSequence, PtyImu, Source, missing
 from running_agent import RunningAgent, Subscriber, busy_factor
 
-from agent.client import vector_of
+from agent.client.client import vector_of
 from protos import perception_pb2 as pb
 
 ABSENT = missing("ffmpeg", "pulseaudio", "portaudio")

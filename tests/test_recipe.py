@@ -9,7 +9,7 @@ import torch
 from made_up import SIZES
 
 from models.imagebind import ImageBind
-from models.recipe import Recipe, Stage, learning_rate_factor, optimisers_of
+from models.training.recipe import Recipe, Stage, learning_rate_factor, optimisers_of
 
 
 def test_a_recipe_that_cannot_work_is_refused() -> None:

@@ -18,14 +18,13 @@ from mcap.reader import make_reader
 from mcap_protobuf.decoder import DecoderFactory
 from recorded_run import SENSORS, START_NS, event, facts, one_of_each, record, replayed, samples
 
-from agent.capture.source import SensorSpec
+from agent.config.recording import PictureFormat, RecordSettings
 from agent.log import messages as log_messages
 from agent.log.files import recording_files
 from agent.log.format import LoggedSensor, RecordError, RunFacts, logged_sensors
 from agent.log.recording.recorder import Recorder
-from agent.log.replaying.replay import Replay
-from agent.log.settings import PictureFormat, RecordSettings
-from agent.streams import Stream
+from agent.log.replay.samples import SampleReplay
+from agent.streams import SensorSpec, Stream
 from drivers.driver import Sample
 
 
@@ -173,7 +172,7 @@ def test_a_file_that_cannot_grow_is_followed_by_another_and_nothing_is_lost(tmp_
     files = recording_files(tmp_path)
     assert len(files) >= 5
     assert [file.name for file in files][1:] == [f"run_{number:04d}.mcap" for number in range(2, len(files) + 1)]
-    found = [sample for file in files for sample in replayed(Replay(file))]
+    found = [sample for file in files for sample in replayed(SampleReplay(file))]
     handed = samples(len(found) // 5 + 1)
     assert [(n, s.t_ns, s.lost) for n, s in found] == [(n, s.t_ns, s.lost) for n, s in handed[: len(found)]]
 

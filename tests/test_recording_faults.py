@@ -20,16 +20,16 @@ from running_agent import DEADLINE_S, busy_factor
 from test_log_recording import Told, block
 
 from agent.clock import ManualClock
+from agent.config.recording import RecordSettings
 from agent.log.encoded import Encoded
 from agent.log.recording import retention
 from agent.log.recording.clips import Clips
 from agent.log.recording.parts import LOOK_S, RETRY_S, Recording
 from agent.log.recording.recorder import Recorder
 from agent.log.recording.report import DISK_SLOW, TAKEN_AWAY, RecorderReport
-from agent.log.replaying.replay import Replay
-from agent.log.settings import RecordSettings
-from agent.private_files import make_folders
+from agent.log.replay.samples import SampleReplay
 from benchmarks.faults.commands import Command
+from common.private_files import make_folders
 from drivers.driver import Sample
 
 SETTINGS = RecordSettings(chunk_bytes=10_000, min_free_bytes=0)
@@ -214,7 +214,7 @@ def test_a_disk_that_does_not_come_back_is_given_up_and_what_it_did_not_take_is_
     assert last.error == f"{path}: the disk was too slow at the end: 30 messages are lost"
     assert caplog.messages == [last.error]
     assert (reports[-1].state, reports[-1].error) == ("closed", last.error)
-    assert len(replayed(Replay(path))) == 20, "it is read to its last whole chunk"
+    assert len(replayed(SampleReplay(path))) == 20, "it is read to its last whole chunk"
     disk.set()
     wait_for(lambda: not any(thread.name in ("recorder", "log-sync") for thread in threading.enumerate()))
     assert recorder.report() == last, "what comes too late does not count"

@@ -18,7 +18,7 @@ from agent.log import messages
 from agent.log.format import FACTS_RECORD, ReplayError
 from agent.log.reading import facts_of
 from agent.log.recording.recorder import CHUNK_BYTES
-from agent.log.replaying.replay import Replay, config_of
+from agent.log.replay.samples import SampleReplay, config_of
 from agent.streams import Stream, Streams
 from agent.windows.windower import Tick, Windower
 from drivers.driver import Sample
@@ -32,7 +32,7 @@ def test_samples_come_back(tmp_path: Path) -> None:
     path = tmp_path / "run.mcap"
     handed = samples(30)
     record(path, handed, events=3)
-    replay = Replay(path)
+    replay = SampleReplay(path)
     found = replayed(replay)
     assert [(n, s.t_ns, s.rate_hz, s.lost) for n, s in found] == [(n, s.t_ns, s.rate_hz, s.lost) for n, s in handed]
     assert [(s.data.dtype, s.data.shape) for _, s in found] == [(s.data.dtype, s.data.shape) for _, s in handed]
@@ -61,7 +61,7 @@ def test_facts_come_back(tmp_path: Path) -> None:
     record(path, [])
     assert facts_of(path) == facts()
     assert config_of(path) == CONFIG
-    replay = Replay(path)
+    replay = SampleReplay(path)
     assert replay.clock.start_ns == START_NS
     assert replayed(replay) == []
 
@@ -78,7 +78,7 @@ def test_what_foxgloves_schemas_cannot_hold_is_kept_exactly(tmp_path: Path) -> N
         ("microphone", Sample(START_NS + 1, loud / 2, 44100.5)),
     ]
     record(path, handed)
-    found = replayed(Replay(path))
+    found = replayed(SampleReplay(path))
     assert [(name, s.t_ns, s.rate_hz) for name, s in found] == [(name, s.t_ns, s.rate_hz) for name, s in handed]
     for (_, was), (_, now) in zip(handed, found, strict=True):
         assert np.array_equal(was.data, now.data, equal_nan=True)
@@ -87,7 +87,7 @@ def test_what_foxgloves_schemas_cannot_hold_is_kept_exactly(tmp_path: Path) -> N
 def test_only_the_wanted_sensors_are_replayed(tmp_path: Path) -> None:
     path = tmp_path / "run.mcap"
     record(path, samples(3))
-    replay = Replay(path, ["imu", "lidar"])
+    replay = SampleReplay(path, ["imu", "lidar"])
     assert replay.reports()["lidar"].state == "ended"
     assert replay.reports()["lidar"].error == "not in the log"
     assert [name for name, _ in replayed(replay)] == ["imu"] * 3
@@ -104,7 +104,7 @@ def test_a_truncated_log_gives_a_prefix(tmp_path: Path) -> None:
     counts = []
     for length in lengths:
         part.write_bytes(data[:length])
-        replay = Replay(part)
+        replay = SampleReplay(part)
         found = replayed(replay)
         assert [(n, s.t_ns) for n, s in found] == [(n, s.t_ns) for n, s in handed[: len(found)]]
         assert replay.timeline.unfinished
@@ -114,7 +114,7 @@ def test_a_truncated_log_gives_a_prefix(tmp_path: Path) -> None:
     for length in range(0, first_chunk - 64, 97):
         part.write_bytes(data[:length])
         with pytest.raises(ReplayError):
-            Replay(part)
+            SampleReplay(part)
 
 
 def test_a_damaged_chunk_ends_the_replay_before_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -124,7 +124,7 @@ def test_a_damaged_chunk_ends_the_replay_before_it(tmp_path: Path, caplog: pytes
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 0xFF
     path.write_bytes(data)
-    found = replayed(Replay(path))
+    found = replayed(SampleReplay(path))
     assert 0 < len(found) < len(handed)
     assert [s.t_ns for _, s in found] == [s.t_ns for _, s in handed[: len(found)]]
     assert "cut off or damaged" in caplog.text
@@ -143,7 +143,7 @@ def test_a_fault_in_decoding_costs_one_message(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(messages, "decode", decode_or_fail)
     faults = Faults()
-    replay = Replay(path, ["imu"], faults=faults)
+    replay = SampleReplay(path, ["imu"], faults=faults)
     assert len(replayed(replay)) == 9
     assert faults.counts() == {"imu": 1}
     assert replay.reports()["imu"].drops["fault"] == 1
@@ -161,7 +161,7 @@ def test_a_killed_recording_can_be_replayed(tmp_path: Path) -> None:
     finally:
         process.kill()
         process.wait()
-    found = replayed(Replay(path))
+    found = replayed(SampleReplay(path))
     handed = samples(len(found) // 5 + 1)
     assert [(n, s.t_ns) for n, s in found] == [(n, s.t_ns) for n, s in handed[: len(found)]]
     whole = tmp_path / "whole.mcap"
@@ -191,7 +191,7 @@ def test_what_is_no_log_is_refused(tmp_path: Path, content: bytes, message: str)
     path = tmp_path / "other.mcap"
     path.write_bytes(content)
     with pytest.raises(ReplayError, match=message) as raised:
-        Replay(path)
+        SampleReplay(path)
     assert "\n" not in str(raised.value)
     assert str(path) in str(raised.value)
 
@@ -217,14 +217,14 @@ def test_facts_that_cannot_be_used_are_refused(tmp_path: Path, record_: dict[str
     path = tmp_path / "run.mcap"
     write_mcap(path, {FACTS_RECORD: record_})
     with pytest.raises(ReplayError, match=message):
-        Replay(path)
+        SampleReplay(path)
 
 
 def test_a_log_of_another_program_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "run.mcap"
     write_mcap(path, {"calibration": {"focal_px": "300"}})
     with pytest.raises(ReplayError, match=r"has no record 'sensebind\.run'"):
-        Replay(path)
+        SampleReplay(path)
 
 
 def streams() -> Streams:
@@ -249,7 +249,7 @@ def test_replay_gives_the_ticks_of_the_run(tmp_path: Path) -> None:
     path = tmp_path / "run.mcap"
     handed = [pair for step in range(40) if not 20 <= step < 24 for pair in one_of_each(step)]
     record(path, handed)
-    replay = Replay(path)
+    replay = SampleReplay(path)
     was, now = ticks(handed, START_NS), ticks(replayed(replay), replay.clock.start_ns)
     assert [tick.t_ns for tick in now] == [tick.t_ns for tick in was]
     assert len(was) >= 7

@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 
 from agent.clock import ManualClock, RunClock
-from agent.config import Config, parse
+from agent.config.parse import Config, parse
 from agent.events.bus import Subscription
 from agent.events.filters import EventFilter
-from agent.log.comparison import Tolerances, differences
+from agent.lab.comparison import Tolerances, differences
 from agent.log.editing.cutting import cut
 from agent.log.format import ReplayError
-from agent.log.replaying.playback import Command, PlayOptions
+from agent.log.replay.control import Command, ReplayOptions
 from agent.log.timeline import Timeline
-from agent.pipeline import Pipeline
+from agent.run.run import Pipeline
 from protos import perception_pb2 as pb
 
 S = 1_000_000_000
@@ -90,7 +90,7 @@ def test_a_replay_says_the_same_every_time_whatever_its_speed(log: Path, first: 
             pipeline.status()
 
     pace = ManualClock()
-    paced = replaying(log, options=PlayOptions(speed=0.3), pace=pace)
+    paced = replaying(log, options=ReplayOptions(speed=0.3), pace=pace)
     again = Run(paced, ask_again_and_again)
     assert pace.now_ns() == pytest.approx(DURATION_S / 0.3 * S, rel=0.05)
     assert {event.WhichOneof("event") for event in first.events} == {"embedding", "audio_source", "alert", "health"}
@@ -108,11 +108,11 @@ def test_a_jump_ends_what_is_on_and_starts_anew(log: Path, first: Run) -> None:
     target_ns = Timeline([log]).start_ns + 3 * S
 
     def seek_once(pipeline: Pipeline) -> None:
-        assert pipeline.playback is not None
+        assert pipeline.replay is not None
         seen = pipeline.bus.subscribe(EventFilter(pb.SubscribeRequest()), lambda: None)
         while len([event for event in taken(seen) if event.HasField("embedding")]) < 1:
             pipeline.wait(timeout_s=0.01)
-        pipeline.playback.control(Command(seek_ns=target_ns)).result(60)
+        pipeline.control.ask(Command(seek_ns=target_ns)).result(60)
 
     run = Run(replaying(log), seek_once)
     times = [event.capture_ns for event in run.of("embedding")]
@@ -175,7 +175,7 @@ def phases(events: Sequence[pb.Event]) -> list[tuple[int, str, int]]:
 
 def test_recorded_embeddings_can_be_sought_and_paced_too(log: Path) -> None:
     start_ns, pace = Timeline([log]).start_ns, ManualClock()
-    options = PlayOptions(speed=2.0, from_ns=start_ns + 2 * S, to_ns=start_ns + 5 * S)
+    options = ReplayOptions(speed=2.0, from_ns=start_ns + 2 * S, to_ns=start_ns + 5 * S)
     run = Run(replaying(log, sensors=["thermal"], options=options, reuse_embeddings=True, pace=pace))
     times = [event.capture_ns for event in run.of("embedding")]
     assert len(times) == 6

@@ -13,11 +13,11 @@ from fake_agent import until
 from agent.capture.offline import Offline
 from agent.client import Client
 from agent.clock import RunClock
-from agent.config import parse
-from agent.log.replaying.playback import PlayOptions
-from agent.log.replaying.replay import config_of
-from agent.pipeline import Pipeline
-from agent.server.serving import serving
+from agent.config.parse import parse
+from agent.log.replay.control import ReplayOptions
+from agent.log.replay.samples import config_of
+from agent.run.run import Pipeline
+from agent.run.serving import serving
 from protos import perception_pb2 as pb
 
 DURATION_S = 8
@@ -43,7 +43,7 @@ def log(tmp_path_factory: pytest.TempPathFactory, nano_weights: Path) -> Path:
 @pytest.fixture
 async def client(log: Path) -> AsyncIterator[Client]:
     """Of a replay that stands at its start."""
-    pipeline = Pipeline.replaying(log, parse(config_of(log)), options=PlayOptions(paused=True, lasting=True))
+    pipeline = Pipeline.replaying(log, parse(config_of(log)), options=ReplayOptions(paused=True, lasting=True))
     async with serving(pipeline, "127.0.0.1:0") as server, Client(server.address) as client:
         await server.loaded
         yield client

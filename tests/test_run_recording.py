@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from agent.config import Config, ConfigError, parse
+from agent.config.parse import Config, ConfigError, parse
 from agent.events.filters import EventFilter
 from agent.log.files import recording_files
 from agent.log.format import RecordError, sensor_of
 from agent.log.timeline import Timeline
-from agent.pipeline import Pipeline
+from agent.run.run import Pipeline
 from protos import perception_pb2 as pb
 
 S = 1_000_000_000

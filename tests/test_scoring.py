@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from agent.alerts.scoring import Scorer, Vectors, share
+from agent.perceiving.alerts.scoring import Scorer, share
+from agent.vectors import Vectors
 from drivers.driver import MODALITIES, Modality
 
 SCALES: dict[Modality, float] = {"vision": 100.0, "audio": 20.0, "depth": 5.0, "thermal": 10.0, "imu": 5.0}

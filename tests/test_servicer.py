@@ -15,9 +15,9 @@ from fake_agent import FakeAgent, reason, serving, until, violations
 
 import agent.server.requests
 import agent.server.servicer
+from agent.embedding.requests import EmbedError
 from agent.embedding.worker import WorkerError
-from agent.log.replaying.playback import Playback, PlayOptions
-from agent.server.interface import EmbedError
+from agent.log.replay.control import ReplayControl, ReplayOptions
 from agent.server.server import Limits, Share
 from agent.server.subscribers import Subscribers
 from protos import perception_pb2 as pb
@@ -203,10 +203,10 @@ S = 1_000_000_000
 
 
 @pytest.fixture
-def playback(agent_: FakeAgent) -> Playback:
-    options = PlayOptions(from_ns=START_NS + 10 * S, to_ns=START_NS + 50 * S, lasting=True)
-    agent_.playback = Playback(START_NS, START_NS + 60 * S, options, agent_.clock)
-    return agent_.playback
+def replay(agent_: FakeAgent) -> ReplayControl:
+    options = ReplayOptions(from_ns=START_NS + 10 * S, to_ns=START_NS + 50 * S, lasting=True)
+    agent_.replay = ReplayControl(START_NS, START_NS + 60 * S, options, agent_.clock)
+    return agent_.replay
 
 
 async def test_a_live_agent_cannot_be_replayed(stub: PerceptionStub) -> None:
@@ -215,7 +215,7 @@ async def test_a_live_agent_cannot_be_replayed(stub: PerceptionStub) -> None:
     assert "sensebind replay --serve" in refused.details()
 
 
-async def test_a_replay_is_controlled(stub: PerceptionStub, playback: Playback) -> None:
+async def test_a_replay_is_controlled(stub: PerceptionStub, replay: ReplayControl) -> None:
     state = await stub.ControlReplay(pb.ControlReplayRequest())
     assert (state.start_ns, state.duration_s, state.from_s, state.to_s) == (START_NS, 60, 10, 50)
     assert (state.position_s, state.speed, state.paused, state.stretch) == (10, 0, False, 1)
@@ -224,39 +224,39 @@ async def test_a_replay_is_controlled(stub: PerceptionStub, playback: Playback) 
     state = await stub.ControlReplay(pb.ControlReplayRequest(paused=False, speed=0))
     assert (state.paused, state.speed) == (False, 0)
     state = await stub.ControlReplay(pb.ControlReplayRequest(step_ticks=3))
-    playback.ticked(3)
+    replay.ticked(3)
     assert (await stub.ControlReplay(pb.ControlReplayRequest())).paused
 
 
 @pytest.mark.parametrize("where", [{"seek_s": 30.0}, {"seek_ns": START_NS + 30 * S}])
 async def test_a_seek_is_answered_once_it_is_done(
-    stub: PerceptionStub, playback: Playback, where: dict[str, float]
+    stub: PerceptionStub, replay: ReplayControl, where: dict[str, float]
 ) -> None:
     asked = asyncio.ensure_future(stub.ControlReplay(pb.ControlReplayRequest(**where)))  # type: ignore[arg-type]
-    await until(lambda: playback.state().position_ns == START_NS + 30 * S)
-    assert playback.jump() == START_NS + 30 * S
+    await until(lambda: replay.state().position_ns == START_NS + 30 * S)
+    assert replay.jump() == START_NS + 30 * S
     assert not asked.done()
-    assert playback.jump() is None
+    assert replay.jump() is None
     state = await asked
     assert (state.position_s, state.stretch) == (30, 2)
 
 
 async def test_a_client_that_gives_up_its_seek_leaves_the_others_theirs(
-    stub: PerceptionStub, playback: Playback
+    stub: PerceptionStub, replay: ReplayControl
 ) -> None:
     refused = await refusal(stub.ControlReplay(pb.ControlReplayRequest(seek_s=30), timeout=0.1))
     assert refused.code() == grpc.StatusCode.DEADLINE_EXCEEDED
     asked = asyncio.ensure_future(stub.ControlReplay(pb.ControlReplayRequest(seek_s=40)))
-    await until(lambda: playback.state().position_ns == START_NS + 40 * S)
-    assert playback.jump() == START_NS + 40 * S
-    playback.jump()
+    await until(lambda: replay.state().position_ns == START_NS + 40 * S)
+    assert replay.jump() == START_NS + 40 * S
+    replay.jump()
     assert (await asked).position_s == 40
 
 
-async def test_a_seek_that_the_end_of_the_agent_overtakes(stub: PerceptionStub, playback: Playback) -> None:
+async def test_a_seek_that_the_end_of_the_agent_overtakes(stub: PerceptionStub, replay: ReplayControl) -> None:
     asked = asyncio.ensure_future(stub.ControlReplay(pb.ControlReplayRequest(seek_s=30)))
-    await until(lambda: playback.state().position_ns == START_NS + 30 * S)
-    playback.close()
+    await until(lambda: replay.state().position_ns == START_NS + 30 * S)
+    replay.close()
     refused = await refusal(asked)
     assert (refused.code(), reason(refused)) == (grpc.StatusCode.UNAVAILABLE, "AGENT_STOPS")
 
@@ -277,10 +277,10 @@ async def test_a_seek_that_the_end_of_the_agent_overtakes(stub: PerceptionStub, 
     ],
 )
 async def test_what_a_replay_cannot_do_is_refused_by_field(
-    stub: PerceptionStub, playback: Playback, request_: pb.ControlReplayRequest, fields: set[str]
+    stub: PerceptionStub, replay: ReplayControl, request_: pb.ControlReplayRequest, fields: set[str]
 ) -> None:
-    before = playback.state()
+    before = replay.state()
     refused = await refusal(stub.ControlReplay(request_))
     assert refused.code() == grpc.StatusCode.INVALID_ARGUMENT
     assert set(violations(refused)) == fields
-    assert playback.state() == before
+    assert replay.state() == before

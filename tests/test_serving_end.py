@@ -12,12 +12,12 @@ import pytest
 from running_agent import DEADLINE_S, busy_factor
 
 from agent.client import Client, ClientError
-from agent.config import parse
+from agent.config.parse import parse
 from agent.embedding.embedder import Embedded, Embedder
 from agent.log.editing.survey import survey
 from agent.log.timeline import Timeline
-from agent.pipeline import Pipeline
-from agent.server.serving import serving
+from agent.run.run import Pipeline
+from agent.run.serving import serving
 from agent.windows.windower import Tick
 from protos import perception_pb2 as pb
 

@@ -10,9 +10,9 @@ import pytest
 import yaml
 from running_agent import DEADLINE_S, busy_factor
 
-from agent.config import parse
+from agent.config.parse import parse
 from agent.log.editing.survey import survey
-from agent.pipeline import Pipeline
+from agent.run.run import Pipeline
 from benchmarks.faults.commands import Command
 
 STOPS_S = 5.0

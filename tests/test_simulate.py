@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agent.captions import MOTIONS
-from agent.simulate import describe, examples, groups, simulate
-from drivers.synthetic.kinds import SOUNDING
-from drivers.synthetic.scene import Scene, SceneOptions
-from drivers.synthetic.truth import ThingTruth, Truth
-from models.dataset import About, Example, all_captions, read, read_index
+from agent.lab.simulate import describe, examples, groups, simulate
+from models.datasets.dataset import About, Example, all_captions, read, read_index
+from world.captions import MOTIONS
+from world.kinds import SOUNDING
+from world.scene import Scene, SceneOptions
+from world.truth import ThingTruth, Truth
 
 OPTIONS = SceneOptions(width=80, height=60)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from agent.skew import SkewMeter
+from agent.health.skew import SkewMeter
 
 S = 1_000_000_000
 LIMIT_PPM = 1000.0

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from agent.embedding.embedder import Embedded
-from agent.localization.doa import SPEED_OF_SOUND_MPS, Direction, DirectionFinder
-from agent.localization.heatmap import Box, Map
-from agent.localization.source import (
+from agent.perceiving.localization.doa import SPEED_OF_SOUND_MPS, Direction, DirectionFinder
+from agent.perceiving.localization.heatmap import Box, Map
+from agent.perceiving.localization.source import (
     AudioSource,
     NoiseFloor,
     SourceFinder,

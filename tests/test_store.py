@@ -15,11 +15,11 @@ import pytest
 import torch
 from published_model import TINY, model, published_state
 
-from models import checkpoint, published_weights, store
-from models.checkpoint import CheckpointError
-from models.published_file import PublishedFileError
-from models.published_weights import import_file
-from models.store import Store, check_room, new_version, trust
+from models.files import checkpoint, published_weights, store
+from models.files.checkpoint import CheckpointError
+from models.files.published_file import PublishedFileError
+from models.files.published_weights import import_file
+from models.files.store import Store, check_room, new_version, trust
 
 
 @pytest.fixture
@@ -151,8 +151,8 @@ CHILD = """
 import sys
 from pathlib import Path
 from published_model import TINY
-from models.published_weights import import_file
-from models.store import Store
+from models.files.published_weights import import_file
+from models.files.store import Store
 
 def report(what, done, of):
     if what == "import" and done > of / 2:

@@ -10,14 +10,14 @@ import pytest
 from recorded_run import CONFIG, facts, one_of_each, recorded
 
 from agent.backtest.scoring import config_for
-from agent.commands.golden import said_now
-from agent.commands.replaying import replaying
-from agent.config import ConfigError, parse, synthetic
-from agent.log.exchange.shards import export_shards
+from agent.commands.replay import replaying
+from agent.config.parse import ConfigError, parse, synthetic
+from agent.config.settings import ClipSettings, RecordingSettings, ServerSettings
+from agent.exchange.shards import export_shards
+from agent.lab.golden import said_now
 from agent.log.format import LogError
 from agent.log.stored_config import replayed, stored_config
 from agent.log.timeline import Timeline
-from agent.settings import ClipSettings, RecordingSettings, ServerSettings
 
 GOLDEN = Path(__file__).parent / "data" / "golden" / "log.mcap"
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from drivers.synthetic.acoustics import KEY_STEP, SPEED_OF_SOUND_MPS, BackgroundNoise, Walls, key_points, propagate
-from drivers.synthetic.sounds import synthesise
+from world.acoustics import KEY_STEP, SPEED_OF_SOUND_MPS, BackgroundNoise, Walls, key_points, propagate
+from world.sounds import synthesise
 
 RATE_HZ = 16000.0
 SQUARE_M = 0.0323 * np.array([[1.0, 1.0, 0.0], [1.0, -1.0, 0.0], [-1.0, -1.0, 0.0], [-1.0, 1.0, 0.0]])

@@ -5,7 +5,7 @@ import pytest
 
 from drivers.driver import BadOption, Disconnected, Driver, EndOfStream, ReadTimeout, Sample
 from drivers.registry import DRIVERS, driver_class
-from drivers.synthetic.scene import Scene, SceneOptions
+from world.scene import Scene, SceneOptions
 
 START_NS = 1_700_000_000_000_000_000
 TYPES = [name for name in DRIVERS if name.startswith("synthetic_")]

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from drivers.synthetic.imu import Imu, exact
-from drivers.synthetic.motion import GRAVITY_MPS2, MOTIONS, ROAM_RADIUS_M, Segment, Trajectory, rotations
+from world.imu import Imu, exact
+from world.motion import GRAVITY_MPS2, MOTIONS, ROAM_RADIUS_M, Segment, Trajectory, rotations
 
 RATE_HZ = 400.0
 

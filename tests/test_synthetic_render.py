@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
-from drivers.synthetic.drawings import DRAWINGS
-from drivers.synthetic.kinds import KINDS
-from drivers.synthetic.render import Painter
-from drivers.synthetic.surroundings import Surroundings
-from drivers.synthetic.things import Thing
-from drivers.synthetic.view import Pinhole, View, direction_deg, look
+from world.drawings import DRAWINGS
+from world.kinds import KINDS
+from world.render import Painter
+from world.surroundings import Surroundings
+from world.things import Thing
+from world.view import Pinhole, Sight, direction_deg, look
 
 CAMERA = Pinhole(320, 240, 75.0)
 LEVEL = np.array([0.0, 0.0, 0.6, 0.0, 0.0, 0.0])
@@ -17,7 +17,7 @@ def standing(index: int, kind: str, x: float, y: float, height_m: float = 1.0, s
     return Thing(index, KINDS[kind], (x, y, 0.0), height_m, surface_c, still, still, still, mirrored=False)
 
 
-def seen(*things: Thing, pose: np.ndarray = LEVEL) -> tuple[Painter, View]:
+def seen(*things: Thing, pose: np.ndarray = LEVEL) -> tuple[Painter, Sight]:
     return Painter(1, CAMERA, Surroundings(1)), look(0.0, pose, things, CAMERA)
 
 

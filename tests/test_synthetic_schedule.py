@@ -2,13 +2,13 @@ from itertools import pairwise
 
 import numpy as np
 
-from drivers.synthetic.kinds import SOUNDING
-from drivers.synthetic.motion import Trajectory
-from drivers.synthetic.scene import Scene, SceneOptions
-from drivers.synthetic.schedule import EPISODE_S, GAP_S, Schedule
-from drivers.synthetic.soundtrack import MIC_POSITIONS_M, NOISE_RMS
-from drivers.synthetic.things import place_things
-from drivers.synthetic.truth import ThingTruth
+from world.kinds import SOUNDING
+from world.motion import Trajectory
+from world.scene import Scene, SceneOptions
+from world.schedule import EPISODE_S, GAP_S, Schedule
+from world.soundtrack import MIC_POSITIONS_M, NOISE_RMS
+from world.things import place_things
+from world.truth import ThingTruth
 
 STEP_S = 0.25
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from drivers.synthetic.sounds import VOICES, synthesise
+from world.sounds import VOICES, synthesise
 
 RATE_HZ = 16000
 WINDOW = 2 * RATE_HZ

@@ -12,8 +12,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from models import tensor_file
-from models.tensor_file import NotFiniteError, TensorFile, TensorFileError
+from models.files import tensor_file
+from models.files.tensor_file import NotFiniteError, TensorFile, TensorFileError
 
 TENSORS = {
     "weight": torch.arange(12.0).reshape(3, 4) / 7,

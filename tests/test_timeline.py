@@ -13,13 +13,13 @@ from mcap.records import Message
 from mcap.writer import CompressionType, Writer
 from recorded_run import SENSORS, START_NS, event, facts, record, replayed, samples
 
+from agent.config.recording import RecordSettings
 from agent.log.editing.cutting import cut
 from agent.log.format import FACTS_RECORD, LogError, ReplayError, RunFacts
 from agent.log.recording.recorder import Recorder
-from agent.log.replaying.playback import PlayOptions
-from agent.log.replaying.replay import Replay
+from agent.log.replay.control import ReplayOptions
+from agent.log.replay.samples import SampleReplay
 from agent.log.seeking import chunks_of, records_from
-from agent.log.settings import RecordSettings
 from agent.log.timeline import Timeline
 from drivers.driver import Sample
 
@@ -51,13 +51,13 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def read(*logs: Path, from_ns: int | None = None) -> Pairs:
-    return replayed(Replay(Timeline(logs), options=PlayOptions(from_ns=from_ns)))
+    return replayed(SampleReplay(Timeline(logs), options=ReplayOptions(from_ns=from_ns)))
 
 
 def test_the_parts_of_a_recording_are_one_timeline(parts: list[Path]) -> None:
     shuffled = random.Random(3).sample(parts, len(parts))
     for logs in ([parts[0].parent], parts, shuffled):
-        replay = Replay(Timeline(logs))
+        replay = SampleReplay(Timeline(logs))
         found = replayed(replay)
         assert stamps(found) == stamps(samples(STEPS))
         assert [sample.lost for _, sample in found] == [sample.lost for _, sample in samples(STEPS)]
@@ -67,7 +67,7 @@ def test_the_parts_of_a_recording_are_one_timeline(parts: list[Path]) -> None:
 
 def test_a_part_that_is_gone_is_seen_as_a_gap(parts: list[Path]) -> None:
     kept = [parts[0], *parts[2:]]
-    replay = Replay(Timeline(kept))
+    replay = SampleReplay(Timeline(kept))
     found = replayed(replay)
     gone = {stamp for stamp in stamps(samples(STEPS)) if stamp not in stamps(found)}
     for name in SENSORS:
@@ -82,7 +82,7 @@ def test_a_part_that_is_gone_is_seen_as_a_gap(parts: list[Path]) -> None:
 def test_a_piece_of_what_is_there_anyway_is_no_gap(parts: list[Path], tmp_path: Path) -> None:
     piece = tmp_path / "piece.mcap"
     cut(parts[:1], piece, from_ns=START_NS + S // 5, to_ns=START_NS + S // 2)
-    replay = Replay(Timeline([*parts, piece]))
+    replay = SampleReplay(Timeline([*parts, piece]))
     lost = {name: sum(sample.lost for sensor, sample in replayed(replay) if sensor == name) for name in SENSORS}
     assert lost == {name: 3 if name == "microphone" else 0 for name in SENSORS}, "as it was recorded"
 
@@ -90,7 +90,7 @@ def test_a_piece_of_what_is_there_anyway_is_no_gap(parts: list[Path], tmp_path: 
 def test_a_part_that_is_cut_off_costs_its_end_only(parts: list[Path], tmp_path: Path) -> None:
     cut = tmp_path / parts[1].name
     cut.write_bytes(parts[1].read_bytes()[:-4000])
-    replay = Replay(Timeline([parts[0], cut, *parts[2:]]))
+    replay = SampleReplay(Timeline([parts[0], cut, *parts[2:]]))
     found = replayed(replay)
     assert "cut off or damaged" in replay.timeline.unfinished
     assert stamps(found)[-1] == stamps(samples(STEPS))[-1]
@@ -201,7 +201,7 @@ def test_a_wrong_stamp_does_not_lengthen_a_log(tmp_path: Path) -> None:
     timeline = Timeline([path])
     assert timeline.end_ns <= samples(20)[-1][1].t_ns
     assert timeline.end_ns > START_NS
-    replay = Replay(path, options=PlayOptions(speed=1000.0))
+    replay = SampleReplay(path, options=ReplayOptions(speed=1000.0))
     assert stamps(replayed(replay)) == stamps(handed)
     assert replay.clock.now_ns() == max(sample.end_ns for _, sample in samples(20)), "the clock does not follow it"
 
@@ -220,7 +220,7 @@ def test_random_damage_never_does_worse_than_an_error(parts: list[Path], tmp_pat
         path.write_bytes(bytes(damaged[: rng.choice([len(data), rng.randrange(len(data))])]))
         try:
             timeline = Timeline([path])
-            found = replayed(Replay(timeline, options=PlayOptions(from_ns=timeline.start_ns + S // 3)))
+            found = replayed(SampleReplay(timeline, options=ReplayOptions(from_ns=timeline.start_ns + S // 3)))
             outcomes.add(bool(found))
         except LogError:
             outcomes.add("refused")

@@ -10,10 +10,10 @@ import pytest
 import torch
 from made_up import SIZES, write_moments
 
-from models import checkpoint
-from models.recipe import Recipe, Stage
+from models.files import checkpoint
 from models.tokenizer import tokenize
-from models.train import CHECKPOINT, LOG, train
+from models.training.recipe import Recipe, Stage
+from models.training.train import CHECKPOINT, LOG, train
 
 
 @pytest.fixture(autouse=True)

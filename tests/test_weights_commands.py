@@ -18,10 +18,10 @@ from typer.testing import CliRunner, Result
 
 from agent.commands.weights import WeightsError, weights_app
 from agent.embedding.weights import load_weights
-from models import checkpoint
-from models.checkpoint import CheckpointError
-from models.download import DownloadError
-from models.store import ENVIRONMENT, Store
+from models.files import checkpoint
+from models.files.checkpoint import CheckpointError
+from models.files.download import DownloadError
+from models.files.store import ENVIRONMENT, Store
 
 SENSEBIND = [sys.executable, "-c", "from agent.cli import main; main()"]
 

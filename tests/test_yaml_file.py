@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from agent.config import ConfigError, load
-from agent.log.exchange.description import read_description
+from agent.config.parse import ConfigError, load
+from agent.exchange.description import read_description
 from agent.log.format import LogError
-from agent.yaml_file import MAX_BYTES, YamlError, parse_yaml, read_yaml
+from common.yaml_file import MAX_BYTES, YamlError, parse_yaml, read_yaml
 
 
 def aliases(levels: int, each: int) -> str:

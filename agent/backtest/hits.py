@@ -13,9 +13,10 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.alerts.book import AlertBook, Query, Transition
-from agent.alerts.scoring import Scores
-from agent.windows.windower import LONGEST_HOLE_S
+from agent.perceiving.alerts.book import AlertBook, Transition
+from agent.perceiving.alerts.scoring import Scores
+from agent.query import Query
+from agent.streams import LONGEST_HOLE_S
 from drivers.driver import MODALITIES, Modality
 
 LONGEST_HOLE_NS = round(LONGEST_HOLE_S * 1e9)

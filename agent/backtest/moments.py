@@ -9,14 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.capture.source import check_form
-from agent.config import Config
+from agent.config.parse import Config
 from agent.log import messages
 from agent.log.format import LoggedSensor, sensor_of
-from agent.log.replaying.player import LATEST_NS
+from agent.log.replay.source import LATEST_NS
 from agent.log.timeline import Entry, Timeline
 from drivers import codec
 from drivers.driver import BadData, Modality, Sample
+from drivers.forms import check_form
 
 PICTURE_BEFORE_NS = 5_000_000_000
 """A picture that is older than this shows something else."""

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from agent import private_files
 from agent.backtest.chart import HEIGHT, WIDTH, chart
 from agent.backtest.moments import moment
 from agent.backtest.report import Found, QueryReport, Report, senses, utc
+from common import private_files
 
 PAGE, DOCUMENT = "index.html", "backtest.json"
 

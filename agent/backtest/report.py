@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.alerts.book import Query
 from agent.backtest.hits import Hit
 from agent.backtest.scoring import Scored
 from agent.backtest.thresholds import Point
+from agent.query import Query
 from drivers.driver import MODALITIES, Modality
 
 BINS = 50

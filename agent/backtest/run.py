@@ -9,13 +9,13 @@ from operator import add
 
 import numpy as np
 
-from agent.alerts.book import Query
 from agent.backtest.hits import hits, peak_ns
 from agent.backtest.report import Found, QueryReport, Report, histogram
 from agent.backtest.scoring import BacktestError, Scored, config_for, score
 from agent.backtest.thresholds import Mark, Point, curve, suggested
-from agent.config import Config
+from agent.config.parse import Config
 from agent.log.timeline import Timeline
+from agent.query import Query
 
 
 def backtest(

@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.alerts.book import Query, hold_s_of
-from agent.config import Config
+from agent.config.parse import Config
 from agent.log.format import LogError
 from agent.log.stored_config import stored_config
 from agent.log.timeline import Timeline
-from agent.pipeline import Pipeline
-from agent.run_through import events_of
+from agent.perceiving.alerts.book import hold_s_of
+from agent.query import Query
+from agent.run.run import Pipeline
+from agent.run.to_the_end import events_of
 from drivers.codec import MODALITY_NAMES
 from drivers.driver import MODALITIES
 from protos import perception_pb2 as pb
@@ -63,7 +64,7 @@ def config_for(timeline: Timeline, config: Config | None) -> Config:
 def score(timeline: Timeline, queries: Sequence[Query], config: Config, *, reuse_embeddings: bool = False) -> Scored:
     """Replay a recording as fast as the model goes, with these queries in place of the configured ones.
 
-    Raises what `agent.pipeline.Pipeline.replaying` and `load_model` do, and BacktestError when the recording has
+    Raises what `agent.run.run.Pipeline.replaying` and `load_model` do, and BacktestError when the recording has
     nothing that a query could be seen, heard or felt in.
     """
     _check_modalities(timeline, queries, config)

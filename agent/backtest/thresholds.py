@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.alerts.book import Query
 from agent.backtest.hits import Hit, hits
+from agent.query import Query
 
 GRID: tuple[float, ...] = (*(step / 100 for step in range(1, 100)), *(step / 1000 for step in range(991, 1001)))
 """Thresholds that are tried. Scores crowd at 1, where hundredths are too coarse."""

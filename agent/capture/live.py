@@ -15,10 +15,11 @@ from threading import Lock
 
 from agent.capture.remote import RemoteSensor
 from agent.capture.sensor import STOP_S, CapturedSensor
-from agent.capture.source import CaptureReport, SensorSpec
+from agent.capture.source import CaptureReport
 from agent.clock import RunClock
-from agent.descriptors import RESERVE
 from agent.faults import Faults
+from agent.streams import SensorSpec
+from common.descriptors import RESERVE
 from drivers.driver import Sample
 from drivers.remote import Remote
 

@@ -11,9 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from threading import Lock
 
-from agent.capture.source import CaptureReport, CaptureState, SensorSpec, check_form, make_driver
+from agent.capture.source import CaptureReport, CaptureState
 from agent.faults import Faults
+from agent.streams import SensorSpec
 from drivers.driver import BadData, Clock, Driver, DriverError, EndOfStream, ReadTimeout, Sample
+from drivers.forms import check_form
+from drivers.registry import make_driver
 from drivers.remote import Remote
 
 READ_S = 1.0

@@ -20,9 +20,8 @@ from typing import Any
 
 from agent.capture.back_off import BackOff
 from agent.capture.ring import Ring, Word
-from agent.capture.source import check_form, make_driver, silence_s
 from agent.clock import RunClock
-from agent.streams import Stream
+from agent.streams import Stream, silence_s
 from drivers.driver import (
     BadData,
     BadOption,
@@ -33,6 +32,8 @@ from drivers.driver import (
     MissingLibrary,
     ReadTimeout,
 )
+from drivers.forms import check_form
+from drivers.registry import make_driver
 
 LAUNCH = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from agent.capture.parent import die_with; "

@@ -7,10 +7,12 @@ from collections import Counter, deque
 from contextlib import suppress
 from threading import Event, Lock, Thread
 
-from agent.capture.source import CaptureReport, CaptureState, SensorSpec, check_form
+from agent.capture.source import CaptureReport, CaptureState
 from agent.clock import RunClock
 from agent.faults import Faults
+from agent.streams import SensorSpec
 from drivers.driver import BadData, DriverError, EndOfStream, ReadTimeout, Sample
+from drivers.forms import check_form
 from drivers.remote import Remote
 
 READ_S = 0.2

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.descriptors import RESERVE
+from common.descriptors import RESERVE
 from drivers.driver import Modality, Sample
 
 _LINE = 64

@@ -18,9 +18,10 @@ from pathlib import Path
 from agent.capture.back_off import BackOff
 from agent.capture.process import FIRST_SAMPLE_S, LAUNCH, Order
 from agent.capture.ring import Ring, Word
-from agent.capture.source import CaptureReport, CaptureState, SensorSpec, silence_s
+from agent.capture.source import CaptureReport, CaptureState
 from agent.clock import RunClock
-from agent.descriptors import FOR_A_START, NONE_LEFT, RESERVE
+from agent.streams import SensorSpec, silence_s
+from common.descriptors import FOR_A_START, NONE_LEFT, RESERVE
 from drivers.driver import Sample
 
 log = logging.getLogger(__name__)

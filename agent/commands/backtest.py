@@ -12,18 +12,18 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from agent.alerts.book import OFF_RATIO, Query
 from agent.backtest.page import PAGE, verdict, write_page
 from agent.backtest.recordings import recordings_in
 from agent.backtest.report import QueryReport, Report, senses, utc
 from agent.backtest.run import backtest as run
 from agent.backtest.scoring import BacktestError, config_for
 from agent.backtest.thresholds import Mark
-from agent.commands.replaying import time_of
-from agent.config import Config
-from agent.log.exchange.new_folder import new_folder
+from agent.commands.replay import time_of
+from agent.config.parse import Config
+from agent.exchange.new_folder import new_folder
 from agent.log.timeline import Timeline
-from agent.printable import printable
+from agent.query import OFF_RATIO, Query
+from common.printable import printable
 from drivers.driver import Modality
 
 

@@ -10,22 +10,23 @@ from pathlib import Path
 from rich.console import Console, RenderableType
 
 from agent.client import Client
-from agent.commands.assessment import Result, assess
 from agent.commands.doctor import optional_packages
 from agent.commands.terminal import Terminal
 from agent.commands.view import LiveView
 from agent.commands.watching import watch
-from agent.config import Config
-from agent.pipeline import Pipeline
-from agent.server.serving import serving
-from drivers.synthetic.kinds import KINDS
-from drivers.synthetic.scene import Scene, SceneOptions
+from agent.config.parse import Config
+from agent.lab.assessment import Result, assess
+from agent.run.run import Pipeline
+from agent.run.serving import serving
+from common.errors import UserFault
 from protos import perception_pb2 as pb
+from world.kinds import KINDS
+from world.scene import Scene, SceneOptions
 
 PICTURE_COLUMNS = 110
 
 
-class DemoError(Exception):
+class DemoError(UserFault):
     """The demo did not show what it is for; the message is one line."""
 
 

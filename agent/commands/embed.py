@@ -1,4 +1,4 @@
-"""`sensebind embed`: checks what was asked, and shows or writes what `agent.commands.comparison` found."""
+"""`sensebind embed`: checks what was asked, and shows or writes what `agent.lab.similarities` found."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
-from agent.commands.comparison import KINDS, Array, Comparison, EmbedError, Item, Kind, Table, compare
 from agent.embedding.embedder import Device, Dtype
-from models import store
+from agent.lab.similarities import KINDS, Array, Comparison, Item, Kind, SimilarityError, Table, compare
 from models.arithmetic import parse
+from models.files import store
 
 TOY: Final = "imagebind_nano"
 _TOY_NOTE: Final = (
@@ -41,20 +41,22 @@ def embed(
 ) -> None:
     """Embed texts and files and print tables, or one JSON document; `npz` names a file to write the arrays to.
 
-    Only the result goes to stdout; notes and warnings go to stderr. Raises EmbedError, CombinationError, MediaError,
-    DriverError, CheckpointError, DeviceError.
+    Only the result goes to stdout; notes and warnings go to stderr. Raises SimilarityError, CombinationError,
+    MediaError, DriverError, CheckpointError, DeviceError.
     """
     items = [Item(kind, name) for kind in KINDS for name in given.get(kind, ())]
     terms = [] if combination is None else parse(combination, list(KINDS))
     place: Device = _choice("--device", device, get_args(Device))
     precision: Dtype = _choice("--dtype", dtype, get_args(Dtype))
     if not items and not terms:
-        raise EmbedError("nothing is given; try --text 'A dog.' --text 'A car' --image dog.jpg --audio dog.wav")
+        raise SimilarityError("nothing is given; try --text 'A dog.' --text 'A car' --image dog.jpg --audio dog.wav")
     for text in [*given.get("text", ()), *(term.name for term in terms if term.kind == "text")]:
         if not text.strip() or text != _printable(text):
-            raise EmbedError(f"--text {_printable(text)!r} is {'no UTF-8' if text.strip() else 'empty'}; give it words")
+            raise SimilarityError(
+                f"--text {_printable(text)!r} is {'no UTF-8' if text.strip() else 'empty'}; give it words"
+            )
     if not (as_json or npz or (items and terms) or len({item.modality for item in items}) > 1):
-        raise EmbedError("nothing to compare; give another modality too, or --json or --npz for the vectors alone")
+        raise SimilarityError("nothing to compare; give another modality too, or --json or --npz for the vectors alone")
 
     toy = store.find(weights) == store.find(TOY)
     found = compare(items, terms, weights=weights, device=place, dtype=precision, imu_rate_hz=imu_rate_hz)
@@ -73,7 +75,7 @@ def embed(
 
 def _choice(option: str, value: str, choices: tuple[Any, ...]) -> Any:
     if value not in choices:
-        raise EmbedError(f"{option} is {value!r}; it must be one of {', '.join(choices)}")
+        raise SimilarityError(f"{option} is {value!r}; it must be one of {', '.join(choices)}")
     return value
 
 
@@ -148,7 +150,7 @@ def _arrays(found: Comparison) -> dict[str, np.ndarray[Any, Any]]:
 def _write(path: Path, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
     """The file appears whole or not at all, and takes no other place than that of a file."""
     if os.path.exists(path) and not os.path.isfile(path):  # a rename would put an end to /dev/null
-        raise EmbedError(f"{path}: cannot be written (not a file); choose another place")
+        raise SimilarityError(f"{path}: cannot be written (not a file); choose another place")
     partial = path.parent / f".{path.name}.partial"
     try:
         with partial.open("wb") as file:  # given a path, NumPy would append .npz to the name
@@ -157,7 +159,7 @@ def _write(path: Path, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
     except OSError as error:
         with suppress(OSError):  # it may never have been there
             partial.unlink()
-        raise EmbedError(f"{path}: cannot be written ({error.strerror}); choose another place") from None
+        raise SimilarityError(f"{path}: cannot be written ({error.strerror}); choose another place") from None
 
 
 def _numbers(values: Array) -> list[float]:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from agent.log.format import LogError, ReplayError
 from agent.log.reading import facts_of
-from agent.printable import say
+from common.printable import say
 from drivers.driver import MODALITIES, image_like
 
 if TYPE_CHECKING:
-    from agent.log.exchange.log_file import ImportReport
-    from agent.log.exchange.ros_topics import AudioFormat, Wanted
+    from agent.exchange.log_file import ImportReport
+    from agent.exchange.ros_topics import AudioFormat, Wanted
 
 TARGETS = ("media", "shards")
 BAG_SUFFIXES = (".mcap", ".db3")
@@ -31,14 +31,14 @@ def export_log(
     if to not in TARGETS:
         raise LogError(f"--to {to}: is not known; give {' or '.join(TARGETS)}")
     if to == "shards":
-        from agent.log.exchange.shards import EVERY_S, export_shards
+        from agent.exchange.shards import EVERY_S, export_shards
 
         report = export_shards(log, out, sensors, EVERY_S if every_s is None else every_s)
         say(f"{out}: {report.examples} examples in {report.shards} shards")
         _print_faults("left out", report.left_out)
         unfinished = report.unfinished
     else:
-        from agent.log.exchange.media import export_media
+        from agent.exchange.media import export_media
 
         media = export_media(log, out, sensors)
         for file in media.files:
@@ -63,11 +63,11 @@ def import_log(source: Path, out: Path, topics: Sequence[str] = (), audio: str |
     if source.is_dir() and not (source / "metadata.yaml").exists():
         if topics or audio:
             raise LogError(f"{source}: is a folder of media; --topic and --audio are for ROS 2 bags")
-        from agent.log.exchange.media import import_folder
+        from agent.exchange.media import import_folder
 
         report = import_folder(source, out)
     elif source.is_dir() or source.suffix in BAG_SUFFIXES:
-        from agent.log.exchange.rosbag import import_bag
+        from agent.exchange.rosbag import import_bag
 
         if _is_log(source):
             raise LogError(f"{source}: is a log of sensebind already; run it: sensebind replay {source}")
@@ -86,7 +86,7 @@ def _is_log(path: Path) -> bool:
 
 
 def _wanted(topics: Sequence[str]) -> Mapping[str, Wanted]:
-    from agent.log.exchange.ros_topics import Wanted
+    from agent.exchange.ros_topics import Wanted
 
     wanted: dict[str, Wanted] = {}
     for text in topics:
@@ -101,7 +101,7 @@ def _wanted(topics: Sequence[str]) -> Mapping[str, Wanted]:
 
 
 def _audio(text: str | None) -> AudioFormat | None:
-    from agent.log.exchange.ros_topics import AudioFormat
+    from agent.exchange.ros_topics import AudioFormat
 
     if text is None:
         return None

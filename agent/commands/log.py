@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agent.printable import printable, say, shortened
+from common.printable import printable, say, shortened
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -76,7 +76,7 @@ def cut(
     events: Annotated[bool, typer.Option(help="Take events as well.")] = True,
 ) -> None:
     """Write a piece of a recording, some time or some sensors of it, as a log of its own."""
-    from agent.commands.replaying import time_of
+    from agent.commands.replay import time_of
     from agent.log.editing.cutting import cut as write_piece
     from agent.log.files import recording_files
     from agent.log.reading import facts_of

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from agent.printable import printable, say
-from agent.signals import ending
+from agent.commands.signals import ending
+from common.printable import printable, say
 
 query_app = typer.Typer(help="Text queries that raise alerts.", no_args_is_help=True)
 

@@ -15,7 +15,7 @@ def simulate(
     seed: Annotated[int, typer.Option(min=0, help="First scene.")] = 10_000,
 ) -> None:
     """Write training shards out of the synthetic world."""
-    from agent.simulate import simulate as write
+    from agent.lab.simulate import simulate as write
 
     logging.getLogger().setLevel(logging.INFO)
     write(out, windows, seed)
@@ -28,7 +28,7 @@ def train(
     resume: Annotated[bool, typer.Option(help="Go on from the checkpoint in OUT.")] = False,
 ) -> None:
     """Train imagebind_nano by image-paired contrast."""
-    from models.train import train as learn
+    from models.training.train import train as learn
 
     def report(entry: dict[str, float | int | str]) -> None:
         print("  ".join(f"{key} {value}" for key, value in entry.items()), flush=True)
@@ -43,8 +43,8 @@ def evaluate(
     ] = "imagebind_nano",
 ) -> None:
     """Score weights on shards: zero-shot, retrieval, and where heat maps point."""
-    from models import checkpoint, store
-    from models.evaluate.shards import evaluate as score
+    from models.evaluation.shards import evaluate as score
+    from models.files import checkpoint, store
 
     for name, value in score(checkpoint.load(store.find(weights)), shards).items():
         print(f"{name:40} {value:.3f}")

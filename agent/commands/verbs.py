@@ -15,13 +15,13 @@ import typer
 
 from agent.commands.log import log_app
 from agent.commands.queries import DEFAULT_ADDRESS, Address, query_app
+from agent.commands.signals import ending
 from agent.commands.training import evaluate, simulate, train
 from agent.commands.weights import weights_app
-from agent.signals import ending
 
 if TYPE_CHECKING:
-    from agent.config import Config
-    from agent.pipeline import Pipeline
+    from agent.config.parse import Config
+    from agent.run.run import Pipeline
 
 app = typer.Typer(
     help="Streaming sensor fusion in ImageBind's embedding space.",
@@ -48,7 +48,7 @@ def run(
 ) -> None:
     """Run the agent until Ctrl-C: capture, embed, localize, alert, serve."""
     ending.meant()
-    from agent.pipeline import Pipeline
+    from agent.run.run import Pipeline
 
     loaded = _config(config)
     address = listen or loaded.server.listen
@@ -65,7 +65,7 @@ def record(
     """Run the agent and write everything that it sees and says into a log (MCAP)."""
     ending.meant()
     from agent.log.format import RecordError
-    from agent.pipeline import Pipeline
+    from agent.run.run import Pipeline
 
     loaded = _config(config)
     if out is None and loaded.record_folder is None:
@@ -107,8 +107,8 @@ def replay(
     """Run the agent on a log, on the log's clock, and print or serve what it says."""
     if serve:
         ending.meant()
-    from agent.commands.replaying import replay as play
-    from agent.commands.replaying import replaying
+    from agent.commands.replay import replay as play
+    from agent.commands.replay import replaying
 
     pipeline = replaying(
         logs,
@@ -168,7 +168,7 @@ def backtest(
 @golden_app.command("record")
 def golden_record(log: Path, out: Annotated[Path, typer.Option(help="Folder.")] = Path("tests/data/golden")) -> None:
     """Keep a short log and what the agent says about it, to be compared with from now on."""
-    from agent.commands.golden import record as keep
+    from agent.lab.golden import record as keep
 
     print(f"{out}: {keep(log, out)} events kept")
 
@@ -180,7 +180,7 @@ def golden_check(
     exact: Annotated[bool, typer.Option(help="Bit for bit, as on the machine that recorded it.")] = False,
 ) -> None:
     """Replay a kept log and compare field by field with what was said about it."""
-    from agent.commands.golden import check
+    from agent.lab.golden import check
 
     check(folder, exact=exact, accept=accept)
 
@@ -286,7 +286,7 @@ def doctor() -> None:
 
 
 def _config(path: Path | None, seed: int | None = None) -> Config:
-    from agent.config import load, synthetic
+    from agent.config.parse import load, synthetic
 
     return synthetic(seed) if path is None else load(path)
 
@@ -299,7 +299,7 @@ async def _serve(pipeline: Pipeline, address: str, *, insecure: bool) -> None:
 
 
 async def _serve_until(stop: asyncio.Event, pipeline: Pipeline, address: str, *, insecure: bool) -> None:
-    from agent.server.serving import serving
+    from agent.run.serving import serving
 
     async with serving(pipeline, address, insecure=insecure) as server:
         _say(f"sensebind listens at {server.address}")

@@ -10,7 +10,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from agent.printable import printable
+from common.printable import printable
 from protos import perception_pb2 as pb
 from protos import sensors_pb2
 

@@ -12,7 +12,7 @@ from rich.live import Live
 
 from agent.client import Client, ClientError
 from agent.commands.view import LiveView, clock_time, line_of, model_trouble, source_line
-from agent.printable import printable
+from common.printable import printable
 from protos import perception_pb2 as pb
 
 STATUS_PERIOD_S = 1.0

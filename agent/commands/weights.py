@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from agent.printable import printable, say
+from common.errors import UserFault
+from common.printable import printable, say
 
 if TYPE_CHECKING:
+    from models.files.published_weights import Published, Report
     from models.imagebind import Sizes
-    from models.published_weights import Published, Report
 
 weights_app = typer.Typer(help="The weights on this machine, and those to be had.", no_args_is_help=True)
 
@@ -25,7 +26,7 @@ NOT_STATED: Final = "not stated"
 _DOING: Final = {"download": "downloading", "check": "checking", "import": "converting"}
 
 
-class WeightsError(Exception):
+class WeightsError(UserFault):
     """What was asked for cannot be done; the message is one line."""
 
 
@@ -63,8 +64,8 @@ def fetch(
     """Download published weights into the store; a download that was cut goes on."""
     import torch
 
-    from models import published_weights
-    from models.store import Store
+    from models.files import published_weights
+    from models.files.store import Store
 
     if sha256 is not None and not re.fullmatch("[0-9a-f]{64}", sha256 := sha256.lower()):
         raise WeightsError(f"--sha256: {sha256!r:.80} is not 64 hexadecimal digits")
@@ -92,9 +93,9 @@ def import_weights(
     """Put a .pth file that is here already into the store."""
     import torch
 
-    from models import published_weights
+    from models.files import published_weights
+    from models.files.store import Store
     from models.imagebind import HUGE
-    from models.store import Store
 
     if sizes is not None and name is None:
         raise WeightsError("--sizes is given: these are not imagebind-huge; add --name")
@@ -116,8 +117,8 @@ def import_weights(
 @weights_app.command("list")
 def list_weights() -> None:
     """List the weights in the store and those that are shipped."""
-    from models.checkpoint import CheckpointError
-    from models.store import SHIPPED, Store
+    from models.files.checkpoint import CheckpointError
+    from models.files.store import SHIPPED, Store
 
     store = Store()
     rows = [("name", "modalities", "dtype", "MB", "licence", "source", "where")]
@@ -138,7 +139,7 @@ def list_weights() -> None:
 @weights_app.command()
 def verify(name: Annotated[str | None, typer.Argument(help="Default: all in the store.")] = None) -> None:
     """Read every byte and compare with the hashes that were stored."""
-    from models.store import Store
+    from models.files.store import Store
 
     store = Store()
     names = [name] if name is not None else store.names()
@@ -151,7 +152,7 @@ def verify(name: Annotated[str | None, typer.Argument(help="Default: all in the 
 @weights_app.command()
 def path(name: str) -> None:
     """Print where weights lie."""
-    from models.store import Store
+    from models.files.store import Store
 
     print(Store().folder(name))
 
@@ -168,7 +169,8 @@ def export(
     check: Annotated[bool, typer.Option(help="Compare every file with the model.")] = True,
 ) -> None:
     """Write one ONNX file per encoder, checked with ONNX Runtime."""
-    from models import checkpoint, onnx_export, store
+    from models.files import checkpoint, store
+    from models.interop import onnx_export
 
     folder = store.find(name)
     model = checkpoint.load(folder, modalities=modality)  # type: ignore[arg-type]  # which names are wrong, it says
@@ -190,9 +192,9 @@ def export(
 
 
 def _offer(name: str, url: str | None, sizes: Path | None) -> Published:
+    from models.files.published_weights import IMAGEBIND_HUGE, Published
+    from models.files.store import key_of
     from models.imagebind import HUGE
-    from models.published_weights import IMAGEBIND_HUGE, Published
-    from models.store import key_of
 
     key = key_of(name)
     huge = key == IMAGEBIND_HUGE.name
@@ -221,7 +223,7 @@ def _agree(offer: Published, accepted: bool) -> None:
     """Show what will be fetched, and ask whoever sits there. Raises WeightsError when nobody accepts the licence."""
     import torch
 
-    from models.published_file import stored_bytes
+    from models.files.published_file import stored_bytes
 
     terms = f"licence {offer.licence}" + (": non-commercial use only" if "NC" in offer.licence else "")
     if not accepted and not sys.stdin.isatty():

@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.embedding.inputs import Piece
-
-Vectors = NDArray[np.float32]
+from agent.vectors import Vectors
 
 TEXTS_MAX = 4096
 """16 MB of the published model's vectors."""

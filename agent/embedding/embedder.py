@@ -16,7 +16,9 @@ from agent.embedding.cache import RecentPieces, Result, Reuse, TextVectors, froz
 from agent.embedding.inputs import Batch, Piece, fits_one_clip, pieces_of, prepare
 from agent.embedding.reduction import IMPORTANCE, LEFT_OUT
 from agent.faults import Faults
+from agent.vectors import Vectors
 from agent.windows.window import Tick
+from common.errors import UserFault
 from drivers.driver import MODALITIES, Clock, Modality
 from models import preprocess
 from models.imagebind import LOGIT_SCALES, Embeddings, ImageBind
@@ -24,7 +26,6 @@ from models.imagebind import Modality as ModelModality
 from models.inference import Runner
 from models.tokenizer import tokenize, words_of
 
-Vectors = NDArray[np.float32]
 Dtype = Literal["float32", "bfloat16", "float16"]
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -46,7 +47,7 @@ Begins = Callable[[Modality, Mapping[Modality, float]], bool]
 """Whether a modality is to be embedded, after others of the same tick that have taken so many ms."""
 
 
-class DeviceError(RuntimeError):
+class DeviceError(UserFault, RuntimeError):
     """The model cannot run where it was told to; the message is one line."""
 
 
@@ -122,7 +123,7 @@ class Embedder:
         return self._not_finite
 
     def logit_scales(self, overrides: Mapping[Modality, float] | None = None) -> dict[Modality, float]:
-        """The factor on the cosine of a window and a text, per modality, for `agent.alerts.scoring`.
+        """The factor on the cosine of a window and a text, per modality, for `agent.perceiving.alerts.scoring`.
 
         Vision is trained against text at the text tower's own scale; the others have their published one.
         """
@@ -161,7 +162,7 @@ class Embedder:
     def unknown_words(self, text: str) -> list[str]:
         """The words of a text that the weights have never been trained on, in order, each once.
 
-        A token that training never met has an embedding of zeros (`models.train`); published weights have none.
+        A token that training never met has an embedding of zeros (`models.training`); published weights have none.
         """
         table = self._model.encoders["text"].get_parameter("token_embedding")  # [tokens, width]
         words = [(word, ids) for word, ids in words_of(text) if word.isalnum()]

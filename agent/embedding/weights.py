@@ -6,10 +6,10 @@ from collections.abc import Collection
 
 import torch
 
+from agent.config.settings import ModelSettings
 from agent.embedding.embedder import Device, Dtype, Embedder, resolve_device
 from agent.faults import Faults
-from agent.settings import ModelSettings
-from models import checkpoint, store
+from models.files import checkpoint, store
 from models.imagebind import ImageBind, Modality
 
 
@@ -18,7 +18,7 @@ def load_weights(
 ) -> tuple[ImageBind, str]:
     """Load the encoders of some modalities as `dtype` onto `device`, and name the model with a short hash.
 
-    `name` is as `models.store.find` takes it. Nothing is held in another dtype or place on the way. Raises
+    `name` is as `models.files.store.find` takes it. Nothing is held in another dtype or place on the way. Raises
     CheckpointError, and DeviceError for a GPU that is not there.
     """
     path = store.find(name)

@@ -14,21 +14,21 @@ import numpy as np
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-from agent.events.vectors import heat_map_message, heat_map_of, vector_message, vector_of
+from agent.perceiving.findings import AudioSource, Finding, QueryFailed, Scored, Transition
+from agent.vectors import heat_map_message, heat_map_of, vector_message, vector_of
 from drivers.codec import MODALITY_VALUES
 from drivers.driver import Modality
 from protos import perception_pb2 as pb
 from protos.sensors_pb2 import Modality as ModalityValue
 
 if TYPE_CHECKING:
-    from agent.alerts.book import Query, Transition
-    from agent.alerts.scoring import Scores
     from agent.embedding.condition import Condition
     from agent.embedding.embedder import Embedded
-    from agent.health import StreamState
-    from agent.localization.heatmap import Box
-    from agent.localization.source import AudioSource
+    from agent.health.health import StreamState
     from agent.log.recording.recorder import RecorderReport
+    from agent.perceiving.alerts.scoring import Scores
+    from agent.perceiving.localization.heatmap import Box
+    from agent.query import Query
 
 _PHASES: dict[str, pb.AlertPhase.ValueType] = {
     "begin": pb.ALERT_PHASE_BEGIN,
@@ -67,6 +67,19 @@ _RECORDING: dict[str, pb.RecordingState.State.ValueType] = {
     "closed": pb.RecordingState.STATE_CLOSED,
     "off": pb.RecordingState.STATE_CLIPS_ONLY,
 }
+
+
+def found(finding: Finding) -> pb.Event:
+    """The event that tells of what perception found."""
+    match finding:
+        case Scored():
+            return embedding(finding.embedded, finding.scores)
+        case Transition():
+            return alert(finding)
+        case QueryFailed(standing, t_ns):
+            return query_change("removed", standing.query, t_ns, standing.warnings)
+        case AudioSource():
+            return audio_source(finding)
 
 
 def embedding(embedded: Embedded, scores: Scores | None = None) -> pb.Event:

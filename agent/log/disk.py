@@ -15,8 +15,8 @@ import threading
 from pathlib import Path
 from typing import Literal
 
-from agent import private_files
-from agent.descriptors import RESERVE
+from common import private_files
+from common.descriptors import RESERVE
 
 log = logging.getLogger(__name__)
 

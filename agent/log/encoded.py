@@ -8,9 +8,9 @@ from typing import Any
 
 from mcap_protobuf.schema import build_file_descriptor_set
 
+from agent.config.recording import PictureFormat
 from agent.log import messages
 from agent.log.format import EVENTS_TOPIC, SENSORS_TOPIC, LoggedSensor
-from agent.log.settings import PictureFormat
 from agent.log.writing import Channel
 from drivers.driver import Sample
 from protos import perception_pb2 as pb

@@ -14,9 +14,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from agent.capture.source import SensorSpec
-from agent.plain_values import MAX_LEVELS, fault_of
-from agent.printable import brief, shortened
+from agent.streams import MAX_SENSORS, MIN_RATE_HZ, SensorSpec, fault_of_name
+from common.errors import UserFault
+from common.plain_values import MAX_LEVELS, fault_of
+from common.printable import brief, shortened
 from drivers.codec import MAX_RATE_HZ
 from drivers.depth import MILLIMETRE_M
 from drivers.driver import MODALITIES, Modality
@@ -34,20 +35,15 @@ VERSION = "1"
 
 SEQUENCE_MASK = 0xFFFF_FFFF
 
-MIN_RATE_HZ = 1e-3
-"""Of a sensor."""
-MAX_SENSORS = 256
-"""Of a run."""
 MAX_TIME_NS = 2**63
 MAX_PARTS = 10**6
 MAX_FACT_CHARACTERS = 2**20
 """Of the sensors, the configuration or the versions, as JSON."""
 _MIN_SCALE = 1e-12
-_SENSOR_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _RUN_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 
 
-class LogError(Exception):
+class LogError(UserFault):
     """A log cannot be written or read; the message is one line: which file, what is wrong, what to do."""
 
 
@@ -82,7 +78,7 @@ class RunFacts:
     """UNIX time minus the monotonic clock."""
     sensors: dict[str, LoggedSensor]
     config: dict[str, Any]
-    """The tree that `agent.config.parse` takes."""
+    """The tree that `agent.config.parse.parse` takes."""
     versions: dict[str, str] = field(default_factory=dict)
     part: int = 1
     """Which file of the recording this is, from 1; 0 is a piece taken out of one: a clip, a cut."""
@@ -124,13 +120,6 @@ class RunFacts:
             )
         except KeyError as error:
             raise ValueError(f"{error} is missing") from None
-
-
-def fault_of_name(name: str) -> str:
-    """What is wrong with the name of a sensor, which becomes one of topics and files; empty when nothing is."""
-    if _SENSOR_NAME.fullmatch(name) and name.strip("."):
-        return ""
-    return f"the name {brief(name)} is not 1 to 64 letters, digits, '_', '.' or '-', of which one at least is no '.'"
 
 
 def sensor_of(topic: str) -> str | None:

@@ -18,8 +18,8 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from numpy.typing import NDArray
 
+from agent.config.recording import PictureFormat
 from agent.log.format import RAW_TOPIC, SENSORS_TOPIC, LoggedSensor
-from agent.log.settings import PictureFormat
 from drivers import codec
 from drivers.driver import BadData, Sample
 from protos.sensors_pb2 import AudioBlock, Image, SensorSample

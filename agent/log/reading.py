@@ -24,7 +24,7 @@ from mcap.exceptions import McapError
 from mcap.opcode import Opcode
 
 from agent.log.format import FACTS_RECORD, LogError, ReplayError, RunFacts
-from agent.printable import brief, shortened
+from common.printable import brief, shortened
 
 MAGIC = b"\x89MCAP0\r\n"
 MAX_CHUNK_BYTES = 256 * 2**20

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from agent.config import Config, ConfigError, parse
+from agent.config.parse import Config, ConfigError, parse
+from agent.config.settings import SensorSettings, StreamOptions
 from agent.log.timeline import Timeline
-from agent.printable import brief
-from agent.settings import SensorSettings, StreamOptions
+from common.printable import brief
 
 WHAT_COUNTS = ("windows", "queries", "background_prompts", "alerts", "localization")
 """Sections that count as they are; of `model` and `sensors` only parts do."""
@@ -65,8 +65,8 @@ def judged(timeline: Timeline, model: Mapping[str, Any] | None = None) -> Config
 
 def _check_weights(config: Config) -> None:
     # It imports torch, which a look at a log does not need.
-    from models.checkpoint import CheckpointError
-    from models.store import Store, key_of
+    from models.files.checkpoint import CheckpointError
+    from models.files.store import Store, key_of
 
     weights = config.model.weights
     try:

@@ -15,7 +15,7 @@ from agent.log.files import recording_files
 from agent.log.format import EVENTS_TOPIC, MODEL_RECORD, LoggedSensor, ReplayError, RunFacts
 from agent.log.reading import Damaged, facts_of, open_log, records
 from agent.log.seeking import chunks_of, records_from
-from agent.windows.windower import LONGEST_HOLE_S
+from agent.streams import LONGEST_HOLE_S
 
 log = logging.getLogger(__name__)
 

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from agent import private_files
+from agent.config.recording import CHUNK_BYTES
 from agent.log.encoded import Encoded, Numbers
 from agent.log.format import FACTS_RECORD, MODEL_RECORD, RecordError, RunFacts
-from agent.log.settings import CHUNK_BYTES
 from agent.log.writing import LogWriter
+from common import private_files
 
 BUFFER_BYTES = 2**20
 

@@ -26,7 +26,7 @@ from mcap.opcode import Opcode
 
 from agent.log.format import SEQUENCE_MASK
 from agent.log.reading import CHUNK_HEAD, MAGIC, MESSAGE_HEAD, RECORD_HEAD
-from agent.versions import version_of
+from common.versions import version_of
 
 REDEFINE_CHUNKS = 64
 """After so many chunks, schemas and channels are written again: 12 kB in 16 MB."""

@@ -11,11 +11,11 @@ import grpc
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from agent.capture.source import check_form
 from agent.faults import Faults
 from agent.server.refusal import Refusal
 from drivers.codec import decode_sample
 from drivers.driver import BadData, DriverError, Sample
+from drivers.forms import check_form
 from drivers.row_clock import RowClock
 from protos import perception_pb2 as pb
 from protos.sensors_pb2 import SensorSample

@@ -3,47 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.alerts.book import Query
+from agent.embedding.requests import EmbedAnswer, Sound
 from agent.events.bus import Bus
-from agent.log.replaying.playback import Playback
+from agent.log.replay.control import ReplayControl
+from agent.query import Query, StandingQuery
 from agent.streams import Streams
 from drivers.driver import Modality, Sample
 from protos import perception_pb2 as pb
-
-Clip = tuple[NDArray[np.float32], float]
-"""Audio rows [n, channels] with full scale -1..1, and their rate in Hz."""
-
-
-class EmbedError(ValueError):
-    """What was sent cannot be embedded. `field` names it as in EmbedRequest; the message is one line."""
-
-    def __init__(self, message: str, field: str = "request") -> None:
-        super().__init__(message)
-        self.field = field
-
-
-@dataclass(frozen=True, slots=True)
-class StandingQuery:
-    """A query that is being watched for, and what its user should know of it."""
-
-    query: Query
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Embeddings:
-    """Unit vectors, float32 [n, D] each, in the order of what was asked."""
-
-    texts: NDArray[np.float32]
-    images: NDArray[np.float32]
-    audio: NDArray[np.float32]
-    model: str
 
 
 class RemoteInput(Protocol):
@@ -98,8 +69,8 @@ class Agent(Protocol):
         ...
 
     async def embed(
-        self, texts: Sequence[str], images: Sequence[NDArray[np.uint8]], audio: Sequence[Clip]
-    ) -> Embeddings:
+        self, texts: Sequence[str], images: Sequence[NDArray[np.uint8]], audio: Sequence[Sound]
+    ) -> EmbedAnswer:
         """Embed texts, RGB images [H, W, 3] and audio, after live ticks.
 
         Raises EmbedError; WorkerError when it cannot be queued.
@@ -111,6 +82,6 @@ class Agent(Protocol):
         ...
 
     @property
-    def playback(self) -> Playback | None:
+    def replay(self) -> ReplayControl | None:
         """How the log is played that it replays; None when it captures."""
         ...

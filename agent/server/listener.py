@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import grpc
 
+from agent.address import ListenError
 from agent.keepalive import ping_options
-from agent.server.address import ListenError
 from agent.server.limits import Limits
 
 

@@ -10,11 +10,11 @@ from collections.abc import Collection, Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.alerts.book import MAX_TEXT, Query, QueryError
+from agent.embedding.requests import Sound
 from agent.events.bus import Bus, Resume
 from agent.events.filters import KINDS
-from agent.log.replaying.playback import MAX_SPEED, SPEEDS, Command, PlaybackState
-from agent.server.interface import Clip
+from agent.log.replay.control import MAX_SPEED, SPEEDS, Command, ReplayPosition
+from agent.query import MAX_TEXT, Query, QueryError
 from agent.server.refusal import Violation, bad_request
 from agent.streams import Streams
 from drivers import image_file
@@ -117,7 +117,7 @@ def query_id(text: str, taken: Collection[str]) -> str:
     return made
 
 
-def embed_inputs(request: pb.EmbedRequest) -> tuple[list[str], list[NDArray[np.uint8]], list[Clip]]:
+def embed_inputs(request: pb.EmbedRequest) -> tuple[list[str], list[NDArray[np.uint8]], list[Sound]]:
     """Return what is to be embedded, decoded. Slow for large pictures: call it off the asyncio thread."""
     count = len(request.texts) + len(request.images) + len(request.audio)
     if not 1 <= count <= MAX_EMBED_ITEMS:
@@ -131,7 +131,7 @@ def embed_inputs(request: pb.EmbedRequest) -> tuple[list[str], list[NDArray[np.u
                 (f"texts[{i}]", f"has {len(text)} characters; 1 to {MAX_TEXT} that are not blank are allowed")
             )
     images = _pictures(request.images, faults)
-    clips: list[Clip] = []
+    clips: list[Sound] = []
     for i, block in enumerate(request.audio):
         try:
             clips.append(_clip(block))
@@ -142,7 +142,7 @@ def embed_inputs(request: pb.EmbedRequest) -> tuple[list[str], list[NDArray[np.u
     return list(request.texts), images, clips
 
 
-def replay_command(request: pb.ControlReplayRequest, state: PlaybackState) -> Command:
+def replay_command(request: pb.ControlReplayRequest, state: ReplayPosition) -> Command:
     """Return what is asked of a replay that stands so."""
     faults: list[Violation] = []
     speed = None
@@ -162,7 +162,7 @@ def replay_command(request: pb.ControlReplayRequest, state: PlaybackState) -> Co
     return Command(paused, speed, seek_ns, request.step_ticks)
 
 
-def _seek_ns(request: pb.ControlReplayRequest, state: PlaybackState, faults: list[Violation]) -> int | None:
+def _seek_ns(request: pb.ControlReplayRequest, state: ReplayPosition, faults: list[Violation]) -> int | None:
     match field := request.WhichOneof("seek"):
         case "seek_s" if abs(request.seek_s) < _MOST_SECONDS:
             seek_ns = state.start_ns + round(request.seek_s * 1e9)
@@ -209,7 +209,7 @@ def _pixels(image: Image) -> int:
     return width * height
 
 
-def _clip(block: AudioBlock) -> Clip:
+def _clip(block: AudioBlock) -> Sound:
     rows, rate_hz = decode_audio(block)
     if not np.isfinite(rows).all():
         raise BadData("audio holds values that are not finite")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import grpc
 from grpc_health.v1 import health_pb2
 
-from agent.server.address import ListenError, check_listen
+from agent.address import ListenError, check_listen
 from agent.server.interface import Agent
 from agent.server.limits import Limits, Share
 from agent.server.listener import grpc_server, listen

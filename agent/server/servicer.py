@@ -14,20 +14,21 @@ from typing import TypeAlias, TypeVar
 import grpc
 from google.protobuf.message import Message
 
-from agent.alerts.book import QueryError
+from agent.embedding.requests import EmbedError
 from agent.embedding.worker import ModelHung, WorkerError
 from agent.events import messages as events
-from agent.events.vectors import vector_message
-from agent.log.replaying.playback import ReplayOver
+from agent.log.replay.control import ReplayOver
+from agent.query import QueryError
 from agent.server.admission import Calls
 from agent.server.heap import Heap
 from agent.server.incoming import MAX_MESSAGE, first_of, parse
 from agent.server.ingest import Intake, Pushed
-from agent.server.interface import Agent, EmbedError
+from agent.server.interface import Agent
 from agent.server.limits import Limits
 from agent.server.refusal import Refusal, bad_request, too_many
 from agent.server.requests import embed_inputs, query_of, replay_command
 from agent.server.subscribers import Subscribers, stopping
+from agent.vectors import vector_message
 from protos import perception_pb2 as pb
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Perception"]
@@ -202,13 +203,13 @@ class Servicer:
         return status
 
     async def _control_replay(self, request: pb.ControlReplayRequest) -> pb.ReplayState:
-        playback = self._agent.playback
-        if playback is None:
+        replay = self._agent.replay
+        if replay is None:
             message = "this agent captures live; only one that was started by `sensebind replay --serve` is controlled"
             raise Refusal(grpc.StatusCode.FAILED_PRECONDITION, message, "NOT_A_REPLAY")
-        command = replay_command(request, playback.state())
+        command = replay_command(request, replay.state())
         try:
-            return (await asyncio.wrap_future(playback.control(command))).message()
+            return (await asyncio.wrap_future(replay.ask(command))).message()
         except ReplayOver:
             raise stopping() from None
 

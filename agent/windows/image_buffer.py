@@ -6,8 +6,7 @@ from bisect import insort
 
 import numpy as np
 
-from agent.capture.source import silence_s
-from agent.streams import Stream
+from agent.streams import Stream, silence_s
 from agent.windows.validity import fault
 from agent.windows.window import Window
 from drivers.driver import Sample

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.capture.source import silence_s
-from agent.streams import Stream
+from agent.streams import Stream, silence_s
 from agent.windows.validity import fault
 from agent.windows.window import Window
 from drivers.driver import Sample

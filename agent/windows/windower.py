@@ -12,19 +12,13 @@ from __future__ import annotations
 from collections import Counter, deque
 
 from agent.faults import Faults
-from agent.streams import Stream, Streams
+from agent.streams import FAR_FUTURE_S, LONGEST_HOLE_S, Stream, Streams
 from agent.windows.image_buffer import ImageBuffer
 from agent.windows.row_buffer import RowBuffer
 from agent.windows.window import Tick, Window
 from drivers.driver import Sample, image_like
 
 __all__ = ["Tick", "Window", "Windower"]
-
-FAR_FUTURE_S = 1.0
-"""A stamp that is further ahead of the clock is wrong."""
-
-LONGEST_HOLE_S = 60.0
-"""Without a clock to compare with, a stamp further ahead of all samples so far is wrong."""
 
 REMEMBERED = 256
 """Stamps kept per stream to tell duplicates."""

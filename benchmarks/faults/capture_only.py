@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from agent.config import parse
-from agent.pipeline import Pipeline
+from agent.config.parse import parse
+from agent.run.run import Pipeline
 from agent.server.ingest import Intake
 from drivers.codec import encode_sample
 from drivers.driver import Modality, Sample

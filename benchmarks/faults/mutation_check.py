@@ -13,14 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
-from agent.config import ConfigError
+from agent.config.parse import ConfigError
+from agent.config.recording import RecordSettings
 from agent.log.editing.cutting import cut
 from agent.log.editing.repair import repair
 from agent.log.editing.survey import survey
 from agent.log.format import LogError, LoggedSensor, RunFacts
 from agent.log.recording.recorder import Recorder
-from agent.log.replaying.replay import Replay
-from agent.log.settings import RecordSettings
+from agent.log.replay.samples import SampleReplay
 from agent.log.stored_config import stored_config
 from agent.log.timeline import Timeline
 from benchmarks.faults.hostile_logs import START_NS
@@ -91,7 +91,7 @@ def _note(found: Outcomes, name: str, use: Callable[[], object]) -> None:
 
 def _replay(path: Path) -> None:
     stored_config(Timeline([path]))
-    replay = Replay(path)
+    replay = SampleReplay(path)
     replay.start()
     while not replay.ended:
         polled = replay.poll(0.0)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import numpy as np
 
-from agent.client import vector_of
+from agent.client.client import vector_of
 from benchmarks.faults.live_agent import LiveAgent, present
 from benchmarks.faults.measured import Measured
 from drivers.driver import Modality, Sample

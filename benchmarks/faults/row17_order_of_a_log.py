@@ -12,10 +12,10 @@ from pathlib import Path
 from recorded_run import SENSORS, START_NS, facts, samples
 
 from agent.faults import Faults
-from agent.health import Health, StreamState
-from agent.intake import Intake, SampleStretch
+from agent.health.health import Health, StreamState
 from agent.log.recording.recorder import Recorder
-from agent.log.replaying.replay import Replay
+from agent.log.replay.samples import SampleReplay
+from agent.run.sampler import Sampler, SampleStretch
 from agent.streams import Stream, Streams
 from agent.windows.windower import Tick, Windower
 from benchmarks.faults.measured import Measured
@@ -104,14 +104,14 @@ def _replayed(path: Path, handed: Pairs) -> tuple[Digest, dict[str, int]]:
     with Recorder(path, facts(), lossless=True) as recorder:
         for name, sample in handed:
             recorder.write_sample(name, sample)
-    replay, digest, faults = Replay(path), Digest(), Faults()
+    replay, digest, faults = SampleReplay(path), Digest(), Faults()
     table = _streams()
 
     def begin(start_ns: int) -> SampleStretch:
         windower, health = Windower(table, HOP_NS, start_ns, faults), Health(table, faults)
         return SampleStretch(windower, health, replay.reports, None, faults)
 
-    intake = Intake(replay, begin, replay.clock.start_ns, digest, lossless=True, faults=faults)
+    intake = Sampler(replay, begin, replay.clock.start_ns, digest, lossless=True, faults=faults)
     intake.start()
     intake.ended.result(60)
     intake.join()

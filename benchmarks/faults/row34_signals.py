@@ -19,9 +19,9 @@ from signal import SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, Signals
 
 import yaml
 
-from agent.config import parse
+from agent.config.parse import parse
 from agent.log.editing.survey import survey
-from agent.pipeline import Pipeline
+from agent.run.run import Pipeline
 from benchmarks.faults.commands import Command
 from benchmarks.faults.measured import Measured
 

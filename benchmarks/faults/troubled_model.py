@@ -16,12 +16,12 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from agent.client import Client
-from agent.config import Config, parse
+from agent.config.parse import Config, parse
 from agent.embedding.embedder import Embedded, Embedder
-from agent.pipeline import Pipeline
-from agent.server.serving import serving
+from agent.run.run import Pipeline
+from agent.run.serving import serving
 from agent.windows.window import Tick
-from models import checkpoint
+from models.files import checkpoint
 from models.imagebind import ImageBind, Sizes
 from models.transformer import TowerSizes
 from protos import perception_pb2 as pb

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import resources
 
-from agent.config import ConfigError, load
+from agent.config.parse import ConfigError, load
 from fuzz import scratch
 from fuzz.judging import check_told
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.log.exchange.description import NAME, read_description
+from agent.exchange.description import NAME, read_description
 from agent.log.format import LogError
 from fuzz import scratch
 from fuzz.config import TOKENS as YAML_TOKENS

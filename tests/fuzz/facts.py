@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.config import ConfigError, parse
+from agent.config.parse import ConfigError, parse
 from agent.log.format import LoggedSensor, RunFacts
 from fuzz.judging import check_told
 

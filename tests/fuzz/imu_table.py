@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.log.exchange.imu_table import ImuMedia
+from agent.exchange.imu_table import ImuMedia
 from agent.log.format import LogError
 from fuzz import scratch
 

@@ -11,10 +11,10 @@ import numpy as np
 from mcap.opcode import Opcode
 
 from agent.commands import log as commands
+from agent.config.recording import RecordSettings
 from agent.log.format import LogError, LoggedSensor, RunFacts
 from agent.log.reading import frames
 from agent.log.recording.recorder import Recorder
-from agent.log.settings import RecordSettings
 from drivers.driver import Sample
 from fuzz import scratch
 from fuzz.log_recipe import APART, log_of, recipe_of, step

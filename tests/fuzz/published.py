@@ -9,8 +9,8 @@ import torch
 
 from fuzz import scratch
 from fuzz.judging import check_told
+from models.files.published_file import PublishedFile, PublishedFileError, check_parts
 from models.imagebind import Sizes
-from models.published_file import PublishedFile, PublishedFileError, check_parts
 from models.transformer import TowerSizes
 
 MARK = b"\x1f\x1e\x1d"

@@ -8,7 +8,7 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from agent.events.bus import Bus
-from agent.log.replaying.playback import PlaybackState
+from agent.log.replay.control import ReplayPosition
 from agent.server.refusal import Refusal
 from agent.server.requests import check_subscribe, embed_inputs, query_of, replay_command
 from protos import perception_pb2 as pb
@@ -17,7 +17,7 @@ from protos.sensors_pb2 import AudioBlock, Image
 PEAK_MB = 600.0
 """64 megapixels of pictures are allowed in a call."""
 _BUS = Bus("a1b2c3", lambda: 0)
-_STATE = PlaybackState(10**18, 10**18 + 10**10, 10**18, 10**18 + 10**10, False, 10**18, 1.0, False, False, 0.0, 1)
+_STATE = ReplayPosition(10**18, 10**18 + 10**10, 10**18, 10**18 + 10**10, False, 10**18, 1.0, False, False, 0.0, 1)
 
 _CALLS: list[tuple[Any, Callable[[Any], object]]] = [
     (pb.SubscribeRequest, lambda request: check_subscribe(request, {}, _BUS)),

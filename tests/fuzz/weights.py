@@ -8,9 +8,9 @@ import torch
 
 from fuzz import scratch
 from fuzz.judging import check_told
-from models import checkpoint, tensor_file
-from models.checkpoint import CheckpointError
-from models.tensor_file import DTYPES, NotFiniteError, TensorFile, TensorFileError
+from models.files import checkpoint, tensor_file
+from models.files.checkpoint import CheckpointError
+from models.files.tensor_file import DTYPES, NotFiniteError, TensorFile, TensorFileError
 
 TOKENS = (
     b'"F32"',

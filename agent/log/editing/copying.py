@@ -12,7 +12,7 @@ from mcap.records import Message, Metadata, Schema
 from agent.log.format import EVENTS_TOPIC, sensor_of
 from agent.log.reading import Allowance, Damaged, Span, chunk_records, parse
 from agent.log.writing import Channel, LogWriter
-from agent.printable import brief
+from common.printable import brief
 
 Frame = tuple[int, int, bytes]
 _NAME_LENGTH = slice(28, 32)

@@ -26,7 +26,7 @@ from agent.log.editing.cutting import OtherMetadata, Written, read
 from agent.log.editing.survey import Survey, survey
 from agent.log.format import EVENTS_TOPIC, FACTS_RECORD, MODEL_RECORD, LogError, RunFacts
 from agent.log.whole_file import whole_log
-from agent.windows.windower import LONGEST_HOLE_S
+from agent.streams import LONGEST_HOLE_S
 
 MERGED_RECORD = "sensebind.merged"
 SEAM_S = 5.0

@@ -8,10 +8,10 @@ from concurrent.futures import Future
 from datetime import UTC, datetime
 from pathlib import Path
 
+from agent.config.recording import Retention
 from agent.log.files import SUFFIX
 from agent.log.recording import retention
 from agent.log.recording.clips import Clip, Clips
-from agent.log.settings import Retention
 from protos import perception_pb2 as pb
 
 log = logging.getLogger(__name__)

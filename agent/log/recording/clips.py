@@ -28,7 +28,7 @@ MESSAGE_BYTES = 400
 """What a message in the ring costs beside its data."""
 
 
-class Ring:
+class ClipBuffer:
     """The latest messages, at most so many seconds and bytes of them; the oldest goes first. Pure."""
 
     def __init__(self, max_s: float, max_bytes: int) -> None:
@@ -87,7 +87,7 @@ class Clips:
         self._facts = facts
         self._now_ns = now_ns
         self._model = ""
-        self._ring = Ring(seconds + 2 * LATENESS_S, max_bytes)
+        self._ring = ClipBuffer(seconds + 2 * LATENESS_S, max_bytes)
         self._changed = threading.Condition()
         self._requests: deque[_Request] = deque()
         self._saving: _Request | None = None

@@ -7,10 +7,10 @@ import logging
 from collections import Counter
 from pathlib import Path
 
+from agent.config.recording import RecordSettings
 from agent.log.disk import NewFile
 from agent.log.encoded import Encoded
 from agent.log.format import FACTS_RECORD, MODEL_RECORD, RunFacts
-from agent.log.settings import RecordSettings
 from agent.log.writing import LogWriter
 
 log = logging.getLogger(__name__)

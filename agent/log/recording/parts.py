@@ -14,13 +14,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from agent.config.recording import RecordSettings
 from agent.log.disk import NO_ROOM
 from agent.log.encoded import Encoded, Numbers
 from agent.log.files import part_path
 from agent.log.format import EVENTS_TOPIC, MODEL_RECORD, SENSORS_TOPIC, RecordError, RunFacts
 from agent.log.recording import retention
 from agent.log.recording.part import Part
-from agent.log.settings import RecordSettings
 from agent.log.whole_file import check_free
 from drivers.driver import Clock
 

@@ -16,12 +16,12 @@ from types import TracebackType
 from typing import Self
 
 from agent.clock import RunClock
+from agent.config.recording import CHUNK_BYTES, RecordSettings
 from agent.log.encoded import Encoded, encode_event, encode_sample, rows_of
 from agent.log.format import EVENTS_TOPIC, MODEL_RECORD, SENSORS_TOPIC, RunFacts
 from agent.log.recording.clips import Clips
 from agent.log.recording.parts import Recording
 from agent.log.recording.report import BAD_DATA, DISK_SLOW, QUEUE_FULL, STOPPED, TAKEN_AWAY, RecorderReport, State
-from agent.log.settings import CHUNK_BYTES, RecordSettings
 from drivers.driver import BadData, Clock, Sample, image_like
 from protos import perception_pb2 as pb
 

@@ -13,10 +13,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.descriptors import RESERVE
+from agent.config.recording import Retention
 from agent.log.disk import in_use
 from agent.log.files import KEEP_SUFFIX, SUFFIX
-from agent.log.settings import Retention
+from common.descriptors import RESERVE
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,319 @@
+"""The configuration: YAML, validated once, here, into plain dataclasses.
+
+Every fault is a ConfigError of one line: which file, which key, what is wrong, what to do.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from agent.address import ListenError, split_address
+from agent.clock import ManualClock
+from agent.config.recording import PictureFormat, RecordSettings, Retention
+from agent.config.settings import (
+    AlertSettings,
+    ClipSettings,
+    ModelSettings,
+    QuerySettings,
+    RecordingSettings,
+    SensorSettings,
+    ServerSettings,
+    Settings,
+    StreamOptions,
+    WindowSettings,
+)
+from agent.microphone_array import check_array
+from agent.query import Query, QueryError
+from agent.streams import MIN_RATE_HZ, SensorSpec, Streams, fault_of_name, stream_of
+from common.errors import UserFault
+from common.plain_values import fault_of
+from common.printable import brief, shortened
+from common.yaml_file import YamlError, parse_yaml, read_yaml
+from drivers.codec import MAX_RATE_HZ
+from drivers.driver import BadOption, Modality
+from drivers.registry import DRIVERS, driver_class, make_driver
+
+
+class ConfigError(UserFault):
+    """The configuration cannot be used; the message is one line."""
+
+
+@dataclass(frozen=True)
+class Sensor:
+    """One configured sensor."""
+
+    spec: SensorSpec
+    hfov_deg: float | None
+    mic_positions_m: tuple[tuple[float, float, float], ...] | None
+
+
+@dataclass(frozen=True)
+class Config:
+    """A valid configuration."""
+
+    name: str
+    tree: dict[str, Any]
+    """The plain values that it was made from, for the log."""
+    sensors: dict[str, Sensor]
+    model: ModelSettings = field(default_factory=ModelSettings)
+    server: ServerSettings = field(default_factory=ServerSettings)
+    hop_ns: int = 500_000_000
+    queries: tuple[Query, ...] = ()
+    background_prompts: tuple[str, ...] | None = None
+    alerts: AlertSettings = field(default_factory=AlertSettings)
+    camera: str | None = None
+    microphone: str | None = None
+    record_folder: Path | None = None
+    """Where `sensebind run` records; None: nowhere."""
+    record: RecordSettings = field(default_factory=RecordSettings)
+    clips: ClipSettings = field(default_factory=ClipSettings)
+
+    @property
+    def streams(self) -> Streams:
+        """The streams table."""
+        return {name: sensor.spec.stream for name, sensor in self.sensors.items()}
+
+    @property
+    def specs(self) -> list[SensorSpec]:
+        """What capture opens."""
+        return [sensor.spec for sensor in self.sensors.values()]
+
+
+def synthetic(seed: int | None = None, **options: Any) -> Config:
+    """The synthetic world of `configs/synthetic.yaml`, with another seed or other options of its drivers."""
+    with resources.as_file(resources.files("configs") / "synthetic.yaml") as path:
+        tree = parse_yaml(path.read_text(), str(path))
+        for sensor in tree["sensors"].values():
+            sensor.update(options if seed is None else {"seed": seed, **options})
+        return parse(tree, str(path))
+
+
+def load(path: Path) -> Config:
+    """Read and validate a YAML file. Raises ConfigError."""
+    try:
+        tree = read_yaml(path)
+    except YamlError as error:
+        raise ConfigError(str(error)) from None
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: holds no keys; it needs at least `sensors:`")
+    return parse(tree, str(path))
+
+
+def parse(tree: Mapping[str, Any], name: str = "config", *, devices: bool = True) -> Config:
+    """Validate a tree of plain values; `name` goes before every message. Raises ConfigError.
+
+    Without `devices`, for a replay, sensors have of their drivers' options only those that the streams table follows
+    from: no driver is made, and nothing that an option names is looked at.
+    """
+    if fault := fault_of(tree):
+        raise ConfigError(f"{name}: {fault}")
+    try:
+        settings = Settings.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(f"{name}: {_one_line(error, Settings)}") from None
+    if not settings.sensors:
+        raise ConfigError(
+            f"{name}: sensors: none is configured; add one, for example `camera: {{type: camera, source: 0}}`"
+        )
+    try:
+        split_address(settings.server.listen)
+    except ListenError as error:
+        raise ConfigError(f"{name}: server.listen: {error}") from None
+    sensors = {key: _sensor(name, key, value, settings.windows, devices) for key, value in settings.sensors.items()}
+    queries = tuple(_query(name, index, query) for index, query in enumerate(settings.queries))
+    ids = Counter(query.id for query in queries)
+    if repeated := [query_id for query_id, count in ids.items() if count > 1]:
+        raise ConfigError(f"{name}: queries: the id {repeated[0]!r} is given twice; ids name one query each")
+    if settings.background_prompts == []:
+        raise ConfigError(f"{name}: background_prompts: is empty; leave it out for the usual ones")
+    config = Config(
+        name=name,
+        tree=settings.model_dump(mode="json", exclude_unset=True),
+        sensors=sensors,
+        model=settings.model,
+        server=settings.server,
+        hop_ns=round(settings.windows.hop_s * 1e9),
+        queries=queries,
+        background_prompts=None if settings.background_prompts is None else tuple(settings.background_prompts),
+        alerts=settings.alerts,
+        camera=_choose(name, "camera", settings.localization.camera, sensors, "vision"),
+        microphone=_choose(name, "microphone", settings.localization.microphone, sensors, "audio"),
+        record_folder=Path(settings.record.folder).expanduser() if settings.record.folder else None,
+        record=_record(name, settings.record, sensors),
+        clips=settings.clips,
+    )
+    if config.clips.folder is None and (asking := [query.id for query in queries if query.clip]):
+        raise ConfigError(f"{name}: queries: {asking[0]!r} asks for clips, and clips.folder is not given; give it")
+    return config
+
+
+def _sensor(name: str, key: str, tree: dict[str, Any], windows: WindowSettings, devices: bool) -> Sensor:
+    where = f"{name}: sensors.{key}"
+    if fault := fault_of_name(key):
+        raise ConfigError(f"{name}: sensors: {fault}")
+    if not isinstance(tree, dict) or "type" not in tree:
+        raise ConfigError(f"{where}: has no `type:`; known: {', '.join(sorted(DRIVERS))}")
+    own = {k: v for k, v in tree.items() if k in SensorSettings.model_fields}
+    try:
+        settings = SensorSettings.model_validate(own)
+    except ValidationError as error:
+        raise ConfigError(f"{where}.{_one_line(error, SensorSettings)}") from None
+    if settings.type not in DRIVERS:
+        raise ConfigError(f"{where}.type: there is no driver {brief(settings.type)}{_nearest(settings.type, DRIVERS)}")
+    options = (_driver_options if devices else _stream_options)(where, settings.type, tree)
+    modality: Modality | None = getattr(options, "modality", None) or getattr(
+        driver_class(settings.type), "modality", None
+    )
+    if modality is None:
+        raise ConfigError(f"{where}.modality: is not given; a sensor of type {settings.type} has none of its own")
+    stream = stream_of(
+        key,
+        modality,
+        options,
+        window_s={"vision": windows.vision_s, "audio": windows.audio_s, "imu": windows.imu_s}.get(modality, 0.0),
+        max_lateness_s=settings.max_lateness_s,
+        queue_depth=settings.queue_depth,
+        logged=settings.logged,
+    )
+    ring_bytes = (stream.queue_depth + 1) * stream.sample_bytes
+    if ring_bytes > _MOST_RING_BYTES:
+        size = f"{ring_bytes / 2**30:.0f} GiB"
+        raise ConfigError(f"{where}: its queue would take {size}; make queue_depth, the picture or the rate smaller")
+    positions = None if settings.mic_positions_m is None else tuple(settings.mic_positions_m)
+    channels = getattr(options, "channels", None) or getattr(driver_class(settings.type), "channels", None)
+    if positions is not None and channels is not None and len(positions) != channels:
+        raise ConfigError(f"{where}.mic_positions_m: {len(positions)} positions for {channels} channels; give one each")
+    if positions is not None and len(positions) > 1:
+        try:
+            check_array(np.array(positions), stream.rate_hz)
+        except ValueError as error:
+            raise ConfigError(f"{where}: {error}") from None
+    return Sensor(SensorSpec(key, settings.type, options, stream), settings.hfov_deg, positions)
+
+
+def _driver_options(where: str, type_name: str, tree: dict[str, Any]) -> Any:
+    """The options of a sensor's driver, which it would take."""
+    options_class = driver_class(type_name).Options
+    known = [f.name for f in dataclasses.fields(options_class)]
+    # Both the agent and a synthetic camera want to know the field of view.
+    given = {k: v for k, v in tree.items() if k in known}
+    for option in tree:
+        if option not in known and option not in SensorSettings.model_fields:
+            near = _nearest(option, [*known, *SensorSettings.model_fields])
+            raise ConfigError(f"{where}.{shortened(option)}: unknown key{near}")
+    try:
+        options = TypeAdapter(options_class).validate_python(given)
+    except ValidationError as error:
+        raise ConfigError(f"{where}.{_one_line(error)}") from None
+    _check_options(where, type_name, options)
+    return options
+
+
+def _stream_options(where: str, type_name: str, tree: dict[str, Any]) -> StreamOptions:
+    """What the streams table follows from, by the driver's own defaults where nothing is said."""
+    options_class = driver_class(type_name).Options
+    defaults = {f.name: f.default for f in dataclasses.fields(options_class) if f.default is not dataclasses.MISSING}
+    known = StreamOptions.model_fields.keys()
+    try:
+        return StreamOptions.model_validate({k: v for k, v in {**defaults, **tree}.items() if k in known})
+    except ValidationError as error:
+        raise ConfigError(f"{where}.{_one_line(error)}") from None
+
+
+_POSITIVE = ("rate_hz", "width", "height", "channels", "block_ms")
+
+
+def _check_options(where: str, type_name: str, options: Any) -> None:
+    """Refuse what could never work before anything is started: by the driver's own word, and for its queues."""
+    for key in _POSITIVE:
+        value = getattr(options, key, None)
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise ConfigError(f"{where}.{key}: is {brief(value)}; it must be positive")
+    rate_hz = getattr(options, "rate_hz", None)
+    if rate_hz is not None and not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
+        raise ConfigError(f"{where}.rate_hz: is {rate_hz:g}; {MIN_RATE_HZ:g} to {MAX_RATE_HZ:g} a second are possible")
+    try:
+        make_driver(type_name, options, ManualClock())
+    except BadOption as error:
+        raise ConfigError(f"{where}: {error}") from None
+
+
+_MOST_RING_BYTES = 2**30
+
+
+def _record(name: str, settings: RecordingSettings, sensors: Mapping[str, Sensor]) -> RecordSettings:
+    known = [*sensors, "events"]
+    for topic in settings.compression:
+        if topic not in known:
+            raise ConfigError(f"{name}: record.compression.{topic}: is no sensor{_nearest(topic, known)}")
+    return RecordSettings(
+        split_bytes=None if settings.split_mb is None else round(settings.split_mb * 1e6),
+        split_s=settings.split_s,
+        retention=Retention(
+            None if settings.keep_gb is None else round(settings.keep_gb * 1e9),
+            None if settings.keep_days is None else settings.keep_days * 86_400,
+        ),
+        min_free_bytes=round(settings.min_free_mb * 1e6),
+        pictures=PictureFormat(settings.colour, settings.jpeg_quality, settings.plane),
+        compression=settings.compression,
+    )
+
+
+def _query(name: str, index: int, settings: QuerySettings) -> Query:
+    given = {k: v for k, v in settings.model_dump().items() if v is not None}
+    given["modalities"] = tuple(given["modalities"])
+    given.setdefault("id", f"q{index + 1}")
+    try:
+        return Query(**given)
+    except QueryError as error:
+        raise ConfigError(f"{name}: queries[{index}]: {error}") from None
+
+
+def _choose(name: str, key: str, wanted: str | None, sensors: dict[str, Sensor], modality: Modality) -> str | None:
+    """The sensor that localization uses: the one named, or the only one there is."""
+    candidates = [s for s, sensor in sensors.items() if sensor.spec.stream.modality == modality]
+    if wanted is not None and wanted not in candidates:
+        raise ConfigError(
+            f"{name}: localization.{key}: no {modality} sensor is called {brief(wanted)}{_nearest(wanted, candidates)}"
+        )
+    if wanted is None and len(candidates) == 1:
+        return candidates[0]
+    return wanted
+
+
+def _nearest(key: str, known: Any) -> str:
+    close = difflib.get_close_matches(str(key)[:80], list(known), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(sorted(known))}"
+
+
+def _one_line(error: ValidationError, model: type[BaseModel] | None = None) -> str:
+    """The first fault of a validation as `key.path: what (found ...)`, unknown keys with the nearest known one."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join(shortened(str(part)) for part in first["loc"])
+    if first["type"] == "extra_forbidden" and model is not None:
+        return f"{where}: unknown key{_nearest(str(first['loc'][-1]), _keys_at(model, first['loc'][:-1]))}"
+    found = "" if first["type"] == "missing" else f" (found {brief(first['input'])})"
+    more = f"; and {error.error_count() - 1} more" if error.error_count() > 1 else ""
+    return f"{where}: {shortened(first['msg'], 200)}{found}{more}"
+
+
+def _keys_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+    """The keys that the settings know at a path."""
+    for part in path:
+        if isinstance(part, int):
+            continue
+        annotation = model.model_fields[part].annotation
+        inner = [annotation, *getattr(annotation, "__args__", ())]
+        model = next(t for t in inner if isinstance(t, type) and issubclass(t, BaseModel))
+    return list(model.model_fields)

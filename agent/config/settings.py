@@ -1,0 +1,164 @@
+"""The shape of the configuration file: every key, its type, its default and what it is for. `parse` reads it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+
+from agent.query import MAX_TEXT
+from agent.streams import BLOCK_MS, MAX_SENSORS, MIN_RATE_HZ
+from drivers.codec import MAX_RATE_HZ
+from drivers.driver import Modality
+
+MAX_QUERIES = 256
+"""As many as the server lets stand."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class ModelSettings(_Strict):
+    """Which weights, on what."""
+
+    weights: str = "imagebind_nano"
+    """`imagebind_nano` (shipped), a name that `sensebind weights list` shows, such as `imagebind-huge`, or a file."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """float16 needs a GPU."""
+    compile: bool = False
+    """Compile the towers at their first windows: some seconds each, and a C++ compiler on a CPU."""
+    cuda_graphs: bool = False
+    """On a GPU: replay a window's kernels as one, which spares launching them one by one."""
+    leave_out: bool = True
+    """Live: when the model cannot keep up, leave out windows in a stated order, so that what is told is new. Without it
+    every tick that is embedded is whole, and late."""
+
+
+class ServerSettings(_Strict):
+    """Where subscribers connect."""
+
+    listen: str = "127.0.0.1:50051"
+    insecure: bool = False
+    """Allow an address other than loopback, without TLS."""
+    health_listen: str = ""
+    """A second address, for health and GetStatus alone: it has connections of its own, and answers whatever is full."""
+
+
+class WindowSettings(_Strict):
+    """How far back a window reaches, in seconds; audio and IMU are what ImageBind was trained on."""
+
+    hop_s: Annotated[float, Field(ge=0.05, le=60)] = 0.5
+    vision_s: Annotated[float, Field(ge=0, le=10)] = 0.25
+    """Distance of the two frames of a window."""
+    audio_s: Annotated[float, Field(ge=0.5, le=10)] = 2.0
+    imu_s: Annotated[float, Field(ge=5, le=10)] = 5.0
+
+
+class SensorSettings(_Strict):
+    """What the agent, rather than the driver, wants to know of a sensor."""
+
+    type: str
+    hfov_deg: Annotated[float, Field(gt=0, lt=180)] | None = None
+    """Horizontal field of view of a camera: lets a direction of arrival be compared with the picture."""
+    mic_positions_m: list[tuple[FiniteFloat, FiniteFloat, FiniteFloat]] | None = None
+    """Where the microphones are, one x, y, z a channel; x forward, y left, z up."""
+    max_lateness_s: Annotated[float, Field(ge=0, le=10)] = 0.2
+    queue_depth: Annotated[int, Field(ge=2, le=4096)] | None = None
+    logged: bool = True
+
+
+class StreamOptions(BaseModel):
+    """Of any driver's options, those that the streams table follows from; the limits are those of any log."""
+
+    rate_hz: Annotated[float, Field(ge=MIN_RATE_HZ, le=MAX_RATE_HZ)] | None = None
+    width: Annotated[int, Field(ge=1, le=65_535)] | None = None
+    height: Annotated[int, Field(ge=1, le=65_535)] | None = None
+    channels: Annotated[int, Field(ge=1, le=1024)] | None = None
+    block_ms: Annotated[float, Field(ge=0.01, le=60_000)] = BLOCK_MS
+    modality: Modality | None = None
+
+
+class QuerySettings(_Strict):
+    """A query that stands from the start."""
+
+    text: str
+    id: str | None = None
+    modalities: list[Modality] = []
+    threshold_on: float | None = None
+    threshold_off: float | None = None
+    min_duration_s: float | None = None
+    cooldown_s: float | None = None
+    clip: bool = False
+    """Save what all sensors gave around the begin of its alerts, as `clips:` says."""
+
+
+class RecordingSettings(_Strict):
+    """How runs are recorded: by `sensebind record`, and with a `folder` by `sensebind run` as well."""
+
+    folder: str | None = None
+    """Where `run` records, all the time; without it only `record` does."""
+    split_mb: Annotated[float, Field(ge=1, le=1e6)] | None = None
+    """A file that has grown to this is followed by another."""
+    split_s: Annotated[float, Field(ge=1, le=1e6)] | None = None
+    """Seconds of capture time in one file."""
+    keep_gb: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    """Budget of all logs in the folder: the oldest goes first, those called `*.keep.mcap` never."""
+    keep_days: Annotated[float, Field(gt=0, le=1e5)] | None = None
+    min_free_mb: Annotated[float, Field(ge=0, le=1e6)] = 64.0
+    """Recording stops before the disk is fuller than this, and goes on when there is room."""
+    colour: Literal["jpeg", "png", "raw"] = "jpeg"
+    jpeg_quality: Annotated[int, Field(ge=1, le=100)] = 90
+    plane: Literal["png", "raw"] = "png"
+    """Of depth and thermal: 16-bit counts, or float32."""
+    compression: dict[str, Literal["lz4", "none"]] = {}
+    """By sensor, or `events`; pictures do not compress."""
+
+
+class ClipSettings(_Strict):
+    """Clips of queries with `clip: true`: small logs of their own, also when nothing else is recorded."""
+
+    folder: str | None = None
+    """Where they are saved; without it no query may ask for one, and nothing is held in memory."""
+    before_s: Annotated[float, Field(ge=0, le=300)] = 10.0
+    after_s: Annotated[float, Field(ge=0, le=300)] = 10.0
+    memory_mb: Annotated[float, Field(ge=1, le=16_384)] = 64.0
+    """Of the samples that are held in case; when they are more, clips begin later."""
+    keep_gb: Annotated[float, Field(gt=0, le=1e6)] = 1.0
+    """Budget of the folder: the oldest goes first, those called `*.keep.mcap` never."""
+
+
+class AlertSettings(_Strict):
+    """How queries are scored."""
+
+    dense: bool = False
+    """Score what is seen by the best of the whole picture and its patches, so that a small thing beside a large one
+    counts. For models whose patches were trained for it, as imagebind_nano's were."""
+    logit_scales: dict[Modality, Annotated[float, Field(gt=0, le=1e4, allow_inf_nan=False)]] = {}
+    """Overrides of the model's own factors on cosines, per modality."""
+
+
+class LocalizationSettings(_Strict):
+    """Which sensors find the audio source; by default the only camera and the only microphone."""
+
+    camera: str | None = None
+    microphone: str | None = None
+
+
+Prompt = Annotated[str, Field(max_length=MAX_TEXT)]
+
+
+class Settings(_Strict):
+    """The whole file."""
+
+    model: ModelSettings = ModelSettings()
+    server: ServerSettings = ServerSettings()
+    windows: WindowSettings = WindowSettings()
+    sensors: Annotated[dict[str, dict[str, Any]], Field(max_length=MAX_SENSORS)]
+    queries: Annotated[list[QuerySettings], Field(max_length=MAX_QUERIES)] = []
+    background_prompts: Annotated[list[Prompt], Field(max_length=MAX_QUERIES)] | None = None
+    alerts: AlertSettings = AlertSettings()
+    localization: LocalizationSettings = LocalizationSettings()
+    record: RecordingSettings = RecordingSettings()
+    clips: ClipSettings = ClipSettings()

@@ -1,0 +1,62 @@
+"""What a recording holds, decoded: samples and events in the order in which they were written."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from google.protobuf.message import DecodeError
+
+from agent.log import messages
+from agent.log.format import EVENTS_TOPIC, SEQUENCE_MASK, LoggedSensor, ReplayError, sensor_of
+from agent.log.timeline import Entry, Timeline
+from drivers.driver import BadData, Sample
+from drivers.forms import check_form
+from protos import perception_pb2 as pb
+
+
+class Contents:
+    """A recording, one sample in memory at a time. To be iterated once.
+
+    Damaged files give what stands before the damage; `timeline.unfinished` then says so.
+    """
+
+    def __init__(self, log: Path, sensors: Collection[str] = ()) -> None:
+        """Only `sensors`, by default all. Raises ReplayError for what is no log or for a sensor that it lacks."""
+        self.timeline = Timeline([log])
+        self.sensors = chosen_sensors(self.timeline, sensors)
+        self.bad: Counter[str] = Counter()
+        """Messages that are not what they should be, by sensor; of events by EVENTS_TOPIC."""
+        self._sequence: dict[str, int] = {}
+
+    def __iter__(self) -> Iterator[tuple[str, Sample] | pb.Event]:
+        for entry in self.timeline.read():
+            name = sensor_of(entry.topic)
+            try:
+                if entry.topic == EVENTS_TOPIC:
+                    yield pb.Event.FromString(entry.message.data)
+                elif name is not None and name in self.sensors:
+                    yield name, self._decode(name, entry)
+            except (BadData, DecodeError):
+                self.bad[name or EVENTS_TOPIC] += 1
+
+    def _decode(self, name: str, entry: Entry) -> Sample:
+        """Raises BadData."""
+        sensor, sequence = self.sensors[name], entry.message.sequence
+        # What was lost before the first sample is before the log.
+        lost = (sequence - self._sequence.get(name, sequence - 1) - 1) & SEQUENCE_MASK
+        self._sequence[name] = sequence
+        sample = messages.decode(entry.schema, sensor, entry.message.log_time, entry.message.data)
+        check_form(sample, sensor.modality)
+        backwards = lost > SEQUENCE_MASK // 2
+        return replace(sample, lost=0 if backwards else lost)
+
+
+def chosen_sensors(timeline: Timeline, wanted: Collection[str]) -> dict[str, LoggedSensor]:
+    """The `wanted` sensors of a recording, all of them when none is named. Raises ReplayError for one that it lacks."""
+    if missing := [name for name in wanted if name not in timeline.sensors]:
+        known = ", ".join(sorted(timeline.sensors)) or "none"
+        raise ReplayError(f"{timeline}: holds no sensor {missing[0]!r}; its sensors are: {known}")
+    return {name: sensor for name, sensor in timeline.sensors.items() if not wanted or name in wanted}

@@ -1,0 +1,116 @@
+"""`recording.yaml` in a folder of media: which file is which sensor's, and when each begins.
+
+The export writes it, and a person may, for files from elsewhere:
+
+    start: 2026-05-04T10:00:00Z
+    sensors:
+      front_camera: {file: drive.mp4}
+      microphone: {file: drive.wav, offset_s: 0.12}
+      imu: {file: imu.csv, columns: [t_s, ax, ay, az, gx, gy, gz], gyro_unit: deg/s}
+      depth: {file: depth, modality: depth, rate_hz: 10}
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+from agent.exchange.inside import entry
+from agent.log.format import LogError
+from agent.streams import MAX_SENSORS, MIN_RATE_HZ
+from common import private_files
+from common.printable import brief, shortened
+from common.yaml_file import YamlError, read_yaml
+from drivers.codec import MAX_RATE_HZ
+from drivers.driver import Modality
+
+NAME = "recording.yaml"
+NO_START_NS = 946_684_800_000_000_000
+"""2000-01-01: where a recording begins when nobody says it. A file's own date is that of its last copy."""
+
+MAX_START_NS = 2**62
+
+Rate = Annotated[float, Field(ge=MIN_RATE_HZ, le=MAX_RATE_HZ)]
+Seconds = Annotated[float, Field(ge=-2e10, le=2e10)]
+"""As far apart as stamps of 64 bits can be."""
+Scale = Annotated[float, Field(ge=1e-12, le=1e12)]
+Offset = Annotated[float, Field(ge=-1e12, le=1e12)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class SensorFile(_Strict):
+    """One sensor's file."""
+
+    file: str
+    """Relative to the folder."""
+    modality: Modality | None = None
+    """By default as the file's name ends: vision, audio or imu; a folder of pictures must say it."""
+    offset_s: Seconds = 0.0
+    """When its first sample was captured, after the start. All other times in a file count from its first."""
+    rate_hz: Rate | None = None
+    """Rows or pictures a second, of a table or a folder that does not tell."""
+    scale: Scale | None = None
+    """Metres, or degrees Celsius, of one count of a PNG file; by default millimetres and hundredths of a kelvin."""
+    offset: Offset | None = None
+    """Metres, or degrees Celsius, of a count of 0."""
+    columns: list[str] | None = None
+    """Of a table whose first line does not name them."""
+    delimiter: Annotated[str, Field(min_length=1)] = ","
+    accel_unit: Literal["m/s2", "g"] = "m/s2"
+    gyro_unit: Literal["rad/s", "deg/s"] = "rad/s"
+
+
+class Description(_Strict):
+    """The whole file."""
+
+    start: AwareDatetime | None = None
+    """When the recording began, with its time zone."""
+    start_ns: Annotated[int, Field(ge=0, lt=MAX_START_NS)] | None = None
+    """The same in nanoseconds since 1970."""
+    sensors: Annotated[dict[str, SensorFile], Field(max_length=MAX_SENSORS)]
+    config: dict[str, Any] = {}
+    """What a replay of the log is to know: any key of the configuration, `sensors` added to."""
+
+    @property
+    def begin_ns(self) -> int:
+        """When the recording began."""
+        if self.start_ns is not None:
+            return self.start_ns
+        if self.start is not None:
+            return round(self.start.timestamp() * 1_000_000) * 1000
+        return NO_START_NS
+
+
+def read_description(folder: Path) -> Description | None:
+    """What a folder says of itself; None when it says nothing. Raises LogError."""
+    path = folder / NAME
+    if entry(folder, NAME) is None:
+        return None
+    try:
+        found = Description.model_validate(read_yaml(path))
+    except YamlError as error:
+        raise LogError(str(error)) from None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(shortened(str(part)) for part in first["loc"]) or "the file"
+        raise LogError(f"{path}: {where}: {shortened(first['msg'], 200)} (found {brief(first['input'])})") from None
+    if not found.sensors:
+        raise LogError(f"{path}: sensors: none is given; name the file of each, or remove {NAME}")
+    if found.start is not None and found.start_ns is not None:
+        raise LogError(f"{path}: start and start_ns are both given; give one")
+    if not 0 <= found.begin_ns < MAX_START_NS:
+        raise LogError(f"{path}: start: {found.start} is not between 1970 and 2116; correct it, or leave it out")
+    return found
+
+
+def write_description(folder: Path, description: Description) -> None:
+    """Write what `read_description` reads. Raises OSError."""
+    tree = description.model_dump(mode="json", exclude_unset=True)
+    text = yaml.safe_dump(tree, sort_keys=False, width=120)
+    private_files.write(folder / NAME, text.encode())

@@ -1,0 +1,173 @@
+"""Training shards out of a recording: moments at which all of its sensors are there, cut by the same windows as live.
+
+A log knows nothing of what is seen or heard, and what its alerts say is what the model thought: training on that would
+only teach the model its own mistakes. So examples carry no captions and no labels: they are pairs of an image with
+what was measured at the same time, which is all that ImageBind's audio, depth, thermal and IMU encoders learn from.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.capture.source import Jump
+from agent.config.parse import parse
+from agent.exchange.contents import chosen_sensors
+from agent.exchange.new_folder import new_folder
+from agent.log.format import LogError
+from agent.log.replay.samples import SampleReplay
+from agent.log.stored_config import replayed
+from agent.log.timeline import Timeline
+from agent.streams import Streams
+from agent.windows.windower import Tick, Window, Windower
+from drivers.driver import MODALITIES, Modality, image_like
+from models import preprocess
+from models.datasets.dataset import About, Example, write_shard
+
+EXAMPLES_PER_SHARD = 200
+EVERY_S = 2.0
+"""Between examples; as long as the sound of one, so that none is in two."""
+OLDEST_PERIODS = 2.0
+"""An image may be so many periods of its stream older than the moment; live, it may be ten."""
+MOST_RATE_HZ = 655_350
+"""Of FLAC."""
+
+_WINDOW_S: dict[Modality, float] = {"audio": preprocess.AUDIO_WINDOW_S, "imu": preprocess.IMU_WINDOW_S}
+"""What the encoders take, whatever the run was configured to."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShardReport:
+    """What an export wrote."""
+
+    examples: int
+    shards: int
+    left_out: dict[str, int]
+    """Moments that are not whole, by the first reason."""
+    unfinished: str
+    """Which file of the recording ended before its end; empty when none did."""
+
+
+def export_shards(log: Path, out: Path, sensors: Collection[str] = (), every_s: float = EVERY_S) -> ShardReport:
+    """Write examples as `models.datasets.dataset` reads them into a new folder, which appears whole or not at all.
+
+    An example holds what all sensors measured: a camera and one other at least, one of a modality at most; `sensors`
+    says which where a log has several. Raises LogError and ConfigError.
+    """
+    if not 0.1 <= every_s <= 3600:
+        raise LogError(f"examples every {every_s:g} s; 0.1 to 3600 s are possible")
+    timeline = Timeline([log])
+    streams = _streams(timeline, log, sensors)
+    left_out: Counter[str] = Counter()
+    moments = _moments(timeline, streams, round(every_s * 1e9))
+    examples = _examples(moments, streams, timeline.facts.run_id, left_out)
+    shards = written = 0
+    with new_folder(out) as folder:
+        for first in examples:
+            path = folder / f"{shards:06d}.tar"
+            written += write_shard(path, chain([first], islice(examples, EXAMPLES_PER_SHARD - 1)))
+            shards += 1
+        if not written:
+            reasons = ", ".join(f"{reason} ({count})" for reason, count in left_out.most_common()) or "none at all"
+            raise LogError(f"{log}: holds no moment with all modalities: {reasons}")
+    return ShardReport(written, shards, dict(left_out), timeline.unfinished)
+
+
+def _streams(timeline: Timeline, log: Path, sensors: Collection[str]) -> Streams:
+    """The streams of the recorded run, one a modality. Raises LogError and ConfigError."""
+    known = parse(replayed(timeline.facts.config, model=False), str(log), devices=False).streams
+    chosen = chosen_sensors(timeline, sensors)
+    streams: Streams = {}
+    for modality in MODALITIES:
+        names = [name for name, sensor in chosen.items() if sensor.modality == modality and name in known]
+        if len(names) > 1:
+            raise LogError(
+                f"{log}: has {len(names)} {modality} sensors ({', '.join(names)}); say which, and all others"
+            )
+        for name in names:
+            streams[name] = replace(known[name], window_s=_WINDOW_S.get(modality, known[name].window_s))
+    if len(streams) < 2 or not any(stream.modality == "vision" for stream in streams.values()):
+        found = ", ".join(streams) or "no sensor"
+        raise LogError(f"{log}: an example is an image and something else of one moment; found {found}")
+    return streams
+
+
+def _moments(timeline: Timeline, streams: Streams, hop_ns: int) -> Iterator[Tick]:
+    """The ticks of a recording, as a replay gives them."""
+    replay = SampleReplay(timeline, sensors=streams)
+    windower = Windower(streams, hop_ns, timeline.start_ns)
+    replay.start()
+    try:
+        while not replay.ended:
+            polled = replay.poll(0.0)
+            if isinstance(polled, Jump):  # a hole in the recording
+                yield from windower.finish()
+                windower = Windower(streams, hop_ns, polled.start_ns)
+                continue
+            for name, sample in polled:
+                windower.push(name, sample)
+                yield from windower.advance(windower.newest_ns)
+        yield from windower.finish()
+    finally:
+        replay.stop()
+
+
+def _examples(ticks: Iterator[Tick], streams: Streams, run_id: str, left_out: Counter[str]) -> Iterator[Example]:
+    run = re.sub(r"[^A-Za-z0-9_-]", "_", run_id)  # what stands behind a dot is not part of a key
+    for tick in ticks:
+        windows = {window.modality: window for window in tick.windows.values()}
+        reason = _unusable(tick, windows, streams)
+        if reason:
+            left_out[reason] += 1
+            continue
+        data = {modality: _data(window) for modality, window in windows.items()}
+        sound, rows = windows.get("audio"), windows.get("imu")
+        yield Example(
+            key=f"{run}-{tick.t_ns}",
+            frames=data["vision"],
+            audio=np.ascontiguousarray(data["audio"][:, 0]) if sound else None,  # the channel that the model hears
+            depth_m=data.get("depth"),
+            temperature_c=data.get("thermal"),
+            imu=_at_model_rate(data["imu"], rows.rate_hz) if rows else None,
+            about=About(clear=False, labelled=False),
+            audio_rate_hz=int(sound.rate_hz) if sound else preprocess.AUDIO_RATE_HZ,
+        )
+
+
+def _unusable(tick: Tick, windows: Mapping[Modality, Window], streams: Streams) -> str:
+    """Why a tick is no example; empty when it is one."""
+    for modality, window in windows.items():
+        if window.data is None:
+            return f"{modality}: {window.missing}"
+        if not window.data.size:
+            return f"{modality}: invalid: cannot be decoded"
+        if window.filled:
+            return f"{modality}: gap"
+        oldest_ns = OLDEST_PERIODS * 1e9 * streams[window.sensor].period_s
+        if image_like(modality) and tick.t_ns - window.newest_ns > oldest_ns:
+            return f"{modality}: not of the same moment"
+    audio_hz = windows["audio"].rate_hz if "audio" in windows else 0.0
+    return "" if audio_hz.is_integer() and audio_hz <= MOST_RATE_HZ else f"audio: {audio_hz:g} Hz"
+
+
+def _data(window: Window) -> NDArray[Any]:
+    assert window.data is not None
+    return window.data
+
+
+def _at_model_rate(rows: NDArray[np.float32], rate_hz: float) -> NDArray[np.float32]:
+    """5 s of rows at 400 Hz, as examples hold them, in the units of the log."""
+    if rate_hz == preprocess.IMU_RATE_HZ:
+        return rows
+    steps = preprocess.imu(rows[None], rate_hz)[0].numpy().T  # [2000, 6], acceleration in units of gravity
+    units = np.repeat([preprocess.STANDARD_GRAVITY_MPS2, 1.0], 3).astype(np.float32)
+    resampled: NDArray[np.float32] = np.ascontiguousarray(steps * units)
+    return resampled

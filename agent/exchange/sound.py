@@ -1,0 +1,175 @@
+"""Sound as a WAV file of 16 bits, in which time holds: what is missing is zeros, listed in the table beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.exchange.row_blocks import BLOCK_S, LONGEST_GAP_S, RowCount
+from agent.exchange.tables import SOUND_TIMES, Table, read_times, times_beside
+from agent.exchange.track import Media, Track
+from agent.log.format import LogError, LoggedSensor
+from common import private_files
+from drivers.driver import Sample
+
+SUFFIX = ".wav"
+MAX_BYTES = 2**32 - 2**16
+"""WAV counts its bytes in 32 bits."""
+_FULL_SCALE = 32768
+
+
+class SoundTrack(Track):
+    """A microphone's sound: its blocks one after the other as they are counted, but for gaps."""
+
+    def __init__(self, folder: Path, name: str, sensor: LoggedSensor) -> None:  # noqa: ARG002  the first block tells
+        """Begin the table; the sound begins with the first block, whose rate and channels it has."""
+        super().__init__(folder / (name + SUFFIX))
+        self._times = Table(times_beside(self.path), SOUND_TIMES)
+        self._file: Any = None
+        self._form = (0, 0)
+        self._placed = RowCount(1.0)
+        self._rows = 0
+        """In the file, zeros included."""
+
+    def _add(self, sample: Sample) -> None:
+        form = round(sample.rate_hz), sample.data.shape[1]
+        if self._file is None:
+            self._file = _create(self.path, *form)
+            self._form, self._placed = form, RowCount(form[0])
+        if form != self._form:
+            self.faults[f"blocks not of {self._form[0]} Hz and {self._form[1]} channels as the first"] += 1
+            return
+        gap = self._gap(sample)
+        if gap is None:
+            return
+        rows = len(sample.data)
+        if (self._rows + gap + rows) * form[1] * 2 > MAX_BYTES:
+            raise LogError(f"{self.path.name}: more sound than the 4 GiB of a WAV file; export the log in parts")
+        self._write_zeros(gap)
+        _write(self._file, self.path, self._pcm(sample.data))
+        self._times.add(self._rows + gap, rows, sample.t_ns, sample.lost, gap)
+        self._rows += gap + rows
+        self.count += rows
+
+    def _gap(self, sample: Sample) -> int | None:
+        """Rows of zeros before a block; None when it cannot be placed."""
+        gap = self._placed.gap(sample.t_ns, len(sample.data), sample.lost)
+        if gap < 0:
+            self.faults["blocks that begin before the end of the one before"] += 1
+            return None
+        if gap > LONGEST_GAP_S * self._form[0]:
+            self.faults[f"blocks more than {LONGEST_GAP_S:.0f} s after the one before"] += 1
+            return None
+        self._placed.take(sample.t_ns, len(sample.data), gap)
+        return gap
+
+    def _pcm(self, data: NDArray[np.float32]) -> NDArray[np.int16]:
+        """The counts that a log holds, exactly."""
+        counts = np.rint(np.nan_to_num(data, posinf=1.0, neginf=-1.0) * np.float32(_FULL_SCALE))
+        altered = int(np.count_nonzero(~(np.abs(data) <= 1)))
+        if altered:
+            self.faults["values beyond full scale, clipped"] += altered
+        pcm: NDArray[np.int16] = np.clip(counts, -_FULL_SCALE, _FULL_SCALE - 1).astype(np.int16)
+        return pcm
+
+    def _write_zeros(self, rows: int) -> None:
+        rate, channels = self._form
+        for first in range(0, rows, rate):
+            _write(self._file, self.path, np.zeros((min(rate, rows - first), channels), np.int16))
+
+    def finish(self) -> None:
+        """Complete the head of the file."""
+        if self._file is not None:
+            _close(self._file, self.path)
+        self._times.close()
+
+    def close(self) -> None:
+        """Let go of the sound and the table."""
+        with suppress(LogError, OSError):  # a full disk refuses once more what is buffered
+            if self._file is not None:
+                _close(self._file, self.path)
+        with suppress(OSError):
+            self._times.close()
+
+
+class SoundMedia(Media):
+    """A sound file that libsndfile reads."""
+
+    def __init__(self, path: Path) -> None:
+        """Look at its head."""
+        super().__init__(path)
+        with _open(path) as file:
+            self.sensor = LoggedSensor("audio", float(file.samplerate))
+            self.options = {"channels": file.channels}
+
+    def samples(self, begin_ns: int) -> Iterator[Sample]:
+        """Blocks at the times of the table beside the sound, or else one after the other."""
+        table = times_beside(self.path)
+        with _open(self.path) as file:
+            rate_hz = float(file.samplerate)
+            if not table.exists():
+                at = 0
+                while len(rows := _read(file, self.path, max(1, round(BLOCK_S * rate_hz)))):
+                    yield Sample(begin_ns + round(at * 1e9 / rate_hz), rows, rate_hz)
+                    at += len(rows)
+                return
+            first_ns = None
+            for first_row, count, t_ns, lost, _ in read_times(table, SOUND_TIMES):
+                first_ns = t_ns if first_ns is None else first_ns
+                if not 0 < count <= file.frames - first_row:
+                    raise LogError(f"{table}: rows {first_row} to {first_row + count} are not in {self.path.name}")
+                file.seek(first_row)
+                rows = _read(file, self.path, count)
+                yield Sample(begin_ns + t_ns - first_ns, rows, rate_hz, lost)
+
+
+def _create(path: Path, rate_hz: int, channels: int) -> Any:
+    import soundfile
+
+    try:
+        private_files.create(path)
+        return soundfile.SoundFile(path, "w", rate_hz, channels, "PCM_16", format="WAV")
+    except (soundfile.SoundFileError, ValueError) as error:
+        raise LogError(f"{path.name}: {channels} channels at {rate_hz} Hz cannot be written: {error}") from None
+
+
+def _write(file: Any, path: Path, pcm: NDArray[np.int16]) -> None:
+    import soundfile
+
+    try:
+        file.write(pcm)
+    except soundfile.SoundFileError as error:
+        raise LogError(f"{path.name}: cannot be written: {error} Is the disk full?") from None
+
+
+def _close(file: Any, path: Path) -> None:
+    import soundfile
+
+    try:
+        file.close()
+    except soundfile.SoundFileError as error:
+        raise LogError(f"{path.name}: cannot be completed: {error} Is the disk full?") from None
+
+
+def _open(path: Path) -> Any:
+    import soundfile
+
+    try:
+        return soundfile.SoundFile(path)
+    except (soundfile.SoundFileError, OSError, TypeError) as error:
+        raise LogError(f"{path}: libsndfile cannot read it as sound: {error}") from None
+
+
+def _read(file: Any, path: Path, rows: int) -> NDArray[np.float32]:
+    import soundfile
+
+    try:
+        data: NDArray[np.float32] = file.read(rows, dtype="float32", always_2d=True)
+    except soundfile.SoundFileError as error:
+        raise LogError(f"{path}: cannot be decoded: {error}") from None
+    return data

@@ -1,0 +1,201 @@
+"""Texts and files as points of one space: embedded, compared modality by modality, and added up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from agent.embedding.embedder import Device, Dtype, Embedder, resolve_device
+from agent.embedding.weights import load_weights
+from common.errors import UserFault
+from drivers.depth import MILLIMETRE_M, depth_m
+from drivers.imu.csv import NEEDED, CsvParser
+from drivers.opencv import import_cv2
+from drivers.png import read_png16
+from drivers.thermal import CENTIKELVIN_C, ZERO_KELVIN_C, temperature_c
+from models import preprocess
+from models.arithmetic import Term, combine
+from models.imagebind import MODALITIES, Modality
+from models.interop.media import check_file
+from models.interop.published_api import ImageBindModel, audio_input, image_input, video_input
+from models.preprocess import PreprocessError
+from models.tokenizer import tokenize
+
+Array = NDArray[np.float32]
+Kind = Literal["text", "image", "video", "audio", "depth", "thermal", "imu"]
+
+KINDS: Final[Mapping[Kind, Modality]] = {
+    "text": "text",
+    "image": "vision",
+    "video": "vision",
+    "audio": "audio",
+    "depth": "depth",
+    "thermal": "thermal",
+    "imu": "imu",
+}
+"""What can be compared, and which encoder takes it."""
+
+
+class SimilarityError(UserFault):
+    """What was asked for makes no sense, or came to nothing; the message is one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A text, or the path of a file, as it was given."""
+
+    kind: Kind
+    name: str
+
+    @property
+    def modality(self) -> Modality:
+        """Whose encoder takes it."""
+        return KINDS[self.kind]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Table:
+    """The items of one modality against those of another."""
+
+    rows: Modality
+    columns: Modality
+    row_names: list[str]
+    column_names: list[str]
+    products: Array
+    """[rows, columns] of the published outputs, with their logit scales."""
+    softmax: Array
+    """Of the products, over the columns."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Combined:
+    """A weighted sum of unit vectors."""
+
+    terms: list[Term[Kind]]
+    vector: Array
+    """Unit vector [D]."""
+    similarity: Array
+    """Its cosine with every item, [n]."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Comparison:
+    """What the model made of the items."""
+
+    model: str
+    """Its name, and a short hash of its weights."""
+    items: list[Item]
+    vectors: Array
+    """Unit vectors [n, D]."""
+    tables: list[Table]
+    """Every pair of modalities; pairs with text come first, and text stands in the columns."""
+    combined: Combined | None
+    unknown_words: list[str]
+    """Words of the texts that the weights were never trained on."""
+
+
+def compare(
+    items: Sequence[Item],
+    terms: Sequence[Term[Kind]],
+    *,
+    weights: str,
+    device: Device,
+    dtype: Dtype,
+    imu_rate_hz: float | None = None,
+) -> Comparison:
+    """Embed the items, and what the terms name, with the encoders that they need and no others.
+
+    Files are read before the weights, which take longer. Raises SimilarityError, CombinationError, MediaError,
+    DriverError, CheckpointError, DeviceError.
+    """
+    place = resolve_device(device)
+    summands = [Item(term.kind, term.name) for term in terms]
+    inputs = {item: _input(item, place, imu_rate_hz) for item in dict.fromkeys([*items, *summands])}
+    needed = [m for m in MODALITIES if any(item.modality == m for item in inputs)]
+    model, called = load_weights(weights, needed, device=device, dtype=dtype)
+    embedder = Embedder(model, device=device, dtype=dtype)
+    published = ImageBindModel(model)
+    with torch.inference_mode():
+        raw = {item: published({item.modality: x})[item.modality][0].cpu() for item, x in inputs.items()}  # [D] each
+    if not all(vector.isfinite().all() for vector in raw.values()):
+        raise SimilarityError(f"{weights} gives vectors that are not finite in {dtype}; try --dtype float32, or others")
+    units = {item: F.normalize(vector, dim=0) for item, vector in raw.items()}
+    vectors = torch.stack([units[item] for item in items]) if items else torch.zeros(0, model.sizes.embedding_dim)
+    combined = None
+    if terms:
+        total = combine(torch.stack([units[item] for item in summands]), [term.weight for term in terms])
+        combined = Combined(list(terms), total.numpy(), (vectors @ total).numpy())
+    texts = [item.name for item in inputs if item.kind == "text"]
+    unknown = dict.fromkeys(word for text in texts for word in embedder.unknown_words(text))
+    return Comparison(called, list(items), vectors.numpy(), _tables(items, raw), combined, list(unknown))
+
+
+def _tables(items: Sequence[Item], raw: Mapping[Item, Tensor]) -> list[Table]:
+    of = {m: [item for item in items if item.modality == m] for m in MODALITIES}
+    present = [m for m in MODALITIES if of[m]]
+    pairs = sorted(combinations(present, 2), key=lambda pair: "text" not in pair)
+    tables = []
+    for rows, columns in pairs:
+        a, b = (torch.stack([raw[item] for item in of[m]]) for m in (rows, columns))  # [rows, D], [columns, D]
+        row_names, column_names = ([item.name for item in of[m]] for m in (rows, columns))
+        products = a @ b.T
+        softmax = products.softmax(dim=-1)
+        tables.append(Table(rows, columns, row_names, column_names, products.numpy(), softmax.numpy()))
+    return tables
+
+
+def _input(item: Item, device: torch.device, imu_rate_hz: float | None) -> Tensor:
+    """The model's input for one item, [1, ...]."""
+    if item.kind == "text":
+        return tokenize([item.name]).to(device)
+    path = Path(item.name)
+    match item.kind:
+        case "image":
+            return image_input(path, device)[None]
+        case "audio":
+            return audio_input(path, device)[None]
+        case "video":
+            import_cv2()  # keeps FFmpeg from writing to the terminal what is raised as an error
+            return video_input(path, device)[None]
+    try:
+        if item.kind == "depth":
+            return preprocess.depth(depth_m(_counts(path), MILLIMETRE_M)[None], device=device)
+        if item.kind == "thermal":
+            return preprocess.thermal(temperature_c(_counts(path), CENTIKELVIN_C, ZERO_KELVIN_C)[None], device=device)
+        if imu_rate_hz is None:
+            raise SimilarityError(
+                f"{path}: an IMU recording does not say its rate; give --imu-rate-hz, rows per second"
+            )
+        return preprocess.imu(_imu_rows(path)[None], imu_rate_hz, device=device)
+    except PreprocessError as error:
+        raise SimilarityError(f"{path}: {error}") from error
+
+
+def _counts(path: Path) -> NDArray[np.uint16]:
+    check_file(path)
+    return read_png16(str(path))
+
+
+def _imu_rows(path: Path) -> Array:
+    """Lines of ax,ay,az,gx,gy,gz in m/s2 and rad/s -> [n, 6]; the first line may be a heading."""
+    check_file(path)
+    first, _, rest = path.read_bytes().partition(b"\n")
+    parser = CsvParser(NEEDED, ",", "m/s2", "rad/s")
+    rows = parser.feed(b"\n" + first + b"\n")
+    headings = parser.rejected
+    rows += parser.feed(rest + b"\n")
+    if parser.rejected > headings or not rows:
+        raise SimilarityError(
+            f"{path}: {parser.rejected} lines are no measurement, {len(rows)} are; "
+            f"wanted lines of {','.join(NEEDED)} in m/s2 and rad/s"
+        )
+    return np.array(rows, np.float32)

@@ -1,0 +1,150 @@
+"""The words around a query: the templates it is put into, and the background prompts it is held against.
+
+A query is embedded in every template and the mean is normalised, as CLIP does for a class (Radford 2021, 3.1.4). Its
+score is a softmax against background prompts (`scoring`): without them a score would have no zero. A background prompt
+that says the same as the query is left out for that query, which would otherwise be set against itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.vectors import Vectors
+
+TEMPLATES: tuple[str, ...] = (
+    "{}",
+    "{}.",
+    "a photo of {}.",
+    "a picture of {}.",
+    "a blurry photo of {}.",
+    "a close-up photo of {}.",
+    "a photo of {} in the distance.",
+    "a video of {}.",
+    "this is {}.",
+    "there is {}.",
+    "the sound of {}.",
+    "a recording of {}.",
+)
+
+QUIET: tuple[str, ...] = (
+    "nothing",
+    "silence",
+    "background noise",
+    "white noise",
+    "the hum of an empty room",
+)
+"""What a microphone hears when there is nothing to hear."""
+
+SCENERY: tuple[str, ...] = (
+    "an empty room",
+    "an empty street",
+    "a wall",
+    "the floor",
+    "the sky",
+    "grass",
+)
+
+THINGS: tuple[str, ...] = (
+    "a dog",
+    "a dog barking",
+    "rain",
+    "rain falling",
+    "sea waves",
+    "a baby",
+    "a baby crying",
+    "a clock",
+    "a clock ticking",
+    "a person",
+    "a person sneezing",
+    "a helicopter",
+    "a helicopter flying",
+    "a chainsaw",
+    "a chainsaw running",
+    "a rooster",
+    "a rooster crowing",
+    "a fire",
+    "a crackling fire",
+    "a chair",
+    "a box",
+    "a tree",
+    "a car",
+    "music",
+)
+"""Ordinary things and sounds: the ten of ESC-10 (Piczak 2015), silent ones, and what most places have."""
+
+MOTIONS: tuple[str, ...] = (
+    "standing still",
+    "driving forward",
+    "turning left",
+    "turning right",
+    "bumping into something",
+    "climbing a slope",
+    "falling",
+)
+"""What an IMU feels."""
+
+BACKGROUND: tuple[str, ...] = QUIET + SCENERY + THINGS + MOTIONS
+"""The bank that stands unless the configuration names another."""
+
+# Words that name nothing: what is left of a text decides whether two texts say the same.
+_FILLERS = frozenset(
+    re.findall(
+        r"\w+",
+        "a an the this that it its there some something someone and or is are be of in on at to into still forward "
+        "robot photo picture video sound recording",
+    )
+)
+_WORD = re.compile(r"[^\W_]+")
+
+
+def embed_prompts(
+    texts: Sequence[str], embed_texts: Callable[[list[str]], Vectors], templates: Sequence[str] = TEMPLATES
+) -> Vectors:
+    """Embed each text in every template; float32 [n, D] of unit vectors. `embed_texts` gives unit vectors [m, D]."""
+    # Not str.format: a query may hold braces.
+    filled = [template.replace("{}", text) for text in texts for template in templates]
+    vectors = embed_texts(filled).reshape(len(texts), len(templates), -1)
+    mean = vectors.mean(axis=1)  # [n, D]
+    pooled: Vectors = (mean / np.linalg.norm(mean, axis=1, keepdims=True)).astype(np.float32)
+    return pooled
+
+
+def rivals(
+    text: str, vector: Vectors, background: Sequence[str], background_vectors: Vectors, same_cosine: float = 0.97
+) -> NDArray[np.bool_]:
+    """Which background prompts a query is held against, bool [B].
+
+    Left out are those that use the query's words (all words of one are among the other's: "a dog" and "a dog barking")
+    and those whose vectors are closer to the query's than `same_cosine`. Raises ValueError when none remains.
+    """
+    words = _content(text)
+    same_words = np.array([_says_the_same(words, _content(prompt)) for prompt in background], dtype=np.bool_)
+    kept: NDArray[np.bool_] = ~same_words & (background_vectors @ vector < same_cosine)
+    if not kept.any():
+        raise ValueError(
+            f"every background prompt says the same as the query {text!r}; add others to background_prompts"
+        )
+    return kept
+
+
+def _says_the_same(a: frozenset[str], b: frozenset[str]) -> bool:
+    return bool(a and b) and (a <= b or b <= a)
+
+
+def _content(text: str) -> frozenset[str]:
+    """The stems of a text's words without fillers; all words where there is nothing but fillers."""
+    words = _WORD.findall(text.lower())
+    return frozenset(_stem(w) for w in words if w not in _FILLERS) or frozenset(words)
+
+
+def _stem(word: str) -> str:
+    """Crude on purpose: dogs, barking, barks, running and run must meet, and no more is needed to compare prompts."""
+    for ending in ("ing", "es", "ed", "s", "e"):
+        if word.endswith(ending) and len(word) - len(ending) >= 3:
+            word = word.removesuffix(ending)
+            break
+    return word[:-1] if len(word) > 3 and word[-1] == word[-2] else word

@@ -1,0 +1,279 @@
+"""Where the sound of a tick comes from: nothing heard, in view (with the place), or heard but not in view.
+
+Camera and microphones are taken to be in one place and to look along +x (ROS REP-103), so that an azimuth is a column
+of the picture.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.perceiving.alerts.scoring import share
+from agent.perceiving.localization.doa import Direction, DirectionFinder
+from agent.perceiving.localization.heatmap import Box, Map, Peak, find_box, find_peak, heat_map, to_pixels
+from agent.vectors import Vectors
+
+if TYPE_CHECKING:
+    from agent.embedding.embedder import Embedded
+    from agent.windows.window import Window
+
+
+MIN_STRETCH_S = 0.25
+"""The least sound that a direction is asked of, whatever the hop: fewer frames give chance a say."""
+
+
+class SourceState(Enum):
+    """What is known of the source."""
+
+    NOTHING_HEARD = "nothing heard"
+    IN_VIEW = "in view"
+    NOT_IN_VIEW = "heard, but not in view"
+    UNSEEN = "heard, no picture"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AudioSource:
+    """The source of one tick. Pixels are those of the camera's image."""
+
+    state: SourceState
+    direction: Direction | None = None
+    """Of the newest part of the window; None without an array, or when no direction stands out."""
+    box: Box | None = None
+    peak: tuple[float, float] | None = None
+    """x, y. Box and peak are given for IN_VIEW only."""
+    similarity: float = 0.0
+    """Cosine of the most similar patch that the direction allows, 0 without a picture."""
+    map: Map | None = None
+    """float32 [rows, columns], cosine of every patch to the sound; None when nothing is heard or without a picture."""
+    extent: Box | None = None
+    """The part of the image that the map covers."""
+    tick: int = 0
+    """Index of the tick, at capture time `t_ns`."""
+    t_ns: int = 0
+    microphone: str = ""
+    camera: str = ""
+    """The sensors that it was found with; camera empty without a picture."""
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """The limits of the decision."""
+
+    silent_dbfs: float = -80.0
+    """Below this nothing is heard, whatever else says so: an open 16-bit microphone's own noise lies above it."""
+    above_floor_db: float = 6.0
+    """Over the noise floor by this much is a sound: twice the amplitude, which steady noise never reaches in 0.5 s."""
+    floor_rise_db_per_s: float = 1.0
+    """How fast the floor follows up: a fan that is switched on counts as background after half a minute."""
+    quiet_share: float = 0.1
+    """Heard by its meaning alone, with neither energy nor direction, only when the quiet prompts get less than this."""
+    min_confidence: float = 0.1
+    """Of a direction that may overrule the picture. A source in a room with 0.6 s of reverberation reaches 0.1-0.2."""
+    min_contrast: float = 0.08
+    """Of the peak over the map's median, in cosine: less is what patches differ by where nothing sounds."""
+    min_sigmas: float = 4.0
+    """The same in standard deviations of the map; the highest of 256 patches of noise reaches 2.8 on average."""
+    view_margin_deg: float = 4.0
+    """How far outside the picture a direction may point and still count as inside: the finder's own error."""
+    column_margin_deg: float = 10.0
+    """How far from the direction the peak may lie: the finder's error and half the width of a thing."""
+    box_level: float = 0.5
+    """Patches that reach this part of the peak's contrast belong to the box: half its height, as of any peak."""
+
+
+DEFAULT_THRESHOLDS = Thresholds()
+
+
+class NoiseFloor:
+    """The level that is always there: falls at once with the signal, rises slowly towards it."""
+
+    def __init__(self, rise_db_per_s: float) -> None:
+        self._rise_db_per_s = rise_db_per_s
+        self._floor_dbfs = math.inf
+        self._t_ns = 0
+
+    def update(self, t_ns: int, level_dbfs: float, *, rises: bool = True) -> float:
+        """Take a level and return the floor before it, in dBFS; the first level is its own floor.
+
+        `rises` False holds the floor down while the level is known to be a source's.
+        """
+        before = min(self._floor_dbfs, level_dbfs)
+        risen = before + self._rise_db_per_s * max(t_ns - self._t_ns, 0) / 1e9 if rises else before
+        self._floor_dbfs = min(level_dbfs, risen)
+        self._t_ns = t_ns
+        return before
+
+
+class SourceFinder:
+    """Finds the source of every tick from one microphone (or array) and at most one camera.
+
+    `quiet` are the vectors of prompts for silence and noise, `things` those of things that sound; with both, a sound
+    that is neither loud nor directed is still heard by what it means. `finder` needs two or more channels; `hfov_deg`
+    is the camera's horizontal field of view. Keeps the noise floor: give it every tick, in order.
+    """
+
+    def __init__(
+        self,
+        microphone: str,
+        camera: str | None = None,
+        *,
+        finder: DirectionFinder | None = None,
+        hfov_deg: float | None = None,
+        quiet: Vectors | None = None,
+        things: Vectors | None = None,
+        audio_scale: float = 20.0,
+        stretch_s: float = 0.5,
+        thresholds: Thresholds = DEFAULT_THRESHOLDS,
+    ) -> None:
+        self._microphone, self._camera = microphone, camera
+        self._finder = finder
+        self._hfov_deg = hfov_deg
+        self._prompts: Vectors | None = None
+        if quiet is not None and things is not None:
+            self._prompts = np.concatenate([quiet, things])
+            self._is_quiet = np.arange(len(self._prompts)) < len(quiet)
+        self._audio_scale = audio_scale
+        self._stretch_s = max(stretch_s, MIN_STRETCH_S)
+        self._thresholds = thresholds
+        self._floor = NoiseFloor(thresholds.floor_rise_db_per_s)
+
+    def find(self, embedded: Embedded) -> AudioSource | None:
+        """The source of a tick; None when its audio is missing."""
+        tick = embedded.tick
+        window = tick.windows.get(self._microphone)
+        vector = embedded.vectors.get(self._microphone)
+        if window is None or window.data is None or vector is None:
+            return None
+        recent = _last(window, self._stretch_s)
+        direction = self._direction(window)
+        patches = embedded.patches.get(self._camera) if self._camera else None
+        image = tick.windows[self._camera].data if self._camera and patches is not None else None
+        if not self._hears(tick.t_ns, recent, vector, direction):
+            source = AudioSource(SourceState.NOTHING_HEARD)
+        elif patches is None or image is None:
+            source = AudioSource(SourceState.UNSEEN, direction)
+        else:
+            height, width = image.shape[1:3]
+            heat, extent = heat_map(patches, vector), _extent(height, width)
+            source = locate(heat, extent, width, direction, self._hfov_deg, self._thresholds)
+        camera = self._camera if self._camera and image is not None else ""
+        return replace(source, tick=tick.index, t_ns=tick.t_ns, microphone=self._microphone, camera=camera)
+
+    def _direction(self, window: Window) -> Direction | None:
+        """The direction of the newest part of the window, since the robot may turn.
+
+        Sounds that come in bursts (ticks, sneezes) pause for half a second at times: then the part before is asked too.
+        """
+        if self._finder is None:
+            return None
+        return self._finder.find(_last(window, self._stretch_s)) or self._finder.find(
+            _last(window, 2 * self._stretch_s)
+        )
+
+    def _hears(self, t_ns: int, recent: NDArray[np.float32], vector: Vectors, direction: Direction | None) -> bool:
+        level_dbfs = rms_dbfs(recent)
+        if level_dbfs < self._thresholds.silent_dbfs:
+            # A muted microphone or a gap: it says nothing about the floor of what is really there.
+            return False
+        floor_dbfs = self._floor.update(t_ns, level_dbfs, rises=direction is None)
+        quiet_share = None
+        if self._prompts is not None:
+            quiet_share = share(vector, self._prompts, self._is_quiet, self._audio_scale)
+        return is_heard(level_dbfs, floor_dbfs, direction, quiet_share, self._thresholds)
+
+
+def is_heard(
+    level_dbfs: float,
+    floor_dbfs: float,
+    direction: Direction | None,
+    quiet_share: float | None,
+    thresholds: Thresholds = DEFAULT_THRESHOLDS,
+) -> bool:
+    """Whether there is a sound: by its energy, by its direction or, when it was asked, by its meaning."""
+    if level_dbfs < thresholds.silent_dbfs:
+        return False
+    loud = level_dbfs >= floor_dbfs + thresholds.above_floor_db
+    means_something = quiet_share is not None and quiet_share < thresholds.quiet_share
+    return loud or direction is not None or means_something
+
+
+def locate(
+    heat: Map,
+    extent: Box,
+    width: int,
+    direction: Direction | None,
+    hfov_deg: float | None,
+    thresholds: Thresholds = DEFAULT_THRESHOLDS,
+) -> AudioSource:
+    """Decide whether a sound that is heard is in view, and where.
+
+    `heat` covers `extent` of an image that is `width` pixels wide and `hfov_deg` degrees (None: not known). A confident
+    direction limits the columns in which the peak may lie; one that points outside of the map means not in view.
+    """
+    columns: NDArray[np.bool_] | None = None
+    if direction is not None and direction.confidence >= thresholds.min_confidence and hfov_deg is not None:
+        left, right = azimuths_deg(np.array([extent.x0, extent.x1]), width, hfov_deg)
+        margin_deg = thresholds.view_margin_deg
+        if not right - margin_deg <= direction.azimuth_deg <= left + margin_deg:
+            return AudioSource(
+                SourceState.NOT_IN_VIEW, direction, similarity=float(heat.max()), map=heat, extent=extent
+            )
+        n = heat.shape[1]
+        centres = extent.x0 + (np.arange(n) + 0.5) * (extent.x1 - extent.x0) / n
+        away_deg = np.abs(azimuths_deg(centres, width, hfov_deg) - direction.azimuth_deg)
+        columns = away_deg <= max(thresholds.column_margin_deg, float(away_deg.min()))
+    peak = find_peak(heat, columns)
+    if peak.contrast < thresholds.min_contrast or peak.sigmas < thresholds.min_sigmas:
+        return AudioSource(SourceState.NOT_IN_VIEW, direction, similarity=peak.similarity, map=heat, extent=extent)
+    return AudioSource(
+        SourceState.IN_VIEW,
+        direction,
+        _box(heat, peak, extent, thresholds.box_level),
+        to_pixels(extent, heat.shape, peak.row, peak.column),
+        peak.similarity,
+        heat,
+        extent,
+    )
+
+
+def azimuths_deg(x: NDArray[np.float64], width: int, hfov_deg: float) -> NDArray[np.float64]:
+    """The azimuth (positive left) that a pinhole camera shows at each pixel column."""
+    focal_px = width / 2 / math.tan(math.radians(hfov_deg) / 2)
+    azimuths: NDArray[np.float64] = np.degrees(np.arctan((width / 2 - x) / focal_px))
+    return azimuths
+
+
+def rms_dbfs(audio: NDArray[np.float32]) -> float:
+    """Root mean square over all channels, in decibels below full scale; -200 for digital silence."""
+    mean_square = float(np.mean(np.square(audio, dtype=np.float64)))
+    return 10.0 * math.log10(max(mean_square, 1e-20))
+
+
+def _last(window: Window, stretch_s: float) -> NDArray[np.float32]:
+    """The newest rows of an audio window that is present, [n, channels]."""
+    assert window.data is not None
+    return window.data[-max(1, round(stretch_s * window.rate_hz)) :]
+
+
+def _box(heat: Map, peak: Peak, extent: Box, level: float) -> Box:
+    first_row, first_column, last_row, last_column = find_box(heat, peak, level)
+    return Box(
+        *to_pixels(extent, heat.shape, first_row, first_column),
+        *to_pixels(extent, heat.shape, last_row + 1, last_column + 1),
+    )
+
+
+def _extent(height: int, width: int) -> Box:
+    """The part of an image that the model's patches cover."""
+    # Imported here because it brings torch, which the decision itself needs not.
+    from models.encoders import IMAGE_PX
+    from models.preprocess import CropMap
+
+    crop = CropMap(height, width)
+    return Box(*crop.to_image(0, 0), *crop.to_image(IMAGE_PX, IMAGE_PX))

@@ -1,0 +1,227 @@
+"""What follows from a tick's vectors: scores, alerts, the audio source.
+
+Lives on the worker's thread: queries are added and removed between ticks, so nothing here needs a lock.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.embedding.reduction import LEFT_OUT
+from agent.embedding.requests import EmbedError, Sound
+from agent.faults import Faults
+from agent.microphone_array import voiced_band_hz
+from agent.perceiving.alerts.book import AlertBook, Transition, hold_s_of
+from agent.perceiving.alerts.prompts import BACKGROUND, QUIET, THINGS, embed_prompts, rivals
+from agent.perceiving.alerts.scoring import Scorer, Scores
+from agent.perceiving.findings import Finding, QueryFailed, Scored
+from agent.perceiving.localization.doa import DirectionFinder
+from agent.perceiving.localization.source import SourceFinder
+from agent.query import Query, QueryError, StandingQuery
+from agent.vectors import Vectors
+from drivers.driver import Modality
+
+if TYPE_CHECKING:
+    from agent.config.parse import Config
+    from agent.embedding.embedder import Embedded, Embedder
+
+
+log = logging.getLogger(__name__)
+
+
+class Perception:
+    """Scores every tick against the queries and finds the audio source."""
+
+    def __init__(self, embedder: Embedder, config: Config, faults: Faults | None = None) -> None:
+        """What one query, or the search for the source, raises is counted in `faults` and costs nothing else."""
+        self._embedder = embedder
+        self._faults = faults or Faults()
+        logit_scales = embedder.logit_scales(config.alerts.logit_scales)
+        self._background = config.background_prompts or BACKGROUND
+        self._background_vectors = embed_prompts(self._background, embedder.embed_texts)
+        self._new_scorer = partial(Scorer, self._background_vectors, logit_scales, dense=config.alerts.dense)
+        self._scorer = self._new_scorer()
+        self._vectors: dict[str, tuple[Vectors, NDArray[np.bool_]]] = {}
+        """What is scored of each query: its vector, and which background prompts it is held against."""
+        self._book = AlertBook(hold_s=hold_s_of(config.hop_ns))
+        self._standing: dict[str, StandingQuery] = {}
+        self._clips_saved = config.clips.folder is not None
+        self._source_finder = self._find_sources(config, logit_scales["audio"])
+
+    def add(self, query: Query) -> StandingQuery:
+        """Embed a query and watch for it from the next tick on. Raises QueryError."""
+        if query.clip and not self._clips_saved:
+            raise QueryError("clip", "no clips are saved here; give clips.folder in the agent's configuration")
+        vector = embed_prompts([query.text], self._embedder.embed_texts)[0]
+        try:
+            held_against = rivals(query.text, vector, self._background, self._background_vectors)
+        except ValueError as error:
+            raise QueryError("text", str(error)) from None
+        unknown = self._embedder.unknown_words(query.text)
+        self._book.add(query)
+        try:
+            self._scorer.add(query.id, vector, held_against)
+        except BaseException:
+            self._book.remove(query.id)
+            raise
+        self._vectors[query.id] = vector, held_against
+        warnings = (f"the model was never trained on: {', '.join(unknown)}",) if unknown else ()
+        standing = self._standing[query.id] = StandingQuery(query, warnings)
+        return standing
+
+    def remove(self, query_id: str) -> tuple[StandingQuery, Sequence[Transition]]:
+        """Watch for it no more; with the end of its alert when one is on. Raises KeyError when it is unknown."""
+        ended = self._book.remove(query_id)
+        self._scorer.remove(query_id)
+        del self._vectors[query_id]
+        return self._standing.pop(query_id), ended
+
+    def queries(self) -> Sequence[StandingQuery]:
+        """All queries, oldest first; safe to call from any thread."""
+        return tuple(self._standing.values())
+
+    def asks_for_clips(self, query_id: str) -> bool:
+        """Whether what the sensors gave around a query's alerts is to be saved."""
+        standing = self._standing.get(query_id)
+        return standing is not None and standing.query.clip
+
+    @property
+    def dimensions(self) -> int:
+        """D, the length of every vector."""
+        return self._embedder.dimensions
+
+    def embed_texts(self, texts: Sequence[str]) -> Vectors:
+        """Unit vectors float32 [n, D]."""
+        return self._embedder.embed_texts(texts)
+
+    def embed_images(self, images: Sequence[NDArray[np.uint8]]) -> Vectors:
+        """Unit vectors float32 [n, D] of RGB images [H, W, 3]. Raises EmbedError."""
+        with _as_embed_error():
+            return self._embedder.embed_images(images)
+
+    def embed_audio(self, audio: Sequence[Sound]) -> Vectors:
+        """Unit vectors float32 [n, D]. Raises EmbedError."""
+        with _as_embed_error():
+            return self._embedder.embed_audio(audio)
+
+    def perceive(self, embedded: Embedded) -> Iterator[Finding]:
+        """What is found in a tick, each as soon as it is known: the audio source takes longest."""
+        failed: dict[str, str] = {}
+        scores = self._score(embedded, failed) if self._standing else None
+        yield Scored(embedded, scores)
+        if scores is not None:
+            yield from self._follow(embedded, scores, failed)
+        for query_id, reason in failed.items():
+            yield from self._take_out(query_id, reason, embedded.tick.t_ns)
+        source = None
+        with self._faults.guard("audio source"):
+            source = self._source_finder.find(embedded) if self._source_finder else None
+        if source is not None:
+            yield source
+
+    def _score(self, embedded: Embedded, failed: dict[str, str]) -> Scores | None:
+        """The scores of all queries; without those that cannot be scored, which are added to `failed` with the reason.
+
+        None when it cannot be found out which these are.
+        """
+        vectors, patches = _by_modality(embedded)
+        scores = _finite_scores(self._scorer, vectors, patches)
+        if isinstance(scores, Scores):
+            return scores
+        rest = self._new_scorer()
+        for query_id, (vector, held_against) in self._vectors.items():
+            alone = self._new_scorer()
+            alone.add(query_id, vector, held_against)
+            error = _finite_scores(alone, vectors, patches)
+            if isinstance(error, Scores):
+                rest.add(query_id, vector, held_against)
+            else:
+                self._note(query_id, error, failed)
+        if not failed:
+            self._faults.count("scoring", scores)
+            return None
+        again = _finite_scores(rest, vectors, patches)
+        return again if isinstance(again, Scores) else None
+
+    def _follow(self, embedded: Embedded, scores: Scores, failed: dict[str, str]) -> Sequence[Transition]:
+        """What changes in the alerts; queries that cannot be followed are added to `failed`."""
+
+        def note(query_id: str, error: Exception) -> None:
+            self._note(query_id, error, failed)
+
+        with self._faults.guard("alerts"):
+            return self._book.step(embedded.tick.t_ns, scores, left_out=_left_out(embedded), on_fault=note)
+        return []
+
+    def _note(self, query_id: str, error: Exception, failed: dict[str, str]) -> None:
+        self._faults.count(f"query {query_id}", error)
+        failed[query_id] = f"it failed: {error or type(error).__name__}"
+
+    def _take_out(self, query_id: str, reason: str, t_ns: int) -> Iterator[Finding]:
+        """Watch no more for a query that fails, and tell so."""
+        standing, ended = self.remove(query_id)
+        log.error("query %s %r is removed: %s; add it anew, or report this", query_id, standing.query.text, reason)
+        yield from ended
+        yield QueryFailed(standing, t_ns)
+
+    def _find_sources(self, config: Config, audio_scale: float) -> SourceFinder | None:
+        if config.microphone is None:
+            return None
+        microphone = config.sensors[config.microphone]
+        camera = config.sensors[config.camera] if config.camera else None
+        finder = None
+        if microphone.mic_positions_m is not None and len(microphone.mic_positions_m) > 1:
+            rate_hz = microphone.spec.stream.rate_hz
+            positions_m = np.array(microphone.mic_positions_m)
+            finder = DirectionFinder(positions_m, rate_hz, band_hz=voiced_band_hz(rate_hz))
+        return SourceFinder(
+            config.microphone,
+            config.camera,
+            finder=finder,
+            hfov_deg=camera.hfov_deg if camera else None,
+            quiet=embed_prompts(QUIET, self._embedder.embed_texts),
+            things=embed_prompts(THINGS, self._embedder.embed_texts),
+            audio_scale=audio_scale,
+            stretch_s=config.hop_ns / 1e9,
+        )
+
+
+def _finite_scores(scorer: Scorer, vectors: Mapping[Modality, Vectors], patches: Vectors | None) -> Scores | Exception:
+    """The scores, or what kept them from being made."""
+    try:
+        scores = scorer.score(vectors, patches)
+    except Exception as error:  # noqa: BLE001  (whatever it is, it is one query's)
+        return error
+    return scores if np.isfinite(scores.values).all() else ArithmeticError("a score that is not finite")
+
+
+def _left_out(embedded: Embedded) -> set[Modality]:
+    """The modalities that no window has because the model was spared them."""
+    windows = embedded.tick.windows
+    spared = {windows[sensor].modality for sensor, reason in embedded.missing.items() if reason == LEFT_OUT}
+    return spared - {windows[sensor].modality for sensor in embedded.vectors} if spared else spared
+
+
+@contextmanager
+def _as_embed_error() -> Iterator[None]:
+    """What cannot be embedded is the fault of who asked for it."""
+    try:
+        yield
+    except ValueError as error:
+        raise EmbedError(str(error)) from None
+
+
+def _by_modality(embedded: Embedded) -> tuple[dict[Modality, Vectors], Vectors | None]:
+    """The vectors of each modality, float32 [sensors, D], and the patches of all cameras, [cameras, 16, 16, D]."""
+    rows: dict[Modality, list[Vectors]] = {}
+    for sensor, vector in embedded.vectors.items():
+        rows.setdefault(embedded.tick.windows[sensor].modality, []).append(vector)
+    patches = np.stack(list(embedded.patches.values())) if embedded.patches else None
+    return {modality: np.stack(vectors) for modality, vectors in rows.items()}, patches

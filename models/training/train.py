@@ -1,0 +1,317 @@
+"""Training by image-paired contrast, as ImageBind does it, on shards.
+
+First the image and text towers learn each other from captions (ImageBind takes them from OpenCLIP instead). Then they
+are frozen, and audio, depth, thermal and IMU each learn the images that they were recorded with. No pair of text and
+audio, depth, thermal or IMU is ever trained: that these agree is what follows.
+
+Every batch holds pairs of one kind. Beside InfoNCE on the vectors of whole images there is the same loss on the best
+matching patches (`models.training.loss.pooled_similarity`) for pairs that are about one thing.
+
+Steps are numbered through; the draws of a step depend on the recipe's seed and its number alone, so that a run that
+was interrupted and resumed gives the same weights as one that was not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from models.datasets.dataset import About, Classes, all_captions, read_index
+from models.datasets.pairs import Examples, Group, PairSampler, caption, load, mirrored
+from models.encoders import PatchEncoder, TextEncoder
+from models.evaluation.shards import scores
+from models.files import checkpoint
+from models.files.published_file import UNPICKLING_FAULTS
+from models.imagebind import MODALITIES, ImageBind, Modality
+from models.tokenizer import tokenize
+from models.training.image_patches import (
+    Rows,
+    kept_patches,
+    moved_images,
+    recoloured_patches,
+    trunk_output,
+    whiten_stem,
+)
+from models.training.loss import info_nce, pooled_similarity
+from models.training.recipe import Recipe, Stage, learning_rate_factor, optimisers_of
+
+WEIGHTS: Final = "imagebind_nano.safetensors"
+CHECKPOINT: Final = "checkpoint.pt"
+LOG: Final = "log.jsonl"
+
+Report = Callable[[dict[str, float | int | str]], None]
+"""Told what is also written into the log: step, loss, samples a second, validation scores."""
+
+
+@dataclass(slots=True, eq=False)
+class _Run:
+    """One training run: what it learns from and where it has come to."""
+
+    recipe: Recipe
+    model: ImageBind
+    examples: Examples
+    out: Path
+    validation: tuple[Examples, Classes] | None
+    report: Report | None
+    stage: int = 0
+    step: int = 0
+    """Steps done of the stage."""
+    seconds: float = 0.0
+    optimisers: list[dict[str, Any]] | None = None
+    """Their states at `step`, when the run was resumed inside a stage."""
+    images: tuple[Tensor, Tensor] | None = None
+    """Vectors and patches of all images, once the image tower is frozen."""
+    last_scores: dict[str, float] = field(default_factory=dict)
+
+    def log(self, **values: float | int | str) -> None:
+        stage = self.recipe.stages[min(self.stage, len(self.recipe.stages) - 1)]
+        entry = {"pairs": stage.modality, "step": self.step, "seconds": round(self.seconds, 1), **values}
+        with (self.out / LOG).open("a") as file:
+            file.write(json.dumps(entry) + "\n")
+        if self.report is not None:
+            self.report(entry)
+
+    def save(self, optimisers: list[torch.optim.Optimizer]) -> None:
+        state = {
+            "recipe": json.dumps(asdict(self.recipe)),
+            "stage": self.stage,
+            "step": self.step,
+            "seconds": self.seconds,
+            "model": self.model.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in optimisers],
+        }
+        partial = self.out / f"{CHECKPOINT}.partial"
+        torch.save(state, partial)
+        os.replace(partial, self.out / CHECKPOINT)
+
+    def resume(self) -> None:
+        path = self.out / CHECKPOINT
+        if not path.is_file():
+            raise checkpoint.CheckpointError(f"{path}: no checkpoint to resume from; train without --resume")
+        try:
+            state = torch.load(path, weights_only=True)
+            if same := state["recipe"] == json.dumps(asdict(self.recipe)):
+                self.model.load_state_dict(state["model"])
+                self.stage, self.step, self.seconds = state["stage"], state["step"], state["seconds"]
+                self.optimisers = state["optimisers"] or None
+        except (OSError, *UNPICKLING_FAULTS) as error:
+            reason = " ".join(str(error).split())[:100] or type(error).__name__
+            raise checkpoint.CheckpointError(f"{path}: cannot be read ({reason}); train without --resume") from None
+        if not same:
+            raise checkpoint.CheckpointError(f"{path}: was made with another recipe; use that one, or start anew")
+
+    def validate(self) -> None:
+        if self.validation is not None:
+            self.last_scores = scores(self.model, *self.validation)
+            self.log(**{name: round(value, 4) for name, value in self.last_scores.items()})
+
+
+def train(
+    shards: Path,
+    out: Path,
+    recipe: Recipe | None = None,
+    *,
+    validation: Path | None = None,
+    resume: bool = False,
+    stop_after_steps: int | None = None,
+    report: Report | None = None,
+) -> Path:
+    """Train on the shards of a folder and write `out`/imagebind_nano.safetensors; returns its path.
+
+    `out` also gets a log of JSON lines and a checkpoint, from which `resume` goes on. `validation` is a folder of
+    shards to score on. `stop_after_steps` interrupts the run after so many steps: the weights written are then those
+    of the moment. Raises DatasetError and CheckpointError.
+    """
+    recipe = recipe or Recipe()
+    out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(recipe.seed)
+    model = ImageBind(recipe.sizes, [m for m in MODALITIES if m in ("vision", *(s.modality for s in recipe.stages))])
+    held = (load(validation, model.modalities), read_index(validation)) if validation else None
+    run = _Run(recipe, model, load(shards, model.modalities), out, held, report)
+    if resume:
+        run.resume()
+    elif recipe.stages[0].modality == "text":
+        whiten_stem(model, run.examples, recipe.seed)
+    left = stop_after_steps if stop_after_steps is not None else sum(stage.steps for stage in recipe.stages)
+    while run.stage < len(recipe.stages) and left > 0:
+        left -= _train_stage(run, recipe.stages[run.stage], left)
+    known = _trained_tokens(run.examples.about)
+    _forget_untrained_words(model, known)
+    run.validate()
+    path = out / WEIGHTS
+    checkpoint.save(model, path, _metadata(run, len(known)))
+    return path
+
+
+def _train_stage(run: _Run, stage: Stage, at_most: int) -> int:
+    """Do the remaining steps of a stage, or `at_most`; returns how many were done."""
+    recipe, model = run.recipe, run.model
+    began = run.step
+    examples = run.examples
+    sampler = PairSampler(examples.about, stage.modality)
+    if stage.modality == "text":
+        run.images = None
+    elif run.images is None:
+        run.images = _embed_images(model, examples)
+    trained = ("vision", "text") if stage.modality == "text" else (stage.modality,)
+    for name, encoder in model.encoders.items():
+        encoder.requires_grad_(name in trained).train(name in trained)
+    optimisers = optimisers_of(model, stage, recipe)
+    if run.optimisers is not None:
+        for optimiser, state in zip(optimisers, run.optimisers, strict=True):
+            optimiser.load_state_dict(state)
+        run.optimisers = None
+    losses, since, since_step = [], time.perf_counter(), run.step
+    while run.step < stage.steps and run.step - began < at_most:
+        rng = np.random.default_rng([recipe.seed, run.stage, run.step])
+        torch.manual_seed(int(rng.integers(2**31)))
+        rate = learning_rate_factor(run.step, stage, recipe.warmup_steps)
+        for group in (group for optimiser in optimisers for group in optimiser.param_groups):
+            group["lr"] = group["highest"] * rate
+        rows, groups = sampler.draw(stage.batch, rng)
+        with sdpa_kernel(SDPBackend.MATH):  # the backward pass of the fused kernel is slower on a CPU
+            if run.images is None:
+                loss = _text_loss(model, examples, rows, groups, recipe, stage, rng)
+            else:
+                x = _augmented(stage.modality, examples.batch(stage.modality, rows), rng)
+                loss = _image_loss(model, stage, x, run.images[0][rows], run.images[1][rows], groups, recipe)
+        model.zero_grad(set_to_none=True)  # also of towers frozen since: the clipping below counts every gradient
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimiser in optimisers:
+            optimiser.step()
+        losses.append(loss.item())
+        run.step += 1
+        if run.step % recipe.log_every == 0 or run.step == stage.steps:
+            now = time.perf_counter()
+            run.seconds += now - since
+            speed = (run.step - since_step) * stage.batch / (now - since)
+            run.log(loss=round(sum(losses) / len(losses), 4), pairs_per_s=round(speed, 1))
+            losses, since, since_step = [], now, run.step
+        if run.step % recipe.checkpoint_every == 0:
+            run.save(optimisers)
+        if run.step % recipe.validate_every == 0:
+            run.validate()
+            since = time.perf_counter()
+    done = run.step - began
+    if run.step < stage.steps:
+        run.save(optimisers)
+    else:
+        run.validate()
+        run.stage, run.step = run.stage + 1, 0
+        run.save([])
+    return done
+
+
+def _text_loss(
+    model: ImageBind,
+    examples: Examples,
+    rows: Rows,
+    groups: list[Group],
+    recipe: Recipe,
+    stage: Stage,
+    rng: np.random.Generator,
+) -> Tensor:
+    vision = model.encoders["vision"]
+    assert isinstance(vision, PatchEncoder)
+    texts = [caption(examples.about[row], group, rng) for row, group in zip(rows, groups, strict=True)]
+    views = moved_images(examples, rows, rng)
+    texts = [mirrored(text) if mirror else text for text, mirror in zip(texts, views.mirrored, strict=True)]
+    kept = kept_patches(views, groups, stage.keep, stage.focus, rng)  # [B, kept]
+    patches = recoloured_patches(views, kept, rng)  # [B, kept, 1176]
+    with torch.autocast("cpu", torch.bfloat16):
+        embedded = vision.head(trunk_output(vision, patches, kept))  # [B, 1 + kept, D]
+        words = model({"text": tokenize(texts)})["text"].float()  # [B, D]
+    embedded = F.normalize(embedded.float(), dim=-1)
+    scale = model.logit_scale("text")
+    return _paired_loss(embedded[:, 0], embedded[:, 1:], words, groups, scale, recipe)
+
+
+def _image_loss(
+    model: ImageBind, stage: Stage, x: Tensor, vectors: Tensor, patches: Tensor, groups: list[Group], recipe: Recipe
+) -> Tensor:
+    with torch.autocast("cpu", torch.bfloat16):
+        other = model({stage.modality: x}, keep=stage.keep)[stage.modality].float()  # [B, D]
+    dense = patches.float() if stage.modality == "audio" else None
+    return _paired_loss(vectors, dense, other, groups, model.logit_scale(stage.modality), recipe)
+
+
+def _paired_loss(
+    vectors: Tensor, patches: Tensor | None, other: Tensor, groups: list[Group], scale: Tensor, recipe: Recipe
+) -> Tensor:
+    """InfoNCE of whole images [B, D] and `other` [B, D], and of patches [B, P, D] where a pair is about one thing:
+    none of these is in the images of pairs that are about nothing.
+    """
+    loss = info_nce(vectors @ other.T, scale)
+    things = [i for i, (kind, _) in enumerate(groups) if kind == "thing"]
+    empty = [i for i, (kind, _) in enumerate(groups) if kind == "nothing"]
+    if patches is None or len(things) < 2:
+        return loss
+    pooled = pooled_similarity(patches[things + empty], other[things], recipe.sharpness)  # [things + empty, things]
+    return loss + recipe.dense_weight * info_nce(pooled[: len(things)], scale, pooled[len(things) :])
+
+
+def _augmented(modality: Modality, x: Tensor, rng: np.random.Generator) -> Tensor:
+    """Audio gets a shift in time (round about) and another loudness; depth, thermal and IMU stay as they are."""
+    if modality != "audio":
+        return x
+    shifts = rng.integers(0, x.shape[-1], len(x))
+    rolled = torch.stack([row.roll(int(shift), dims=-1) for row, shift in zip(x, shifts, strict=True)])
+    return rolled + torch.from_numpy(rng.normal(0.0, 0.08, (len(x), 1, 1, 1))).float()
+
+
+@torch.no_grad()
+def _embed_images(model: ImageBind, examples: Examples, batch: int = 64) -> tuple[Tensor, Tensor]:
+    """Vectors [N, D] and patches float16 [N, 256, D] of all images, by the frozen image tower."""
+    model.eval()
+    vectors, patches = [], []
+    for rows in np.array_split(np.arange(len(examples)), -(-len(examples) // batch)):
+        with torch.autocast("cpu", torch.bfloat16):
+            found = model.embed({"vision": examples.batch("vision", rows)}, patches=True)
+        assert found.patches is not None
+        vectors.append(found.vectors["vision"])
+        patches.append(found.patches.flatten(1, 2).half())
+    return torch.cat(vectors), torch.cat(patches)
+
+
+@torch.no_grad()
+def _forget_untrained_words(model: ImageBind, known: set[int]) -> None:
+    """Set the embeddings of tokens that no caption held to exact zero, so that a word never learned can be told."""
+    text = model.encoders["text"]
+    assert isinstance(text, TextEncoder)
+    unknown = torch.ones(len(text.token_embedding), dtype=torch.bool)
+    unknown[torch.tensor(sorted(known))] = False
+    text.token_embedding[unknown] = 0.0
+
+
+def _trained_tokens(about: list[About]) -> set[int]:
+    """The ids of all tokens of all captions, padding included."""
+    texts = {text for facts in about for text in all_captions(facts)}
+    return set(tokenize(sorted(texts | {mirrored(text) for text in texts})).flatten().tolist())
+
+
+def _metadata(run: _Run, tokens: int) -> dict[str, str]:
+    recipe = run.recipe
+    stages = ", ".join(f"{stage.modality} {stage.steps} x {stage.batch}" for stage in recipe.stages)
+    return {
+        "name": "imagebind_nano",
+        "trained_on": f"{len(run.examples)} examples of the synthetic world",
+        "stages": f"steps x batch of image pairs: {stages}",
+        "seed": str(recipe.seed),
+        "trained_tokens": str(tokens),
+        "training_seconds": f"{run.seconds:.0f}",
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "scores": json.dumps({name: round(value, 4) for name, value in run.last_scores.items()}),
+        "licence": "Apache-2.0",
+    }
