@@ -87,15 +87,8 @@ class Report:
         }
 
     def _query(self, report: QueryReport) -> dict[str, Any]:
-        query = report.query
         return {
-            "id": query.id,
-            "text": query.text,
-            "modalities": list(query.modalities),
-            "threshold_on": query.threshold_on,
-            "threshold_off": query.threshold_off,
-            "min_duration_s": query.min_duration_s,
-            "cooldown_s": query.cooldown_s,
+            **report.query.tree(),
             "warnings": list(report.warnings),
             "alarms": len(report.found),
             "alarms_per_hour": len(report.found) / self.hours,

@@ -271,11 +271,9 @@ def _record(name: str, settings: RecordingSettings, sensors: Mapping[str, Sensor
 
 
 def _query(name: str, index: int, settings: QuerySettings) -> Query:
-    given = {k: v for k, v in settings.model_dump().items() if v is not None}
-    given["modalities"] = tuple(given["modalities"])
-    given.setdefault("id", f"q{index + 1}")
+    given = settings.model_dump(exclude_none=True)
     try:
-        return Query(**given)
+        return Query.of_tree({"id": f"q{index + 1}", **given})
     except QueryError as error:
         raise ConfigError(f"{name}: queries[{index}]: {error}") from None
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, create_model
 
-from agent.query import MAX_TEXT
+from agent.query import FIELDS, MAX_TEXT
 from agent.streams import BLOCK_MS, MAX_SENSORS, MIN_RATE_HZ
 from drivers.codec import MAX_RATE_HZ
 from drivers.driver import Modality
@@ -80,18 +80,17 @@ class StreamOptions(BaseModel):
     modality: Modality | None = None
 
 
-class QuerySettings(_Strict):
-    """A query that stands from the start."""
+def _query_fields() -> dict[str, Any]:
+    """The fields of a query, each of which but the text may be left out or null."""
+    types = {name: list[Modality] if name == "modalities" else of.type for name, of in FIELDS.items()}
+    return {name: (kind, ...) if name == "text" else (kind | None, None) for name, kind in types.items()}
 
-    text: str
-    id: str | None = None
-    modalities: list[Modality] = []
-    threshold_on: float | None = None
-    threshold_off: float | None = None
-    min_duration_s: float | None = None
-    cooldown_s: float | None = None
-    clip: bool = False
-    """Save what all sensors gave around the begin of its alerts, as `clips:` says."""
+
+if TYPE_CHECKING:
+    QuerySettings = _Strict
+else:
+    QuerySettings = create_model("QuerySettings", __base__=_Strict, **_query_fields())
+    QuerySettings.__doc__ = """A query that stands from the start, by the fields of `agent.query.Query`."""
 
 
 class RecordingSettings(_Strict):
