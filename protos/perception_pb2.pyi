@@ -378,6 +378,36 @@ class QueryScore(_message.Message):
 Global___QueryScore: _TypeAlias = QueryScore  # noqa: Y015
 
 @_typing.final
+class ScoreTable(_message.Message):
+    """The scores of all queries against all modalities that are present."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUERY_IDS_FIELD_NUMBER: _builtins.int
+    MODALITIES_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    values: _builtins.bytes
+    """float32, little-endian: for each modality a row with the score of each query, 0..1"""
+    @_builtins.property
+    def query_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def modalities(self) -> _containers.RepeatedScalarFieldContainer[_sensors_pb2.Modality.ValueType]: ...
+    def __init__(
+        self,
+        *,
+        query_ids: _abc.Iterable[_builtins.str] | None = ...,
+        modalities: _abc.Iterable[_sensors_pb2.Modality.ValueType] | None = ...,
+        values: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["modalities", b"modalities", "query_ids", b"query_ids", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScoreTable: _TypeAlias = ScoreTable  # noqa: Y015
+
+@_typing.final
 class Embedding(_message.Message):
     """One tick: every enabled stream's embedding and the fused one."""
 
@@ -389,6 +419,7 @@ class Embedding(_message.Message):
     SCORES_FIELD_NUMBER: _builtins.int
     INFERENCE_MS_FIELD_NUMBER: _builtins.int
     SETTLED_NS_FIELD_NUMBER: _builtins.int
+    SCORE_TABLE_FIELD_NUMBER: _builtins.int
     tick: _builtins.int
     """index on the timeline: tick time = tick * hop"""
     inference_ms: _builtins.float
@@ -402,7 +433,13 @@ class Embedding(_message.Message):
         """normalised mean of what is present"""
 
     @_builtins.property
-    def scores(self) -> _containers.RepeatedCompositeFieldContainer[Global___QueryScore]: ...
+    def scores(self) -> _containers.RepeatedCompositeFieldContainer[Global___QueryScore]:
+        """the same as score_table, for up to 64 queries; empty for more"""
+
+    @_builtins.property
+    def score_table(self) -> Global___ScoreTable:
+        """absent where nothing was scored, and in logs of older agents, which have scores alone"""
+
     def __init__(
         self,
         *,
@@ -412,10 +449,11 @@ class Embedding(_message.Message):
         scores: _abc.Iterable[Global___QueryScore] | None = ...,
         inference_ms: _builtins.float = ...,
         settled_ns: _builtins.int = ...,
+        score_table: Global___ScoreTable | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["fused", b"fused"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["fused", b"fused", "score_table", b"score_table"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fused", b"fused", "inference_ms", b"inference_ms", "scores", b"scores", "settled_ns", b"settled_ns", "tick", b"tick", "windows", b"windows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fused", b"fused", "inference_ms", b"inference_ms", "score_table", b"score_table", "scores", b"scores", "settled_ns", b"settled_ns", "tick", b"tick", "windows", b"windows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

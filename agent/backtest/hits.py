@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.perceiving.alerts.book import AlertBook, Transition
-from agent.perceiving.alerts.scoring import Scores
-from agent.query import Query
+from agent.perceiving.alerts.table import QueryTable
+from agent.query import Query, StandingQuery
+from agent.scores import Scores
 from agent.streams import LONGEST_HOLE_S
 from drivers.driver import MODALITIES, Modality
 
@@ -56,15 +57,15 @@ def hits(
     found: dict[str, list[Hit]] = {query.id: [] for query in queries}
     ids = tuple(found)
     for stretch in _stretches(times_ns):
-        book = AlertBook(hold_s=hold_s)
+        book = AlertBook(QueryTable(), hold_s=hold_s)
         for query in queries:
-            book.add(query)
+            book.add(StandingQuery(query))
         for t_ns, scores in zip(times_ns[stretch].tolist(), values[stretch], strict=True):
             for transition in book.step(t_ns, Scores(ids, MODALITIES, scores)):
                 if transition.phase == "end":
                     found[transition.query_id].append(_hit(transition, cut=False))
         for query_id in ids:
-            found[query_id] += [_hit(transition, cut=True) for transition in book.remove(query_id)]
+            found[query_id] += [_hit(transition, cut=True) for transition in book.remove(query_id)[1]]
     return list(found.values())
 
 

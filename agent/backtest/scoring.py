@@ -16,7 +16,7 @@ from agent.perceiving.alerts.book import hold_s_of
 from agent.query import Query
 from agent.run.run import Pipeline
 from agent.run.to_the_end import events_of
-from drivers.codec import MODALITY_NAMES
+from agent.scores import scores_of
 from drivers.driver import MODALITIES
 from protos import perception_pb2 as pb
 
@@ -108,8 +108,10 @@ class _Rows:
 
     def add(self, event: pb.Event) -> None:
         values = np.full((len(self._row), len(MODALITIES)), np.nan, np.float32)
-        for told in event.embedding.scores:
-            values[self._row[told.query_id], MODALITIES.index(MODALITY_NAMES[told.modality])] = told.score
+        scores = scores_of(event.embedding)
+        rows = [self._row[query_id] for query_id in scores.query_ids]
+        for modality, column in zip(scores.modalities, scores.values.T, strict=True):
+            values[rows, MODALITIES.index(modality)] = column
         self.times_ns.append(event.capture_ns)
         self.values.append(values)
 

@@ -34,6 +34,7 @@ from agent.client.event_stream import subscribed, watched
 from agent.events.filters import KINDS
 from agent.keepalive import ping_options
 from agent.query import QueryOptions
+from agent.scores import Scores, scores_of
 from agent.vectors import heat_map_of, vector_of
 from drivers.codec import MODALITY_VALUES, encode_audio, encode_colour, encode_sample
 from drivers.driver import Modality, Sample
@@ -41,7 +42,7 @@ from protos import perception_pb2 as pb
 from protos.perception_pb2_grpc import PerceptionStub
 from protos.sensors_pb2 import SensorSample
 
-__all__ = ["Client", "ClientError", "IngestReport", "Vectors", "heat_map_of", "vector_of"]
+__all__ = ["Client", "ClientError", "IngestReport", "Scores", "Vectors", "heat_map_of", "scores_of", "vector_of"]
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 TIMEOUT_S = 10.0

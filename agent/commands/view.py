@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from datetime import UTC, datetime
 
@@ -10,7 +11,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from agent.scores import scores_of
 from common.printable import printable
+from drivers.codec import MODALITY_VALUES
 from protos import perception_pb2 as pb
 from protos import sensors_pb2
 
@@ -97,7 +100,7 @@ class LiveView:
         self._title = title
         self._status = pb.Status()
         self._queries: dict[str, str] = {}
-        self._scores: dict[str, dict[str, float]] = {}
+        self._scores = scores_of(pb.Embedding())
         self._active: set[str] = set()
         self._missing: dict[str, str] = {}
         self._source = pb.AudioSource()
@@ -133,10 +136,7 @@ class LiveView:
         embedding = event.embedding
         self._tick_ns = event.capture_ns
         self._missing = {w.sensor: printable(w.missing_reason) for w in embedding.windows if not w.present}
-        scores: dict[str, dict[str, float]] = {}
-        for score in embedding.scores:
-            scores.setdefault(score.query_id, {})[sense_of(score.modality)] = score.score
-        self._scores = scores
+        self._scores = scores_of(embedding)
 
     def render(self) -> RenderableType:
         """The whole screen."""
@@ -186,17 +186,17 @@ class LiveView:
 
     def _score_table(self) -> Table:
         table = Table.grid(padding=(0, 2))
-        senses = sorted({s for by_sense in self._scores.values() for s in by_sense})
-        table.add_row(Text("query", style="dim"), *(Text(s, style="dim") for s in senses))
+        columns = sorted((sense_of(MODALITY_VALUES[modality]), modality) for modality in self._scores.modalities)
+        table.add_row(Text("query", style="dim"), *(Text(sense, style="dim") for sense, _ in columns))
         for query_id, text in self._queries.items():
-            scores = self._scores.get(query_id, {})
+            scores = self._scores.of(query_id) if query_id in self._scores.query_ids else {}
             style = "bold green" if query_id in self._active else ""
-            table.add_row(Text(text, style=style), *(Text(_bar(scores.get(s)), style=style) for s in senses))
+            table.add_row(Text(text, style=style), *(Text(_bar(scores.get(m)), style=style) for _, m in columns))
         return table
 
 
 def _bar(score: float | None, width: int = 12) -> str:
-    if score is None:
+    if score is None or math.isnan(score):
         return "-"
     full = round(score * width)
     return f"{'█' * full}{'·' * (width - full)} {score:.2f}"

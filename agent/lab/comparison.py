@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from google.protobuf.message import Message
 
+from agent.scores import table_values
 from agent.vectors import heat_map_of, vector_of
 from protos import perception_pb2 as pb
 
@@ -60,6 +61,8 @@ ACROSS_MACHINES = Tolerances(
 """Pictures may be decoded, and sums rounded, in another way; vectors travel in float16."""
 
 Key = tuple[Any, ...]
+_SCORE_TABLE = "embedding.score_table"
+"""Compared with `scores`, which say the same: older agents have them alone, and they end where there are many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +161,10 @@ def _message_differences(
     for descriptor in was.DESCRIPTOR.fields:
         name = descriptor.name
         inner, inner_shown = (f"{prefix}.{name}" if prefix else name for prefix in (path, shown))
-        if inner in tolerances.ignored:
+        if inner in tolerances.ignored or inner == _SCORE_TABLE:
+            continue
+        if isinstance(was, pb.Embedding) and isinstance(now, pb.Embedding) and name == "scores":
+            yield from _score_differences(was, now, inner, inner_shown, tolerances)
             continue
         before, after = getattr(was, name), getattr(now, name)
         if descriptor.is_repeated:
@@ -190,13 +196,40 @@ def _repeated_differences(
         yield f"{shown}[{label}]", "has come"
 
 
+def _score_differences(
+    was: pb.Embedding, now: pb.Embedding, path: str, shown: str, tolerances: Tolerances
+) -> Iterator[tuple[str, str]]:
+    """By query and modality, in whichever form the scores are."""
+    before, after = _scores(was), _scores(now)
+    tolerance = tolerances.absolute.get(f"{path}.score", 0.0)
+    for label, score in before.items():
+        if label not in after:
+            yield f"{shown}[{label}]", "is gone"
+        elif not _equal(score, after[label], tolerance):
+            yield f"{shown}[{label}].score", f"was {score!r} and is {after[label]!r}"
+    for label in after.keys() - before.keys():
+        yield f"{shown}[{label}]", "has come"
+
+
+def _scores(embedding: pb.Embedding) -> dict[str, float]:
+    """Scores by `query modality`."""
+    if not embedding.HasField("score_table"):
+        return {f"{score.query_id} {score.modality}": score.score for score in embedding.scores}
+    modalities, values = table_values(embedding.score_table)
+    return {
+        f"{query_id} {modality}": score
+        for modality, row in zip(modalities, values.tolist(), strict=True)
+        for query_id, score in zip(embedding.score_table.query_ids, row, strict=True)
+    }
+
+
 def _labelled(messages: Sequence[Message]) -> dict[str, Message]:
     """Messages of a list by what they are about."""
 
     def label(index: int, message: Message) -> str:
         if isinstance(message, pb.WindowEmbedding):
             return message.sensor
-        if isinstance(message, pb.QueryScore):
+        if isinstance(message, pb.QueryScore):  # of an alert
             return f"{message.query_id} {message.modality}"
         return str(index)
 

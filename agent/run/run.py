@@ -40,7 +40,6 @@ from agent.log.replay.control import ALL, ReplayControl, ReplayOptions
 from agent.log.replay.samples import SampleReplay, check_sensors, with_sensors
 from agent.log.stored_config import stored_config
 from agent.log.timeline import Timeline
-from agent.query import Query
 from agent.run.loaded import Loaded
 from agent.run.recording import live_recording
 from agent.run.sampler import Sampler, SampleStretch, Stretch
@@ -55,7 +54,6 @@ from protos import perception_pb2 as pb
 if TYPE_CHECKING:
     from agent.embedding.embedder import Embedded
     from agent.embedding.relieved import Relieved
-    from agent.perceiving.perception import Perception
     from agent.query import StandingQuery
 
 log = logging.getLogger(__name__)
@@ -325,7 +323,7 @@ class Pipeline:
     def start_anew(self) -> None:
         """End the alerts that are on, and perceive what follows as if nothing had been."""
         if self._model:
-            self._model.start_anew(self.publish, self.clock.now_ns())
+            self._model.start_anew(self.publish)
 
     def publish(self, event: pb.Event) -> None:
         """Hand an event to subscribers and to the log."""
@@ -334,8 +332,6 @@ class Pipeline:
                 self._publish(event)
 
     def _publish(self, event: pb.Event) -> None:
-        if self._model:
-            self._model.number(event)
         # What the bus refuses (a value that is not finite) is not logged either.
         if self.bus.publish(event) and self.recorder:
             self.recorder.write_event(event)
@@ -385,37 +381,36 @@ class Pipeline:
     def status(self) -> pb.Status:
         """How the run goes."""
         early_ticks, model = self._early_ticks, self._model
-        status = pb.Status(
-            run_id=self.bus.run_id,
-            version=version_of("sensebind"),
-            started_ns=self.clock.start_ns,
-            uptime_s=(self.clock.now_ns() - self.clock.start_ns) / 1e9,
-            model=model.name if model else MODEL_LOADING,
-            device=model.device if model else "",
-            versions=versions(),
-            ticks_produced=early_ticks,
-            inference_ms=median(self._inference_ms) if self._inference_ms else 0.0,
-            hop_s=self.config.hop_ns / 1e9,
-        )
-        for place, count in self.faults.counts().items():
-            status.faults[place] = count
+        shed, produced, delivered, in_flight = {}, early_ticks, 0, 0
         if early_ticks:
-            status.ticks_shed[MODEL_LOADING] = early_ticks
+            shed[MODEL_LOADING] = early_ticks
         if model:
             accounting = model.worker.accounting()
-            status.ticks_produced += accounting.produced
-            status.ticks_delivered = accounting.delivered
-            status.ticks_in_flight = accounting.in_flight
-            for reason, count in accounting.shed.items():
-                status.ticks_shed[reason] = count
-        for state in self._sampler.stretch.states().values():
-            status.streams.append(events.stream_health(state))
-        if self.recorder:
-            status.recording.CopyFrom(events.recording_state(self.recorder.report()))
-        status.model_state.CopyFrom(events.model_state(self.condition))
-        if self.replay:
-            status.replay.CopyFrom(self.replay.state().message())
-        return status
+            produced += accounting.produced
+            delivered, in_flight = accounting.delivered, accounting.in_flight
+            shed.update(accounting.shed)
+        return events.status(
+            events.RunStatus(
+                run_id=self.bus.run_id,
+                version=version_of("sensebind"),
+                started_ns=self.clock.start_ns,
+                uptime_s=(self.clock.now_ns() - self.clock.start_ns) / 1e9,
+                model=model.name if model else MODEL_LOADING,
+                device=model.device if model else "",
+                versions=versions(),
+                hop_s=self.config.hop_ns / 1e9,
+                inference_ms=median(self._inference_ms) if self._inference_ms else 0.0,
+                ticks_produced=produced,
+                ticks_delivered=delivered,
+                ticks_in_flight=in_flight,
+                ticks_shed=shed,
+                streams=tuple(self._sampler.stretch.states().values()),
+                condition=self.condition,
+                recording=self.recorder.report() if self.recorder else None,
+                replay=self.replay.state() if self.replay else None,
+                faults=self.faults.counts(),
+            )
+        )
 
     def _load(self) -> Loaded:
         # Threads that spin while they wait for each other take the cores from the drivers, and stand still for seconds
@@ -435,13 +430,6 @@ class Pipeline:
             embedder, name = load_embedder(self.config.model, (), RecordedEmbedder)
             check_model(self._recorded, name)
 
-        def begin_anew(queries: Sequence[Query]) -> Perception:
-            perception = Perception(embedder, self.config, self.faults)
-            for query in queries:
-                with self.faults.guard(f"query {query.id}"):
-                    perception.add(query)
-            return perception
-
         perception = Perception(embedder, self.config, self.faults)
         for query in self.config.queries:
             perception.add(query)
@@ -457,7 +445,7 @@ class Pipeline:
             lossless=self.lossless,
             batch=batch,
         )
-        return Loaded(name, str(embedder.device), worker, begin_anew, perception)
+        return Loaded(name, str(embedder.device), worker, perception)
 
 
 def versions() -> dict[str, str]:

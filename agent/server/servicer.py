@@ -17,6 +17,7 @@ from google.protobuf.message import Message
 from agent.embedding.requests import EmbedError
 from agent.embedding.worker import ModelHung, WorkerError
 from agent.events import messages as events
+from agent.events.finite import non_finite
 from agent.log.replay.control import ReplayOver
 from agent.query import QueryError
 from agent.server.admission import Calls
@@ -191,7 +192,7 @@ class Servicer:
         response = pb.EmbedResponse(model=found.model)
         for field, vectors in (("texts", found.texts), ("images", found.images), ("audio", found.audio)):
             getattr(response, field).extend(vector_message(vector, "float32") for vector in vectors)
-        if field := events.non_finite(response):
+        if field := non_finite(response):
             raise Refusal(grpc.StatusCode.INTERNAL, f"the model's answer is not finite in {field}", "NOT_FINITE")
         return response
 
@@ -209,7 +210,7 @@ class Servicer:
             raise Refusal(grpc.StatusCode.FAILED_PRECONDITION, message, "NOT_A_REPLAY")
         command = replay_command(request, replay.state())
         try:
-            return (await asyncio.wrap_future(replay.ask(command))).message()
+            return events.replay_state(await asyncio.wrap_future(replay.ask(command)))
         except ReplayOver:
             raise stopping() from None
 

@@ -51,6 +51,20 @@ function float16(bits) {
   return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
 }
 
+/** Returns an embedding's scores as {query_id, modality, score}, from its table, or from an older agent's messages. */
+export function scoresOf(embedding) {
+  const table = embedding.score_table;
+  if (!table) return embedding.scores;
+  const view = new DataView(table.values.buffer, table.values.byteOffset, table.values.byteLength);
+  const { query_ids: ids, modalities } = table;
+  return ids.flatMap((query_id, column) =>
+    modalities.map((modality, row) => {
+      const score = view.getFloat32(4 * (row * ids.length + column), true);
+      return { query_id, modality, score };
+    }),
+  );
+}
+
 const lower = (name, prefix) => name.replace(prefix, "").toLowerCase();
 const modality = (name) => lower(name, "MODALITY_");
 
@@ -69,7 +83,7 @@ function describe(kind, body) {
         if (!w.vector) return `${w.sensor}=present`;
         return `${w.sensor}=|${Math.hypot(...numbersOf(w.vector)).toFixed(3)}|`;
       });
-      const scores = body.scores.map((s) => `${s.query_id}/${modality(s.modality)}=${s.score.toFixed(2)}`);
+      const scores = scoresOf(body).map((s) => `${s.query_id}/${modality(s.modality)}=${s.score.toFixed(2)}`);
       return [`tick ${body.tick}`, ...windows, ...scores].join(" ");
     }
     case "audio_source": {

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 from agent.log.format import ReplayError
 from drivers.driver import Clock
-from protos import perception_pb2 as pb
 
 log = logging.getLogger(__name__)
 
@@ -82,26 +81,6 @@ class ReplayPosition:
     """How late the last sample was, by this machine's clock."""
     stretch: int
     """1 at first, one more after every jump."""
-
-    def message(self) -> pb.ReplayState:
-        """The same for clients: seconds from the start of the log, and a speed of 0 for MAX_SPEED."""
-
-        def seconds(t_ns: int) -> float:
-            return (t_ns - self.start_ns) / 1e9
-
-        return pb.ReplayState(
-            start_ns=self.start_ns,
-            duration_s=seconds(self.end_ns),
-            position_s=seconds(self.position_ns),
-            speed=0.0 if self.speed == MAX_SPEED else self.speed,
-            paused=self.paused,
-            ended=self.ended,
-            behind_s=self.behind_s,
-            stretch=self.stretch,
-            from_s=seconds(self.from_ns),
-            to_s=seconds(self.to_ns),
-            loop=self.loop,
-        )
 
 
 class ReplayControl:
