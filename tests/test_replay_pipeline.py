@@ -112,7 +112,7 @@ def test_a_jump_ends_what_is_on_and_starts_anew(log: Path, first: Run) -> None:
         seen = pipeline.bus.subscribe(EventFilter(pb.SubscribeRequest()), lambda: None)
         while len([event for event in taken(seen) if event.HasField("embedding")]) < 1:
             pipeline.wait(timeout_s=0.01)
-        pipeline.control.ask(Command(seek_ns=target_ns)).result(60)
+        pipeline.replay.ask(Command(seek_ns=target_ns)).result(60)
 
     run = Run(replaying(log), seek_once)
     times = [event.capture_ns for event in run.of("embedding")]
