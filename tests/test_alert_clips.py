@@ -18,7 +18,7 @@ S = 1_000_000_000
 START_NS = 1_700_000_000 * S
 BEGIN_NS = START_NS + 9 * S
 KEPT_S = (4.9, 5.1, 10.4, 10.6)
-"""When something was kept, from the start; a clip from 4.0 s before to 1.5 s after the alert's begin has two of them."""
+"""When something was kept, from the start; a clip from 4.0 s before to 1.5 s after the begin of an alert has two."""
 
 
 @pytest.fixture
