@@ -188,8 +188,8 @@ class Client:
     async def add_query(self, text: str, *, query_id: str = "", **options: Unpack[QueryOptions]) -> pb.Query:
         """Watch for what a text says; what is None or left out has the agent's default.
 
-        Without a `query_id` the agent makes one. `options` are `modalities`, `threshold_on`, `threshold_off`,
-        `min_duration_s`, `cooldown_s`, and `clip`, with which the agent saves its alerts: see `agent.query.Query`.
+        Without a `query_id` the agent makes one. `options` are the other fields of `agent.query.Query`, for example
+        `modalities=["audio"], threshold_on=0.8`.
         """
         modalities = _named(MODALITY_VALUES, options.get("modalities") or (), "modality of a sensor")
         fields: dict[str, Any] = {**options, "modalities": modalities}
