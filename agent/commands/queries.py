@@ -10,25 +10,41 @@ import typer
 from agent.commands.signals import ending
 from common.printable import printable, say
 
-query_app = typer.Typer(help="Text queries that raise alerts.", no_args_is_help=True)
+query_app = typer.Typer(
+    help="Add, list or remove the text queries of a running agent. Each raises alerts.", no_args_is_help=True
+)
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
-Address = Annotated[str, typer.Option(help="Where the agent listens.")]
+Address = Annotated[str, typer.Option(help="HOST:PORT of the agent.")]
 
 
 @query_app.command("add")
 def add_query(
-    text: str,
-    modality: Annotated[list[str] | None, typer.Option(help="Which may carry it; repeat for several.")] = None,
-    threshold: Annotated[float | None, typer.Option(help="Score at which the alert begins, 0..1.")] = None,
-    threshold_off: Annotated[float | None, typer.Option(help="Score below which it ends.")] = None,
-    min_duration_s: Annotated[float | None, typer.Option(help="Over the threshold for this long first.")] = None,
-    cooldown_s: Annotated[float | None, typer.Option(help="From an end to the next begin.")] = None,
-    query_id: Annotated[str, typer.Option("--id", help="Its name; one is made if none is given.")] = "",
-    clip: Annotated[bool, typer.Option("--clip", help="Save what the sensors gave around its alerts.")] = False,
+    text: Annotated[str, typer.Argument(help='Text to watch for, such as "a dog barking".')],
+    modality: Annotated[
+        list[str] | None,
+        typer.Option(help="Modality to score: vision, audio, depth, thermal or imu; repeatable. Default: all."),
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Score at which an alert begins, above 0 and up to 1. Default: 0.6.")
+    ] = None,
+    threshold_off: Annotated[
+        float | None, typer.Option(help="Score below which the alert ends. Default: 0.6 times --threshold.")
+    ] = None,
+    min_duration_s: Annotated[
+        float | None, typer.Option(help="Seconds above the threshold before an alert begins. Default: 0.5.")
+    ] = None,
+    cooldown_s: Annotated[
+        float | None, typer.Option(help="Seconds from the end of an alert to the next begin. Default: 2.")
+    ] = None,
+    query_id: Annotated[str, typer.Option("--id", help="Id of the query, such as dog. Default: a new one.")] = "",
+    clip: Annotated[
+        bool,
+        typer.Option("--clip", help="Save the samples around each alert as a small log in the config's clips.folder."),
+    ] = False,
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
-    """Be told when something is seen, heard or felt: sensebind query add "a dog barking"."""
+    """Raise an alert when a text is seen, heard or felt: sensebind query add "a dog barking"."""
     from agent.client import Client
 
     async def add() -> None:
@@ -52,7 +68,7 @@ def add_query(
 
 @query_app.command("list")
 def list_queries(address: Address = DEFAULT_ADDRESS) -> None:
-    """List the queries of a running agent."""
+    """List the queries of a running agent: id, text, and the thresholds on and off."""
     from agent.client import Client
 
     async def show() -> None:
@@ -66,8 +82,11 @@ def list_queries(address: Address = DEFAULT_ADDRESS) -> None:
 
 
 @query_app.command("remove")
-def remove_query(query_id: str, address: Address = DEFAULT_ADDRESS) -> None:
-    """Remove a query by its id."""
+def remove_query(
+    query_id: Annotated[str, typer.Argument(help="Id of the query, as `query list` shows it.")],
+    address: Address = DEFAULT_ADDRESS,
+) -> None:
+    """Remove a query; its alerts end."""
     from agent.client import Client
 
     async def remove() -> None:
