@@ -37,8 +37,8 @@ def check_listen(address: str, *, insecure: bool) -> None:
     host, port = split_address(address)
     if not is_loopback(host) and not insecure:
         raise ListenError(
-            f"{address}: whoever reaches this address could watch and listen, for TLS and authentication are not built "
-            "yet; listen on 127.0.0.1, or accept that with --insecure"
+            f"{address}: other machines could watch and listen: TLS and authentication are not built yet; "
+            "listen on 127.0.0.1, or accept that with --insecure"
         )
     try:
         family, kind, protocol, _, resolved = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]

@@ -27,7 +27,7 @@ def fault_of(value: Any) -> str:
             if isinstance(outer, dict):
                 for key in outer:
                     if not isinstance(key, str) or _fault_of_one(key):
-                        return f"{prefix}{brief(key)}: is no name for a key"
+                        return f"{prefix}{brief(key)}: is not a name for a key"
                 inner += [(f"{prefix}{shortened(key)}", item) for key, item in outer.items()]
             elif isinstance(outer, list | tuple):
                 inner += [(f"{prefix}{index}", item) for index, item in enumerate(outer)]
@@ -48,5 +48,5 @@ def _fault_of_one(value: Any) -> str:
         case str() if len(value) > MAX_CHARACTERS:
             return f"has {len(value)} characters; {MAX_CHARACTERS} are allowed"
         case str():
-            return "" if value.isascii() or value == value.encode(errors="replace").decode() else "is no whole text"
-    return f"is {type(value).__name__}, which is no plain value"
+            return "" if value.isascii() or value == value.encode(errors="replace").decode() else "is not valid Unicode"
+    return f"is {type(value).__name__}, which is not a plain value"

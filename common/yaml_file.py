@@ -121,7 +121,7 @@ def _measure(node: yaml.Node, levels: int, known: dict[int, tuple[int, int]]) ->
     if id(node) in known:
         count, height = known[id(node)]
         if not count:
-            raise yaml.composer.ComposerError(None, None, "an alias of what it stands in", node.start_mark)
+            raise yaml.composer.ComposerError(None, None, "an alias of a value that contains it", node.start_mark)
         if height > levels:
             raise yaml.composer.ComposerError(None, None, f"nested more than {MAX_LEVELS} levels deep", node.start_mark)
         return count, height

@@ -108,7 +108,7 @@ def test_a_golden_replay_is_made_of_one_file_in_a_folder(tmp_path: Path) -> None
     facts = Timeline([GOLDEN / golden.LOG]).facts
     for part in (1, 2):
         save_log(run / f"run_{part}.mcap", replace(facts, part=part), [])
-    with pytest.raises(golden.GoldenError, match="run: holds 2 files; make one of them by `sensebind log cut"):
+    with pytest.raises(golden.GoldenError, match="run: holds 2 files; make one of them with `sensebind log cut"):
         golden.record(run, tmp_path / "golden")
     (run / "run_2.mcap").unlink()
     (tmp_path / "file").touch()

@@ -151,8 +151,8 @@ def test_words_that_make_no_sense(file: Path, sizes: Path, tmp_path: Path) -> No
         wrong.write_text(text)
         assert "holds no sizes" in refusal(WeightsError, "import", file, "--name", "x", "--sizes", wrong)
     assert "has shape [1, 1, 8], the model needs [1, 1, 1280]" in refusal(CheckpointError, "import", file)
-    assert "is no name for weights" in refusal(CheckpointError, "path", "../../etc")
-    assert "is no name for weights" in refusal(CheckpointError, "import", file, "--name", "../x", "--sizes", sizes)
+    assert "is not a name for weights" in refusal(CheckpointError, "path", "../../etc")
+    assert "is not a name for weights" in refusal(CheckpointError, "import", file, "--name", "../x", "--sizes", sizes)
 
 
 def test_export_writes_checked_files(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def backtest(
     `12.5-14` or `14:05:10-14:05:20`, from the start of the first recording. Raises LogError, QueryError, ConfigError.
     """
     if top < 1:
-        raise BacktestError(f"--top {top}: is no number of hits; give 1 or more")
+        raise BacktestError(f"--top {top}: too few hits; give 1 or more")
     recordings = recordings_in(logs)
     queries = _queries(recordings[0], texts, modalities, threshold, config)
     marks = [_mark(text, recordings[0].start_ns) for text in true]
@@ -99,10 +99,12 @@ def _queries(
 def _mark(text: str, start_ns: int) -> Mark:
     first, dash, last = text.partition("-")
     if not dash:
-        raise BacktestError(f"--true {text!r} is no time; give FROM-TO: 12.5-14, or UTC: 14:05:10-14:05:20")
+        raise BacktestError(
+            f"--true {text!r}: not a time range; give FROM-TO, such as 12.5-14, or UTC, such as 14:05:10-14:05:20"
+        )
     mark = Mark(time_of(first, start_ns, "--true"), time_of(last, start_ns, "--true"))
     if mark.to_ns < mark.from_ns:
-        raise BacktestError(f"--true {text!r} ends before it begins; give FROM-TO: 12.5-14")
+        raise BacktestError(f"--true {text!r}: ends before it begins; give FROM-TO, such as 12.5-14")
     return mark
 
 

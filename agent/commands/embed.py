@@ -49,11 +49,11 @@ def embed(
     place: Device = _choice("--device", device, get_args(Device))
     precision: Dtype = _choice("--dtype", dtype, get_args(Dtype))
     if not items and not terms:
-        raise SimilarityError("nothing is given; try --text 'A dog.' --text 'A car' --image dog.jpg --audio dog.wav")
+        raise SimilarityError("nothing to embed; try --text 'A dog.' --text 'A car' --image dog.jpg --audio dog.wav")
     for text in [*given.get("text", ()), *(term.name for term in terms if term.kind == "text")]:
         if not text.strip() or text != _printable(text):
             raise SimilarityError(
-                f"--text {_printable(text)!r} is {'no UTF-8' if text.strip() else 'empty'}; give it words"
+                f"--text {_printable(text)!r} is {'not UTF-8' if text.strip() else 'empty'}; give it words"
             )
     if not (as_json or npz or (items and terms) or len({item.modality for item in items}) > 1):
         raise SimilarityError("nothing to compare; give another modality too, or --json or --npz for the vectors alone")

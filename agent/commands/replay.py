@@ -40,7 +40,7 @@ def replaying(
 ) -> Pipeline:
     """Make the pipeline of a replay from the words of the command line. Raises ReplayError and ConfigError."""
     if paused and not serve:
-        raise ReplayError("--paused: without --serve nobody could let the replay go on; add that, or leave this out")
+        raise ReplayError("--paused: a replay that is not served cannot be resumed; add --serve, or leave out --paused")
     timeline = Timeline(logs)
     start_ns = timeline.start_ns
     options = ReplayOptions(
@@ -63,7 +63,7 @@ def replaying(
 def _check_samples(timeline: Timeline) -> None:
     """Look for a first sample before a model is loaded, which takes seconds. Raises ReplayError when there is none."""
     if not any(_is_sample(timeline, entry) for entry in timeline.read()):
-        why = "; what is cut off or damaged is not read: try `sensebind log repair`" if timeline.unfinished else ""
+        why = "; a part is cut off or damaged: try `sensebind log repair`" if timeline.unfinished else ""
         raise ReplayError(f"{timeline}: holds no sample that can be read, so there is nothing to replay{why}")
 
 
@@ -101,7 +101,7 @@ def speed_of(text: str) -> float:
     try:
         return MAX_SPEED if text == "max" else checked_speed(float(text))
     except ValueError:
-        raise ReplayError(f"--speed {text!r} is no speed; give {SPEEDS[0]:g} to {SPEEDS[1]:g}, or max") from None
+        raise ReplayError(f"--speed {text!r}: not a speed; give {SPEEDS[0]:g} to {SPEEDS[1]:g}, or max") from None
 
 
 def time_of(text: str, start_ns: int, option: str) -> int:
@@ -123,8 +123,8 @@ def time_of(text: str, start_ns: int, option: str) -> int:
         return round((at - datetime.fromtimestamp(0, UTC)) / timedelta(microseconds=1)) * 1000
     except (ValueError, OverflowError):
         raise ReplayError(
-            f"{option} {text!r} is no time; give seconds from the start of the log (12.5), or UTC: 14:05:10 or "
-            f"{start:%Y-%m-%dT%H:%M:%S}"
+            f"{option} {text!r}: not a time; give seconds from the start of the log, such as 12.5, or UTC, such as "
+            f"14:05:10 or {start:%Y-%m-%dT%H:%M:%S}"
         ) from None
 
 

@@ -134,9 +134,9 @@ def parse(tree: Mapping[str, Any], name: str = "config", *, devices: bool = True
     queries = tuple(_query(name, index, query) for index, query in enumerate(settings.queries))
     ids = Counter(query.id for query in queries)
     if repeated := [query_id for query_id, count in ids.items() if count > 1]:
-        raise ConfigError(f"{name}: queries: the id {repeated[0]!r} is given twice; ids name one query each")
+        raise ConfigError(f"{name}: queries: the id {repeated[0]!r} is given twice; give each query its own")
     if settings.background_prompts == []:
-        raise ConfigError(f"{name}: background_prompts: is empty; leave it out for the usual ones")
+        raise ConfigError(f"{name}: background_prompts: is empty; leave it out to use the built-in prompts")
     config = Config(
         name=name,
         tree=settings.model_dump(mode="json", exclude_unset=True),
@@ -154,7 +154,7 @@ def parse(tree: Mapping[str, Any], name: str = "config", *, devices: bool = True
         clips=settings.clips,
     )
     if config.clips.folder is None and (asking := [query.id for query in queries if query.clip]):
-        raise ConfigError(f"{name}: queries: {asking[0]!r} asks for clips, and clips.folder is not given; give it")
+        raise ConfigError(f"{name}: queries: {asking[0]!r} asks for clips, but clips.folder is not set; set it")
     return config
 
 
@@ -256,7 +256,7 @@ def _record(name: str, settings: RecordingSettings, sensors: Mapping[str, Sensor
     known = [*sensors, "events"]
     for topic in settings.compression:
         if topic not in known:
-            raise ConfigError(f"{name}: record.compression.{topic}: is no sensor{_nearest(topic, known)}")
+            raise ConfigError(f"{name}: record.compression.{topic}: not a sensor{_nearest(topic, known)}")
     return RecordSettings(
         split_bytes=None if settings.split_mb is None else round(settings.split_mb * 1e6),
         split_s=settings.split_s,

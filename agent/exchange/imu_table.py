@@ -106,7 +106,7 @@ class ImuMedia(Media):
             t_ns = round(number * 1e9 / self.sensor.rate_hz) if own_ns is None else own_ns
             number += 1
             if row is None:
-                self.faults["lines that are no measurement"] += 1
+                self.faults["lines that are not measurements"] += 1
                 lost += 1
                 continue
             first_ns = t_ns if first_ns is None else first_ns

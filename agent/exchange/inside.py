@@ -31,7 +31,7 @@ def entry(folder: Path, name: str) -> Path | None:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
-            raise LogError(f"{folder}: {brief(name)} cannot be looked at: {error.strerror}") from None
+            raise LogError(f"{folder}: {brief(name)} cannot be inspected: {error.strerror}") from None
         if stat.S_ISLNK(mode):
             raise LogError(
                 f"{folder}: {brief(name)} is a link, or behind one, and links are not followed; copy it here"

@@ -74,7 +74,7 @@ def write_log(
             imported.rows += message.rows
             imported.missing += message.lost
         if not any(imported.samples for imported in found.values()):
-            raise LogError(f"{path}: not written: there is no sample in what was to be imported")
+            raise LogError(f"{path}: not written: the source holds no sample")
 
     save_log(path, facts, encoded())
     return found

@@ -91,7 +91,9 @@ def export_media(log: Path, out: Path, sensors: Collection[str] = ()) -> MediaRe
     contents = Contents(log, sensors)
     for name in contents.sensors:
         if not _FILE_NAME.fullmatch(name):
-            raise LogError(f"{log}: sensor {name!r}: its files would be hidden ones; leave it out")
+            raise LogError(
+                f"{log}: sensor {name!r}: its files would be hidden by the leading dot; leave it out with --sensors"
+            )
     tracks: dict[str, Track] = {}
     events = 0
     with new_folder(out) as folder, ExitStack() as stack:
@@ -113,7 +115,7 @@ def export_media(log: Path, out: Path, sensors: Collection[str] = ()) -> MediaRe
         write_description(folder, _described(contents, tracks))
     files = [_exported(name, tracks.get(name), contents) for name in contents.sensors]
     bad = contents.bad[EVENTS_TOPIC]
-    faults = {"messages that are no events": bad} if bad else {}
+    faults = {"messages that are not events": bad} if bad else {}
     files.append(ExportedFile("events", EVENTS_FILE, events, "events", 0, faults))
     return MediaReport(files, contents.timeline.unfinished)
 
@@ -154,7 +156,7 @@ def _described(contents: Contents, tracks: dict[str, Track]) -> Description:
 
 def _exported(name: str, track: Track | None, contents: Contents) -> ExportedFile:
     unit = "pictures" if image_like(contents.sensors[name].modality) else "rows"
-    faults = Counter({"messages that are no samples": contents.bad[name]})
+    faults = Counter({"messages that are not samples": contents.bad[name]})
     if track is None:
         return ExportedFile(name, "", 0, unit, 0, dict(+faults))
     return ExportedFile(name, track.path.name, track.count, unit, track.missing, dict(faults + track.faults))
@@ -166,7 +168,7 @@ def _description(folder: Path) -> tuple[Description, list[str]]:
     if described is None:
         return _found(folder)
     events = (folder / EVENTS_FILE).exists()
-    return described, [f"{EVENTS_FILE}: what the agent said; a replay says it anew"] if events else []
+    return described, [f"{EVENTS_FILE}: events of the agent; a replay computes them again"] if events else []
 
 
 def _found(folder: Path) -> tuple[Description, list[str]]:
@@ -182,7 +184,7 @@ def _found(folder: Path) -> tuple[Description, list[str]]:
         if stems[name] > 1:
             name = _sensor_name(path.name.replace(".", "_"))
         if name in sensors:
-            raise LogError(f"{path}: its name is too like that of {sensors[name].file}; name both in {folder / NAME}")
+            raise LogError(f"{path}: its name clashes with that of {sensors[name].file}; name both in {folder / NAME}")
         sensors[name] = SensorFile(file=path.name)
     if not sensors:
         raise LogError(f"{folder}: holds no video, sound or table; give the files in {folder / NAME}")
@@ -231,4 +233,4 @@ def _open(folder: Path, name: str, entry: SensorFile) -> Media:
             offset = ZERO_KELVIN_C if entry.offset is None else entry.offset
             return PictureMedia(path, "thermal", entry.scale or CENTIKELVIN_C, offset, entry.rate_hz, folder)
         case _:
-            raise LogError(f"{path}: it cannot be told what it is; give its `modality` in {NAME}")
+            raise LogError(f"{path}: its kind cannot be told from its name; give its `modality` in {NAME}")

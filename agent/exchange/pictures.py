@@ -78,7 +78,7 @@ class PictureMedia(Media):
         if not self._files:
             raise LogError(f"{path}: holds no PNG files")
         if rate_hz is None:
-            raise LogError(f"{path}: give `rate_hz`, pictures a second")
+            raise LogError(f"{path}: rate_hz is missing; give pictures per second, such as rate_hz: 10")
         self.sensor = LoggedSensor(modality, rate_hz, scale, offset)
         height, width = self._read(self._files[0]).shape
         self.options = {"width": width, "height": height}

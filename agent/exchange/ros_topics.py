@@ -93,7 +93,7 @@ class Topic(ABC):
             self.faults[reason if reason in self.faults or len(self.faults) < MOST_FAULTS else OTHER_FAULTS] += 1
             return []
         if not received.stamp_ns:
-            self.faults["messages without a stamp, taken to be of when they were recorded"] += 1
+            self.faults["messages without a stamp, placed at their recording time"] += 1
         return samples
 
     @abstractmethod
@@ -139,7 +139,7 @@ class ImuTopic(Topic):
         ros_messages.inertial_row(first[0].message)
         rate_hz = rate_of([received.t_ns for received in first])
         if rate_hz is None:
-            raise BadData("its rate cannot be told from its stamps")
+            raise BadData("its rate cannot be derived from its stamps")
         self.sensor = LoggedSensor("imu", rate_hz)
         self.options = {}
         self._blocks = RowBlocks(rate_hz)

@@ -111,7 +111,7 @@ class OpenCvEncoder:
     def __init__(self, path: Path, rate_hz: float, width: int, height: int) -> None:
         """Begin the file. Raises LogError."""
         if not can_name(str(path)):
-            raise LogError(f"{str(path)!a}: a name that is no UTF-8, which OpenCV cannot write to; install ffmpeg")
+            raise LogError(f"{str(path)!a}: a name that is not UTF-8, which OpenCV cannot write to; install ffmpeg")
         self._cv2 = import_cv2()
         self._path = path
         self._written = 0

@@ -195,7 +195,7 @@ def _imu_rows(path: Path) -> Array:
     rows += parser.feed(rest + b"\n")
     if parser.rejected > headings or not rows:
         raise SimilarityError(
-            f"{path}: {parser.rejected} lines are no measurement, {len(rows)} are; "
+            f"{path}: {parser.rejected} lines are not measurements, {len(rows)} are; "
             f"wanted lines of {','.join(NEEDED)} in m/s2 and rad/s"
         )
     return np.array(rows, np.float32)

@@ -111,7 +111,7 @@ class NewFile:
                 os.fdatasync(self._fd)
             except OSError as error:
                 if self._error is None:
-                    log.error("%s: cannot be made safe on the disk: %s", self.path, error.strerror)
+                    log.error("%s: not synced to the disk: %s", self.path, error.strerror)
                 self._error = error
         RESERVE.close(self._fd)
 

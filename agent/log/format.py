@@ -197,11 +197,11 @@ def _stored_sensor(name: str, row: Any) -> LoggedSensor:
         raise ValueError(f"sensor {name!r} has the unknown modality {brief(sensor.modality)}")
     numbers = (sensor.rate_hz, sensor.scale, sensor.offset)
     if not all(isinstance(number, int | float) and not isinstance(number, bool) for number in numbers):
-        raise ValueError(f"sensor {name!r} is {brief(row)}; its rate_hz, scale and offset are to be numbers")
+        raise ValueError(f"sensor {name!r} is {brief(row)}; its rate_hz, scale and offset must be numbers")
     if not MIN_RATE_HZ <= sensor.rate_hz <= MAX_RATE_HZ:
         raise ValueError(
             f"sensor {name!r} has the rate_hz {brief(sensor.rate_hz)}; {MIN_RATE_HZ:g} to {MAX_RATE_HZ:g} are possible"
         )
     if not (_MIN_SCALE <= sensor.scale <= 1 / _MIN_SCALE and abs(sensor.offset) <= 1 / _MIN_SCALE):
-        raise ValueError(f"sensor {name!r} has a scale or an offset that no sensor has: {brief(row, 200)}")
+        raise ValueError(f"sensor {name!r} has an impossible scale or offset: {brief(row, 200)}")
     return LoggedSensor(sensor.modality, float(sensor.rate_hz), float(sensor.scale), float(sensor.offset))

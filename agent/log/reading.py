@@ -128,7 +128,7 @@ def _find_facts(path: Path, stream: BinaryIO) -> dict[str, str] | None:
                 return record.metadata
     except Damaged as damage:
         if isinstance(damage, NotMcap) and damage.offset == 0:
-            raise ReplayError(f"{path}: is no log; give an MCAP file that sensebind recorded") from None
+            raise ReplayError(f"{path}: not a log; give an MCAP file that sensebind recorded") from None
         if damage.offset < len(MAGIC):
             raise ReplayError(f"{path}: is empty, or cut off within its first bytes") from None
     return None
@@ -154,10 +154,10 @@ def records(stream: BinaryIO, wanted: Span = _always) -> Iterator[Record]:
                 schemas.add(record.id)
             elif isinstance(record, mcap.Channel):
                 if record.schema_id not in schemas:
-                    raise Damaged(offset, f"channel {brief(record.topic)} of a schema that never came")
+                    raise Damaged(offset, f"channel {brief(record.topic)} of a schema that was not declared")
                 channels.add(record.id)
             elif isinstance(record, mcap.Message) and record.channel_id not in channels:
-                raise Damaged(offset, f"a message of channel {record.channel_id}, which never came")
+                raise Damaged(offset, f"a message of channel {record.channel_id}, which was not declared")
             yield record
 
 
@@ -223,7 +223,7 @@ def _unpacked(offset: int, body: bytes, allowance: Allowance) -> bytes:
         compression = body[CHUNK_HEAD.size : at].decode()
         (length,) = struct.unpack_from("<Q", body, at)
     except _UNPARSABLE as error:
-        raise Damaged(offset, f"no chunk: {error}") from None
+        raise Damaged(offset, f"not a chunk: {error}") from None
     packed = body[at + 8 :]
     if length != len(packed) or size > MAX_CHUNK_BYTES:
         raise Damaged(offset, f"a chunk of {length} bytes, {size} once decompressed; {MAX_CHUNK_BYTES} are allowed")

@@ -73,6 +73,7 @@ def _check_weights(config: Config) -> None:
         Store().folder(key_of(weights))
     except CheckpointError:
         raise ConfigError(
-            f"{config.name}: its configuration asks for the weights {brief(weights)}, which are none of "
-            "`sensebind weights list`; files that a log names are not opened: give a --config that names the weights"
+            f"{config.name}: its configuration asks for the weights {brief(weights)}, which "
+            "`sensebind weights list` does not show; files that a log names are not opened: give a --config that names "
+            "the weights"
         ) from None

@@ -96,7 +96,7 @@ class Timeline:
                         elif isinstance(record, Channel):
                             channels[record.id] = record
                 except Damaged as damage:
-                    self.unfinished = f"{file.path}: the log is cut off or damaged; what stands before is replayed"
+                    self.unfinished = f"{file.path}: the log is cut off or damaged; the part before is replayed"
                     log.warning("%s (%s)", self.unfinished, damage)
 
     def events(self) -> Iterator[Message]:

@@ -161,7 +161,7 @@ class Intake:
 
     def _no_such(self, sensor: str) -> str:
         names = ", ".join(sorted(self._remotes)) or "none; give a sensor `type: remote` in the config"
-        return f"{sensor[:80]!r} is no remote sensor; the remote sensors are: {names}"
+        return f"{sensor[:80]!r} is not a remote sensor; the remote sensors are: {names}"
 
     def _unknown(self, sensor: str) -> Refusal:
         return Refusal(

@@ -53,7 +53,7 @@ def bad_request(*violations: Violation) -> Refusal:
 def too_many(what: str, limit: int, advice: str, whose: str = "") -> Refusal:
     """A limit is reached: RESOURCE_EXHAUSTED. `whose` says of whom it is the limit, such as " of one host"."""
     reason = f"TOO_MANY_{what.upper().replace(' ', '_')}"
-    message = f"{limit} {what}{whose} are allowed and all are taken; {advice}"
+    message = f"{limit} {what}{whose} are allowed, and all are in use; {advice}"
     metadata = {"limit": str(limit), "whose": whose.strip() or "all"}
     return Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, message, reason, metadata=metadata)
 

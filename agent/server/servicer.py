@@ -156,7 +156,7 @@ class Servicer:
         if query.id in taken:
             raise Refusal(
                 grpc.StatusCode.ALREADY_EXISTS,
-                f"query {query.id!r} exists; remove it first, or leave the id out and one is made",
+                f"query {query.id!r} exists; remove it first, or leave out the id to get a new one",
                 "QUERY_EXISTS",
                 metadata={"id": query.id},
             )
@@ -173,7 +173,7 @@ class Servicer:
             async with self._model(), self._queries_lock:
                 await self._agent.remove_query(request.id)
         except KeyError:
-            message = f"there is no query {request.id[:80]!r}; `sensebind query list` names those there are"
+            message = f"no query has the id {request.id[:80]!r}; `sensebind query list` shows the ids"
             raise Refusal(grpc.StatusCode.NOT_FOUND, message, "UNKNOWN_QUERY") from None
         return pb.RemoveQueryResponse()
 
@@ -205,7 +205,7 @@ class Servicer:
     async def _control_replay(self, request: pb.ControlReplayRequest) -> pb.ReplayState:
         replay = self._agent.replay
         if replay is None:
-            message = "this agent captures live; only one that was started by `sensebind replay --serve` is controlled"
+            message = "this agent captures live; only `sensebind replay --serve` can be controlled"
             raise Refusal(grpc.StatusCode.FAILED_PRECONDITION, message, "NOT_A_REPLAY")
         command = replay_command(request, replay.state())
         try:

@@ -99,7 +99,7 @@ def fetch(
         os.replace(whole, path)
     except OSError as error:  # of the disk: those of the network are caught where they arise
         raise DownloadError(
-            f"{path}: cannot be written ({error.strerror}); make room, and the same command goes on"
+            f"{path}: cannot be written ({error.strerror}); make room; the same command then resumes"
         ) from None
     return found
 
@@ -122,7 +122,7 @@ def _persist(transfer: _Transfer, retries: int, back_off_s: float) -> None:
             failures = 1 if held - furthest >= PROGRESS_BYTES else failures + 1
             furthest = max(furthest, held)
             if failures > (retries if transfer.answered else min(retries, RETRIES_AT_FIRST)):
-                rest = f"; {held} bytes are kept, the same command goes on from there" if held else ""
+                rest = f"; {held} bytes are kept, the same command resumes there" if held else ""
                 raise DownloadError(f"{transfer.url}: {cut}; attempts: {failures}{rest}") from None
             time.sleep(min(back_off_s * 2 ** (failures - 1), BACK_OFF_MAX_S))
 
@@ -167,7 +167,9 @@ class _Transfer:
         with self._open(urllib.request.Request(self.url, headers=headers)) as response:
             self.answered = True
             if response.headers.get("Content-Encoding", "identity") != "identity":
-                raise DownloadError(f"{self.url}: the server packs the file, and its bytes as they are were asked for")
+                raise DownloadError(
+                    f"{self.url}: the server compresses the file, which was not asked for; try another address"
+                )
             if response.status == 206 and "Range" in headers:
                 assert version is not None
                 self._check_part(response.headers, version, held)
@@ -213,7 +215,7 @@ class _Transfer:
         same = "ETag" not in headers or _validator(headers) == version.validator
         if not same or not spans or (int(spans[1]), int(spans[2])) != (held, version.length):
             self._forget()
-            raise _Cut("the server went on with another file")
+            raise _Cut("the server switched to another file")
 
     def _receive(self, response: Any, length: int, held: int) -> None:
         with self.partial.open("ab") as file:
@@ -268,7 +270,7 @@ def _check_url(url: str) -> None:
     except ValueError:
         usable = False
     if not usable:
-        raise DownloadError(f"{url}: is no address to download from; it must begin with https:// or http://")
+        raise DownloadError(f"{url}: not an address to download from; it must begin with https:// or http://")
     if parts.username is not None:
         raise DownloadError(
             f"{parts.hostname}: an address with a user name is not supported; download the file yourself"

@@ -209,7 +209,7 @@ def key_of(name: str) -> str:
     key = _normal(name)
     if not _NAME.fullmatch(key):
         raise CheckpointError(
-            f"{name!r} is no name for weights; a name has letters, digits, '.' and '-', at most 64, and begins with "
+            f"{name!r} is not a name for weights; a name has letters, digits, '.' and '-', at most 64, and begins with "
             "a letter or a digit"
         )
     return key

@@ -209,7 +209,7 @@ def _parse(header: bytes, file_size: int) -> tuple[dict[str, str], dict[str, Ent
             raise TensorFileError(f"{name} begins at byte {entry.begin}, and the tensor before it ends at {end}")
         end = entry.end
     if end != file_size:
-        raise TensorFileError(f"it has {file_size} bytes, and its header speaks of {end}")
+        raise TensorFileError(f"it has {file_size} bytes, and its header describes {end}")
     return metadata, entries
 
 

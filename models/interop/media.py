@@ -101,7 +101,7 @@ def read_clips(path: FilePath, clips: int) -> NDArray[np.uint8]:
     check_file(path)
     name = os.fspath(path)
     if name != name.encode(errors="replace").decode():
-        raise MediaError(f"{name!a}: a name that is no UTF-8, which OpenCV cannot open; rename the file")
+        raise MediaError(f"{name!a}: a name that is not UTF-8, which OpenCV cannot open; rename the file")
     capture = cv2.VideoCapture(os.fspath(path), cv2.CAP_FFMPEG)
     opened, rate_hz = capture.isOpened(), float(capture.get(cv2.CAP_PROP_FPS))
     stated = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if opened else 0

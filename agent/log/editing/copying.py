@@ -76,7 +76,7 @@ def contents(
                     if channel:
                         yield Copied(channel, record, compressed)
                     else:
-                        on_damage(Damaged(offset, f"a message of channel {record.channel_id}, which never came"))
+                        on_damage(Damaged(offset, f"a message of channel {record.channel_id}, which was not declared"))
                 elif isinstance(record, Schema):
                     schemas[record.id] = record
                 elif isinstance(record, ChannelRecord):
@@ -90,6 +90,6 @@ def contents(
 def _channel(offset: int, record: ChannelRecord, schemas: dict[int, Schema]) -> Channel:
     schema = schemas.get(record.schema_id)
     if schema is None:
-        raise Damaged(offset, f"channel {brief(record.topic)} of a schema that never came")
+        raise Damaged(offset, f"channel {brief(record.topic)} of a schema that was not declared")
     metadata = tuple(record.metadata.items())
     return Channel(record.topic, schema.name, schema.data, schema.encoding, record.message_encoding, metadata)

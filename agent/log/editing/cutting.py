@@ -65,7 +65,10 @@ def cut(
                 item.write(writer)
                 written.messages[item.channel.topic] += 1
         if not written.messages:
-            raise LogError(f"{files[0]}: holds nothing in that time of those sensors; ask for more")
+            raise LogError(
+                f"{files[0]}: holds no message of these sensors in this time range; widen --from and --to, or name "
+                "other sensors"
+            )
     return written
 
 
@@ -76,7 +79,7 @@ def read(files: Sequence[Path], wanted: Span = lambda _start_ns, _end_ns: True) 
             try:
                 yield from contents(frames(stream), wanted)
             except Damaged as damage:
-                log.warning("%s: %s; what stands before is used", path, damage)
+                log.warning("%s: %s; the part before is used", path, damage)
 
 
 class OtherMetadata:

@@ -72,7 +72,7 @@ def _check(one: Survey, other: Survey) -> None:
     same_run = one.facts.run_id == other.facts.run_id
     for name, sensor in one.facts.sensors.items():
         if other.facts.sensors.get(name, sensor) != sensor:
-            raise LogError(f"{names}: what they call {name!r} are two sensors; cut one of them without it")
+            raise LogError(f"{names}: {name!r} is a different sensor in each; cut one of them without it")
     shared = _shared(one, other)
     if shared and not same_run:
         raise LogError(

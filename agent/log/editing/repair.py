@@ -84,7 +84,7 @@ def _salvaged(stream: BinaryIO, repaired: Repaired) -> Iterator[Frame]:
         length = _frame_length(stream, offset, size)
         if length is None:
             found = _next_chunk(stream, offset + 1, size)
-            repaired.add_damage(Damaged(offset, f"{found - offset} bytes that are no records"))
+            repaired.add_damage(Damaged(offset, f"{found - offset} bytes that are not records"))
             offset = found
             continue
         stream.seek(offset)

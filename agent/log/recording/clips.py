@@ -180,7 +180,7 @@ class Clips:
 
     def _save(self, request: _Request, messages: Sequence[Encoded]) -> Clip:
         if not messages:
-            raise RecordError(f"{request.path}: not saved: nothing was kept of the time it asks for")
+            raise RecordError(f"{request.path}: not saved: no sample of that time is held any more")
         facts = replace(self._facts, part=0, start_ns=max(request.from_ns, min(m.log_ns for m in messages)))
         save_log(request.path, facts, messages, self._model)
         return Clip(request.path, len(messages), facts.start_ns, request.to_ns)

@@ -91,7 +91,7 @@ class Recording:
             self._begin(facts.start_ns)
         except OSError as error:
             if error.errno not in NO_ROOM:
-                advice = "give a file in a folder that can"
+                advice = "give a file in a writable folder"
                 raise RecordError(f"{self.path}: cannot be written: {error.strerror}; {advice}") from None
             self._stop(error, [])
 
@@ -146,7 +146,7 @@ class Recording:
                 if self._waiting:  # else there is only no room for more
                     self._recover(error, [])
         if self._part and not self._part.end(timeout_s):
-            log.error("%s: the disk takes too long; it may not hold all of the log after a power cut", self.path)
+            log.error("%s: the disk is slow; a power cut may lose the end of the log", self.path)
         self._part = None
 
     def give_up(self) -> None:
@@ -233,7 +233,7 @@ class Recording:
         try:
             found = part.file.look()
         except OSError as error:
-            log.warning("%s: cannot be looked at: %s", before, error.strerror)
+            log.warning("%s: cannot be inspected: %s", before, error.strerror)
             return
         if found == "moved":
             self.path = part.file.path
@@ -282,7 +282,9 @@ class Recording:
         self._drop(rest)
         self._wait_to_retry()
         self._retry_s = min(2 * self._retry_s, MAX_RETRY_S)
-        reason = error.strerror if self.path.parent.exists() else "its folder is gone; it goes on when that is back"
+        reason = (
+            error.strerror if self.path.parent.exists() else "its folder is gone; recording resumes when it is back"
+        )
         self.error = f"{self.path}: recording stopped: {reason}; the agent goes on without it"
         log.error("%s", self.error)
 
@@ -322,7 +324,9 @@ class Recording:
         overfull = rules.max_bytes is not None and left > rules.max_bytes
         if overfull and not self._overfull:
             log.warning(
-                "%s: its logs hold more than the %s bytes allowed; none may go", self.path.parent, rules.max_bytes
+                "%s: its logs hold more than the %s bytes allowed; none may be removed",
+                self.path.parent,
+                rules.max_bytes,
             )
         self._overfull = overfull
         return bool(removed)

@@ -364,7 +364,7 @@ class Recorder:
         try:
             self._on_change(report)
         except Exception:
-            log.exception("whoever wants to know how recording goes failed")
+            log.exception("a listener of the recording state failed")
 
     def _fail(self, error: str, item: _Item | None) -> None:
         with self._changed:

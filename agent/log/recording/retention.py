@@ -85,5 +85,5 @@ def _oldest_first(folder: Path) -> list[tuple[int, Path, int]]:
                     status = entry.stat(follow_symlinks=False)
                     files.append((status.st_mtime_ns, Path(entry.path), status.st_size))
     except OSError as error:
-        log.warning("%s: cannot be listed, so that no log is removed: %s", folder, error.strerror)
+        log.warning("%s: cannot be listed, so no log is removed: %s", folder, error.strerror)
     return sorted(files)

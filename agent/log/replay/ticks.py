@@ -156,7 +156,7 @@ def check_model(timeline: Timeline, model: str) -> None:
 
 def _embedded(tick: Tick) -> Embedded:
     if not isinstance(tick, RecordedTick):
-        raise TypeError(f"tick {tick.index} brings no vectors")
+        raise TypeError(f"tick {tick.index} holds no vectors")
     missing = {sensor: window.missing for sensor, window in tick.windows.items() if sensor not in tick.vectors}
     return Embedded(tick, dict(tick.vectors), {}, fuse(list(tick.vectors.values())), 0.0, missing)
 
