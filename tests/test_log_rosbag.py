@@ -252,8 +252,8 @@ def test_what_cannot_be_mapped_is_listed_and_what_is_bad_counted(tmp_path: Path)
     assert report.sensors["imu"].faults == {"messages with values that no inertial unit measures": 1}
     assert report.sensors["imu"].rows == 9
     assert set(report.skipped) == {
-        "/audio (audio_common_msgs/msg/AudioDataStamped, 10 messages): its rate is not in the bag; give it, as --audio "
-        "16000x1",
+        "/audio (audio_common_msgs/msg/AudioDataStamped, 10 messages): its rate is not in the bag; add rate and "
+        "channels, such as --audio 16000x1",
         "/chat (std_msgs/msg/String, 10 messages): no sensor's samples",
         "/gyro (sensor_msgs/msg/Imu, 10 messages): no linear acceleration",
         "/song/audio (audio_common_msgs/msg/AudioDataStamped, 10 messages): sound as mp3 S16LE; only wave S16LE can be "
