@@ -66,7 +66,7 @@ def test_a_difference_is_told_by_window_and_field_and_can_be_accepted(tmp_path: 
     folder = changed(tmp_path / "golden")
     told: list[str] = []
     with pytest.raises(
-        golden.GoldenError, match=r"2 differences; if they are meant, store them by .* --accept"
+        golden.GoldenError, match=r"2 differences; if they are intended, store them with .* --accept"
     ) as raised:
         golden.check(folder, tell=told.append)
     assert "\n" not in str(raised.value)

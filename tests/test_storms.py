@@ -175,7 +175,7 @@ async def test_a_listener_of_its_own_answers_while_all_connections_are_taken() -
 async def test_a_busy_address_for_health_is_one_line(address: str) -> None:
     with pytest.raises(ListenError, match="another program listens there"):
         await Server(FakeAgent()).start("127.0.0.1:0", health_address=address)
-    with pytest.raises(ListenError, match="whoever reaches this address"):
+    with pytest.raises(ListenError, match="other machines could watch and listen"):
         await Server(FakeAgent()).start("127.0.0.1:0", health_address="0.0.0.0:0")
 
 
