@@ -117,7 +117,7 @@ class NewFile:
 
 
 def in_use(path: Path) -> bool:
-    """Whether a `NewFile` here or in another process still writes to a path."""
+    """Return whether a `NewFile` here or in another process still writes to a path."""
     try:
         fd = RESERVE.open(lambda: os.open(path, os.O_RDONLY | os.O_CLOEXEC))
     except OSError:

@@ -1,4 +1,4 @@
-"""Which files make up a recording, and how they are named.
+"""Names of the files of a recording, and their order.
 
 A recording that is not split is one file. The parts of a split one are `NAME_0001.mcap`, `NAME_0002.mcap` ... in one
 folder; which part of which run a file is stands in its facts, so that it may be renamed: `NAME_0002.keep.mcap` is kept

@@ -1,4 +1,4 @@
-"""What a log is: its topics, and the facts of the run that it carries. Shared by the recorder and replay.
+"""Layout of a log: its topics, and the facts of the run that it carries. Shared by the recorder and replay.
 
 A log is an MCAP file, or several: the parts of one recording, each complete. Samples are on `/sensors/<name>`, in the
 order in which they came, with their capture time as log time and the sensor's running number as `sequence`: it skips as
@@ -31,7 +31,7 @@ RAW_TOPIC = "/sensors_raw/"
 FACTS_RECORD = "sensebind.run"
 MODEL_RECORD = "sensebind.model"
 VERSION = "1"
-"""Of this layout."""
+"""Version of this layout."""
 
 SEQUENCE_MASK = 0xFFFF_FFFF
 
@@ -69,11 +69,11 @@ class LoggedSensor:
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
-    """What one needs to know of a run to replay it."""
+    """Facts of a run that a replay needs."""
 
     run_id: str
     start_ns: int
-    """When what this file holds began: the run's start, or the first sample of a later part."""
+    """Begin of this file: the run's start, or the first sample of a later part."""
     offset_ns: int
     """UNIX time minus the monotonic clock."""
     sensors: dict[str, LoggedSensor]
@@ -81,7 +81,7 @@ class RunFacts:
     """The tree that `agent.config.parse.parse` takes."""
     versions: dict[str, str] = field(default_factory=dict)
     part: int = 1
-    """Which file of the recording this is, from 1; 0 is a piece taken out of one: a clip, a cut."""
+    """Number of this file in the recording, from 1; 0 for a piece taken out of one: a clip, a cut."""
 
     def to_record(self) -> dict[str, str]:
         """The facts as a metadata record holds them."""

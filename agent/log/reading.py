@@ -53,7 +53,7 @@ _MESSAGE = int(Opcode.MESSAGE)  # compared for every message
 _BOUNDED = (*DEFINITIONS, Opcode.METADATA)
 _SPAN = struct.Struct("<QQ")
 _MAX_WINDOW_BYTES = 2**27
-"""What any zstd level but `--ultra --long` stays below."""
+"""Largest window of every zstd level except `--ultra --long`."""
 
 # What parsing bytes that are no record raises.
 _UNPARSABLE = (McapError, ValueError, struct.error)
@@ -63,7 +63,7 @@ Span = Callable[[int, int], bool]
 
 Item = TypeVar("Item")
 Record = mcap.Schema | mcap.Channel | mcap.Message | mcap.Metadata
-"""What reading gives; indexes and statistics only repeat it."""
+"""Records that reading returns; indexes and statistics only repeat them."""
 
 
 class Damaged(LogError):
@@ -79,7 +79,7 @@ class NotMcap(Damaged):
 
 
 class Allowance:
-    """What the chunks of one file may expand to, in bytes and in records, by how much of it has been read.
+    """Bytes and records to which the chunks of one file may expand, by how much of the file has been read.
 
     Without it, a kilobyte can stand for a hundred million records, each of which costs some microseconds.
     """
@@ -188,9 +188,9 @@ def chunk_contents(
     *,
     messages: bool,
 ) -> Iterator[Item]:
-    """What is `made` of (offset, opcode, body) of the schemas, the channels and, if wanted, the messages of a chunk.
+    """Yield `made` of (offset, opcode, body) of the schemas, the channels and, if wanted, the messages of a chunk.
 
-    Raises Damaged, also for what else there is in a chunk: nothing may be.
+    Raises Damaged, also for any other record in a chunk.
     """
     allowance.read(len(body))
     data = memoryview(_unpacked(offset, body, allowance))
@@ -216,7 +216,7 @@ def chunk_contents(
 
 
 def _unpacked(offset: int, body: bytes, allowance: Allowance) -> bytes:
-    """What a chunk holds, decompressed and checked. Raises Damaged."""
+    """Return the contents of a chunk, decompressed and checked. Raises Damaged."""
     try:
         _, _, size, crc, name_length = CHUNK_HEAD.unpack_from(body)
         at = CHUNK_HEAD.size + name_length

@@ -1,4 +1,4 @@
-"""Where in a log file a time is: by the file's index when it has one, else by a look at the head of every chunk.
+"""Position of a time in a log file: by the file's index if it has one, else by the head of every chunk.
 
 Times here are log times, which are capture times. A chunk that holds anything at or after a time is found whatever the
 order in it, and one that is wrong about its times costs what it hides, not the rest.
@@ -36,7 +36,7 @@ from agent.log.reading import (
 )
 
 _FOOTER = struct.Struct("<QQI")
-"""Where the summary begins, where its offsets begin, and the CRC of both with what of the footer stands before it."""
+"""Begin of the summary, begin of its offsets, and the CRC of both with the fields of the footer before it."""
 _SPAN = struct.Struct("<QQ")
 _CHUNK_INDEX_HEAD = struct.Struct("<QQQ")
 _LOG_TIME = struct.Struct("<HIQ")
@@ -52,7 +52,7 @@ class Chunks:
     starts_ns: NDArray[np.uint64]
     """The earliest log time in each."""
     ends_ns: NDArray[np.uint64]
-    """The latest."""
+    """Latest time in each chunk."""
     definitions: bytes | None
     """The records of all schemas and channels; None when the file does not list them."""
 

@@ -18,12 +18,12 @@ from common.printable import brief
 WHAT_COUNTS = ("windows", "queries", "background_prompts", "alerts", "localization")
 """Sections that count as they are; of `model` and `sensors` only parts do."""
 _OF_MODEL = ("weights", "device", "dtype")
-"""What results depend on. Compilers are run when the user says so."""
+"""Keys that results depend on. A compiler runs only when the user asks for it."""
 _OF_SENSORS = (SensorSettings.model_fields.keys() | StreamOptions.model_fields.keys()) - {"logged"}
 
 
 def replayed(tree: Mapping[str, Any], *, model: bool = True) -> dict[str, Any]:
-    """What counts of the tree of a stored configuration; without `model`, nothing of that. Pure.
+    """Return the part of a stored configuration that a replay uses; without `model`, nothing of the model. Pure.
 
     Weights are left as they are named: whether that is a name has to be asked before they are opened.
     """

@@ -29,7 +29,7 @@ class Entry:
     """The name of its schema."""
     message: Message
     file_start_ns: int
-    """When what its file holds began: the log's time has come to that at least."""
+    """Begin of its file: the log's time has come to that at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Timeline:
         for file in reversed(self.files):
             self.sensors |= file.facts.sensors
         self.unfinished = ""
-        """Which file ended before its end, as far as it is known by now; empty when none did."""
+        """File that ended early, as far as known by now; empty if none did."""
 
     def __str__(self) -> str:
         path = self.files[0].path
@@ -64,7 +64,7 @@ class Timeline:
 
     @property
     def start_ns(self) -> int:
-        """When the recording began."""
+        """Begin of the recording."""
         return self.facts.start_ns
 
     @cached_property

@@ -41,7 +41,7 @@ class Channel:
 
     topic: str
     schema: str
-    """Its name."""
+    """Name of the schema."""
     schema_data: bytes
     schema_encoding: str = "protobuf"
     message_encoding: str = "protobuf"
@@ -79,9 +79,8 @@ class LogWriter:
     """
 
     def __init__(self, write: Callable[[bytes], None], chunk_bytes: int) -> None:
-        """Begin the file."""
         self.size = 0
-        """Bytes written."""
+        """Number of bytes written."""
         self._sink = write
         self._chunk_bytes = chunk_bytes
         self._chunk = _Chunk()
@@ -93,7 +92,7 @@ class LogWriter:
         self._metadata_indexes: list[mcap.MetadataIndex] = []
         self._counts: Counter[int] = Counter()
         self.chunks = 0
-        """Chunks written."""
+        """Number of chunks written."""
         self._start_ns, self._end_ns = _MAX_NS, 0
         self._write(MAGIC + _packed(mcap.Header("", f"sensebind {version_of('sensebind')}")))
 
@@ -114,7 +113,7 @@ class LogWriter:
         self._chunk.compress |= compress
 
     def fits(self, data: bytes) -> bool:
-        """Whether the chunk has room for a message."""
+        """Return whether the chunk has room for a message."""
         return not self._chunk.index or self._chunk.size + len(data) <= self._chunk_bytes
 
     def end_chunk(self) -> None:

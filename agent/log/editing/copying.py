@@ -34,7 +34,7 @@ class Copied:
 
     @property
     def is_event(self) -> bool:
-        """Whether it is an event."""
+        """True if it is an event."""
         return self.channel.topic == EVENTS_TOPIC
 
     def write(self, writer: LogWriter) -> None:

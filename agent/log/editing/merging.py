@@ -38,8 +38,8 @@ _NS = 1_000_000_000
 def merge(first: Sequence[Path], second: Sequence[Path], out: Path) -> Written:
     """Write one log of two recordings, each given by its files. Memory is bounded by two chunks.
 
-    Raises ReplayError for what is no log, LogError when they do not go together, RecordError when the log cannot be
-    written.
+    Raises ReplayError for a file that is not a log, LogError when they do not go together, RecordError when the log
+    cannot be written.
     """
     one, other = survey(first), survey(second)
     _check(one, other)

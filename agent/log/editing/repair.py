@@ -35,15 +35,15 @@ _CHUNK_START = re.compile(
 
 @dataclass
 class Repaired:
-    """What became of a log."""
+    """Result of a repair: copied messages and damages."""
 
     messages: Counter[str] = field(default_factory=Counter)
-    """Copied, by topic."""
+    """Number of copied messages, by topic."""
     damages: list[str] = field(default_factory=list)
     """The first of what could not be read."""
     more_damages: int = 0
     has_facts: bool = False
-    """Whether it can be replayed."""
+    """True if it can be replayed."""
 
     def add_damage(self, damage: Damaged) -> None:
         """Note what could not be read."""
@@ -135,7 +135,7 @@ def _plausible_length(stream: BinaryIO, offset: int) -> int | None:
 
 
 def _is_chunk(start: bytes, length: int) -> bool:
-    """Whether the start of a chunk says twice how long it is."""
+    """Return whether the start of a chunk says twice how long it is."""
     if len(start) < RECORD_HEAD.size + CHUNK_HEAD.size:
         return False
     name_length: int = CHUNK_HEAD.unpack_from(start, RECORD_HEAD.size)[-1]

@@ -36,7 +36,7 @@ class Part:
             raise
 
     def is_long_enough(self, message: Encoded, settings: RecordSettings) -> bool:
-        """Whether a message belongs into the next file."""
+        """Return whether a message belongs into the next file."""
         if settings.split_bytes is not None and self.writer.chunks and self.writer.size >= settings.split_bytes:
             return True
         # By the sensor's own stamps: those of another may be wrong.

@@ -32,7 +32,7 @@ MAX_RETRY_S = 60.0
 RETENTION_BYTES = 16 * 2**20
 """Written between two looks at the folder."""
 LOOK_S = 1.0
-"""How often the file is looked at: whether it still has its name and size."""
+"""Seconds between checks of the file's name and size."""
 
 
 class Recording:
@@ -51,14 +51,14 @@ class Recording:
     ) -> None:
         """Begin the first file. Raises RecordError when it exists already or cannot be made; a full disk is no error.
 
-        `on_written` gets what stands in a file, `on_dropped` what never will, `on_lost` how many messages by topic were
-        written to a file that another program deleted or changed.
+        `on_written` gets messages that are in a file, `on_dropped` those that never will be, `on_lost` the number by
+        topic of those in a file that another program deleted or changed.
         """
         self.error = ""
         self.notice = ""
-        """What another program did last to a file of this recording, one line."""
+        """The last thing that another program did to a file of this recording, one line."""
         self.write_ns = 0
-        """How long the disk took to take the last chunk."""
+        """Time that the disk took for the last chunk."""
         self.parts = 0
         self.removed_files = 0
         self.removed_bytes = 0
@@ -76,9 +76,9 @@ class Recording:
         """As they were when the last chunk was written."""
         self._newest_ns = facts.start_ns
         self._due_ns = 0
-        """When the chunk must be written, or when to look for room again."""
+        """Time at which the chunk must be written, or room looked for again."""
         self._look_ns = 0
-        """When to look at the file next."""
+        """Time of the next check of the file."""
         self._retry_s = RETRY_S
         self._looked_at = 0
         """Size of the file when retention was last applied."""

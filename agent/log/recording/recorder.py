@@ -31,7 +31,7 @@ __all__ = ["CHUNK_BYTES", "Recorder", "RecorderReport"]
 log = logging.getLogger(__name__)
 
 ITEM_BYTES = 512
-"""What waiting costs beside the data itself."""
+"""Memory of a waiting item beside its data."""
 
 CLOSE_S = 30.0
 """Longest wait for the disk at the end, where nothing else is said."""
@@ -84,7 +84,7 @@ class Recorder:
         self._closing = False
         self._ended = False
         self._given_up = False
-        """Whether the disk did not come back in time at the end: what its thread does from then on does not count."""
+        """True if the disk did not come back in time at the end: what its thread does from then on does not count."""
         self._failure = self._unfinished = ""
         self._written: Counter[str] = Counter()
         self._drops: defaultdict[str, Counter[str]] = defaultdict(Counter)
@@ -92,7 +92,7 @@ class Recorder:
         """Messages taken from the queue that are neither written nor dropped yet, by topic."""
         self._own_clock = RunClock.start()
         self._deadline_ns: int | None = None
-        """When the end is over."""
+        """Time at which the end is over; None before the end."""
         self._missing: Counter[str] = Counter()
         """Rows or images dropped since the last sample that was taken to be written, by topic."""
         self._latest_ns = facts.start_ns
@@ -127,7 +127,7 @@ class Recorder:
         self._put(_Item(MODEL_RECORD, name, ITEM_BYTES))
 
     def report(self) -> RecorderReport:
-        """How it goes."""
+        """Return the state and counts of the recording."""
         recording = self._recording
         with self._changed:
             drops = {topic: dict(reasons) for topic, reasons in self._drops.items()}
@@ -191,7 +191,7 @@ class Recorder:
             self._changed.notify_all()
 
     def _takes(self) -> bool:
-        """Whether what is handed in is of any use."""
+        """Return whether what is handed in is of any use."""
         if self._closing or self._failure:
             return False
         return self._clips is not None or self._state() == "recording"
@@ -204,7 +204,6 @@ class Recorder:
         return replace(item, encoding=self._encoders.submit(self._encode, item))
 
     def _encode(self, item: _Item) -> Encoded:
-        """Raises BadData."""
         if isinstance(item.payload, pb.Event):
             return encode_event(item.payload)
         assert isinstance(item.payload, Sample)
@@ -247,7 +246,7 @@ class Recorder:
         self._tell()
 
     def _is_over(self) -> bool:
-        """Whether the file is to be finished: all is written, or the time that is left is needed for that."""
+        """Return whether the file is to be finished: all is written, or the time that is left is needed for that."""
         with self._changed:
             if not self._closing:
                 return False

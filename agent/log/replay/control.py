@@ -1,4 +1,4 @@
-"""How a log is played: from where to where, how fast, whether it stands still. One thread plays, any thread controls.
+"""Control of a replay: range, speed, pause and jumps. One thread plays, any thread controls.
 
 Time in a log runs with a clock of this machine, `speed` times as fast. Whoever plays asks of every sample whether it is
 due. Nothing is ever left out: when what takes the samples is slower than that, the replay falls behind, catches up when
@@ -33,7 +33,9 @@ class ReplayOver(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ReplayOptions:
-    """What to play, and how. Times are capture times of the log, in nanoseconds; None is its own start, or end."""
+    """Range, speed and mode of a replay. Times are capture times of the log, in nanoseconds; None is its own start, or
+    end.
+    """
 
     speed: float = MAX_SPEED
     """Times the log's own, or MAX_SPEED."""
@@ -53,7 +55,7 @@ ALL = ReplayOptions()
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What is asked of a replay that runs; what is None stays as it is."""
+    """Request to a running replay; a field that is None changes nothing."""
 
     paused: bool | None = None
     speed: float | None = None
@@ -64,7 +66,7 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class ReplayPosition:
-    """How a replay stands. Times are capture times of the log."""
+    """State of a replay. Times are capture times of the log."""
 
     start_ns: int
     end_ns: int
@@ -79,7 +81,7 @@ class ReplayPosition:
     ended: bool
     """All was read, and what follows from it has been said."""
     behind_s: float
-    """How late the last sample was, by this machine's clock."""
+    """Lateness of the last sample, by this machine's clock."""
     stretch: int
     """1 at first, one more after every jump."""
 
@@ -121,7 +123,7 @@ class ReplayControl:
         self._stretch = 1
         self._position_ns = self._next_ns = self.from_ns
         self._base_ns = self.from_ns
-        """Where the log's time stood at `_since_ns` of the clock, from when it has run at the present speed."""
+        """Log time at `_since_ns` of the clock, the begin of the present speed."""
         self._since_ns = clock.now_ns()
         self._behind_ns = 0
         self._told_behind = False
@@ -148,7 +150,7 @@ class ReplayControl:
         return future
 
     def state(self) -> ReplayPosition:
-        """How it stands; may be called anywhere."""
+        """Return the state of the replay; may be called on any thread."""
         with self._lock:
             return self._state()
 
@@ -167,7 +169,7 @@ class ReplayControl:
             self._since_ns = self._clock.now_ns()
 
     def jump(self) -> int | None:
-        """Where to go on from instead, when that was asked. The jump counts as done with the next call."""
+        """Return the time of a requested jump, or None. The jump counts as done with the next call."""
         with self._lock:
             if self._seek_ns is None:
                 asked, state = self._take_asked(), self._state()
@@ -186,7 +188,7 @@ class ReplayControl:
             self._begin(t_ns)
 
     def due(self, t_ns: int, timeout_s: float) -> bool:
-        """Whether it is time for what was captured at `t_ns`; waits up to `timeout_s` and says no before."""
+        """Return whether it is time for what was captured at `t_ns`; waits up to `timeout_s` and says no before."""
         with self._lock:
             now_ns = self._clock.now_ns()
             self._next_ns = t_ns
@@ -215,7 +217,7 @@ class ReplayControl:
                 self._seek_ns = self.from_ns
 
     def through(self) -> None:
-        """What follows from all that was read has been said."""
+        """Note that everything that follows from the samples is published."""
         with self._lock:
             self._ended = True
 
@@ -236,7 +238,7 @@ class ReplayControl:
             self._paused, self._steps = False, command.step_ticks
 
     def _begin(self, t_ns: int) -> None:
-        """Start another stretch."""
+        """Start another stretch at a capture time of the log."""
         self._position_ns = self._next_ns = self._base_ns = t_ns
         self._since_ns = self._clock.now_ns()
         self._behind_ns = 0

@@ -18,7 +18,7 @@ from drivers.remote import Remote
 
 LONGEST_HOLE_NS = round(LONGEST_HOLE_S * 1e9)
 LATEST_NS = 10_000_000_000
-"""What was captured before the end of a part may stand in the log by this much later."""
+"""A sample may stand in the log this much later than the end of the part in which it was captured."""
 
 Item = TypeVar("Item")
 
@@ -27,7 +27,7 @@ class LogClock(ManualClock):
     """A log's clock: stands at what was played last, and goes back only by a jump."""
 
     def jump(self, t_ns: int) -> None:
-        """Stand at `t_ns`."""
+        """Continue at `t_ns`, a capture time."""
         self._now_ns = t_ns
 
 
@@ -87,7 +87,7 @@ class ReplaySource(ABC, Generic[Item]):
 
     @abstractmethod
     def reports(self) -> dict[str, CaptureReport]:
-        """How reading goes, per sensor."""
+        """Return the counts of reading, per sensor."""
 
     @property
     def remotes(self) -> dict[str, Remote]:
@@ -96,7 +96,7 @@ class ReplaySource(ABC, Generic[Item]):
 
     @property
     def ended(self) -> bool:
-        """Whether all was returned. A replay that lasts, or starts over, may go on by a jump."""
+        """True if all was returned. A replay that lasts, or starts over, may go on by a jump."""
         return self._ended
 
     def stop(self) -> None:

@@ -64,16 +64,16 @@ class TickStretch:
 
     def __init__(self, start_ns: int) -> None:
         self.now_ns = start_ns
-        """The newest tick's."""
+        """Time of the newest tick."""
         self._ticks: list[RecordedTick] = []
 
     def push(self, item: RecordedTick) -> None:
-        """Take a tick."""
+        """Append a stored tick."""
         self._ticks.append(item)
         self.now_ns = item.t_ns
 
     def advance(self) -> Sequence[Tick]:
-        """Give it."""
+        """Return the next ticks."""
         ticks, self._ticks = self._ticks, []
         return ticks
 
@@ -86,7 +86,7 @@ class TickStretch:
         return []
 
     def states(self) -> Mapping[str, StreamState]:
-        """None."""
+        """Return nothing: stored ticks have no streams."""
         return {}
 
 
@@ -94,7 +94,7 @@ class RecordedEmbedder(Embedder):
     """Gives the vectors that ticks bring with them. Its model needs the text encoder only."""
 
     def embed(self, ticks: Sequence[Tick]) -> list[Embedded]:
-        """What was recorded. Raises TypeError for a tick that is not from a log."""
+        """Return the stored vectors of ticks. Raises TypeError for a tick that is not from a log."""
         return [_embedded(tick) for tick in ticks]
 
 
