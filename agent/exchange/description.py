@@ -45,14 +45,14 @@ class _Strict(BaseModel):
 
 
 class SensorFile(_Strict):
-    """One sensor's file."""
+    """File of a sensor, and its units, times and rate."""
 
     file: str
     """Relative to the folder."""
     modality: Modality | None = None
     """By default as the file's name ends: vision, audio or imu; a folder of pictures must say it."""
     offset_s: Seconds = 0.0
-    """When its first sample was captured, after the start. All other times in a file count from its first."""
+    """Capture time of its first sample, after the start. All other times in a file count from its first."""
     rate_hz: Rate | None = None
     """Rows or pictures a second, of a table or a folder that does not tell."""
     scale: Scale | None = None
@@ -67,19 +67,19 @@ class SensorFile(_Strict):
 
 
 class Description(_Strict):
-    """The whole file."""
+    """The whole `recording.yaml`."""
 
     start: AwareDatetime | None = None
-    """When the recording began, with its time zone."""
+    """Begin of the recording, with its time zone."""
     start_ns: Annotated[int, Field(ge=0, lt=MAX_START_NS)] | None = None
     """The same in nanoseconds since 1970."""
     sensors: Annotated[dict[str, SensorFile], Field(max_length=MAX_SENSORS)]
     config: dict[str, Any] = {}
-    """What a replay of the log is to know: any key of the configuration, `sensors` added to."""
+    """Keys of the configuration for a replay of the log; `sensors` is added to."""
 
     @property
     def begin_ns(self) -> int:
-        """When the recording began."""
+        """Begin of the recording."""
         if self.start_ns is not None:
             return self.start_ns
         if self.start is not None:
@@ -88,7 +88,7 @@ class Description(_Strict):
 
 
 def read_description(folder: Path) -> Description | None:
-    """What a folder says of itself; None when it says nothing. Raises LogError."""
+    """Return the description that lies in a folder; None without one. Raises LogError."""
     path = folder / NAME
     if entry(folder, NAME) is None:
         return None

@@ -21,7 +21,7 @@ RATE_ROWS = 1000
 """From so many rows the rate is told."""
 MAX_NS = 2**62
 MAX_LINE_CHARACTERS = 1000
-"""What goes on without a line end is no table."""
+"""A longer line is not part of a table."""
 
 _ACCEL_UNITS: dict[str, AccelUnit] = {"mps2": "m/s2", "g": "g"}
 _GYRO_UNITS: dict[str, GyroUnit] = {"rps": "rad/s", "dps": "deg/s"}
@@ -32,7 +32,7 @@ class ImuTrack(Track):
     """An inertial unit's rows."""
 
     def __init__(self, folder: Path, name: str, sensor: LoggedSensor) -> None:
-        """Begin the table."""
+        """Open the table and write its head."""
         super().__init__(folder / (name + SUFFIX))
         self._nominal_hz = sensor.rate_hz
         self._table = Table(self.path, COLUMNS)
@@ -44,7 +44,7 @@ class ImuTrack(Track):
         self.count += len(sample.data)
 
     def finish(self) -> None:
-        """Write what waits."""
+        """Close the complete table. Raises OSError when the disk is full."""
         self._table.close()
 
     def close(self) -> None:
@@ -53,7 +53,7 @@ class ImuTrack(Track):
             self._table.close()
 
     def description(self) -> dict[str, float]:
-        """The nominal rate."""
+        """Return the nominal rate."""
         return {"rate_hz": self._nominal_hz}
 
 
@@ -97,7 +97,7 @@ class ImuMedia(Media):
         self.options = {}
 
     def samples(self, begin_ns: int) -> Iterator[Sample]:
-        """Blocks of rows; a line that is no measurement counts as a row that is missing."""
+        """Yield blocks of rows; a line that is not a measurement counts as a missing row."""
         blocks = RowBlocks(self.sensor.rate_hz)
         first_ns: int | None = None
         number = lost = 0
@@ -135,7 +135,7 @@ class ImuMedia(Media):
         self._units = accel_unit, gyro_unit
 
     def _rows(self) -> Iterator[tuple[int | None, Sequence[float] | None]]:
-        """(own time, six values) of each line; None for a table without times, and for a line that is no row."""
+        """Yield (own time, six values) of each line; None without a column of times, and None for a line without a row."""
         parser = CsvParser(self._columns, self._delimiter, *self._units)
         parser.feed(b"\n")  # it skips what stands before the first line end, as on a serial line
         for line in islice(self._lines(), self._head_lines, None):

@@ -1,4 +1,4 @@
-"""What lies in a folder that somebody else filled: only what is really in it is read.
+"""Files in a folder that somebody else filled: only those that are really in it are read.
 
 A description may name any path, and an entry may be a link to any other file, a device, or a pipe that never ends.
 """
@@ -42,7 +42,7 @@ def entry(folder: Path, name: str) -> Path | None:
 
 
 def is_link(path: Path) -> bool:
-    """Whether an entry of a folder is none that is read: a link, a device, a pipe."""
+    """Return whether an entry of a folder is none that is read: a link, a device, a pipe."""
     try:
         mode = os.lstat(path).st_mode
     except OSError:

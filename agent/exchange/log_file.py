@@ -26,7 +26,7 @@ MAX_LOST = 2**31 - 1
 
 @dataclass(slots=True)
 class ImportedSensor:
-    """What became of one sensor."""
+    """Counts of one imported sensor."""
 
     modality: Modality
     samples: int = 0
@@ -36,16 +36,16 @@ class ImportedSensor:
     missing: int = 0
     """Pictures or rows known to be missing before others."""
     faults: Counter[str] = field(default_factory=Counter)
-    """What was left out or altered, by reason."""
+    """Samples that were left out or altered, by reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImportReport:
-    """What became of what was to be imported."""
+    """Result of an import."""
 
     sensors: dict[str, ImportedSensor]
     skipped: list[str]
-    """What was not imported at all, one line each."""
+    """Inputs that were not imported at all, one line each."""
 
 
 def write_log(

@@ -52,7 +52,7 @@ SUFFIXES: dict[str, Modality] = {
     **dict.fromkeys((".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff"), "audio"),
     ".csv": "imu",
 }
-"""What a file is, when nobody says."""
+"""Modality of a file by its suffix, unless the description says it."""
 _FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")
 
 
@@ -69,16 +69,16 @@ class ExportedFile:
     missing: int
     """Pictures or rows that the recording lacks, as its numbers tell."""
     faults: dict[str, int]
-    """What is not in the file, or not as it was, by reason."""
+    """Samples that are not in the file, or were altered, by reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class MediaReport:
-    """What an export wrote."""
+    """Result of an export."""
 
     files: list[ExportedFile]
     unfinished: str
-    """Which file of the recording ended before its end; empty when none did."""
+    """File of the recording that ended early; empty if none did."""
 
 
 def export_media(log: Path, out: Path, sensors: Collection[str] = ()) -> MediaReport:
@@ -163,7 +163,7 @@ def _exported(name: str, track: Track | None, contents: Contents) -> ExportedFil
 
 
 def _description(folder: Path) -> tuple[Description, list[str]]:
-    """What to import of a folder, and what is passed over."""
+    """Return the description to import by, and the entries that are skipped."""
     described = read_description(folder)
     if described is None:
         return _found(folder)
@@ -172,7 +172,7 @@ def _description(folder: Path) -> tuple[Description, list[str]]:
 
 
 def _found(folder: Path) -> tuple[Description, list[str]]:
-    """What can be imported of a folder that says nothing of itself, and what is passed over."""
+    """Return a description made from the files of a folder without one, and the entries that are skipped."""
     paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     skipped = [f"{path.name}: a link or a device; only files are read" for path in paths if inside.is_link(path)]
     paths = [path for path in paths if not inside.is_link(path)]

@@ -46,7 +46,7 @@ class PictureTrack(Track):
         self.count += 1
 
     def finish(self) -> None:
-        """Write what waits."""
+        """Close the complete table of times. Raises OSError when the disk is full."""
         self._times.close()
 
     def close(self) -> None:
@@ -55,7 +55,7 @@ class PictureTrack(Track):
             self._times.close()
 
     def description(self) -> dict[str, Any]:
-        """What a count means."""
+        """Return the scale and offset of a count."""
         sensor = self._sensor
         return {
             "modality": sensor.modality,

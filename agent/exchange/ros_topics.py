@@ -37,7 +37,7 @@ MAPPED = (*_PICTURES, IMU, AUDIO, STAMPED_AUDIO)
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a topic is to become."""
+    """Sensor that a topic becomes."""
 
     name: str
     modality: Modality | None = None
@@ -46,7 +46,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class AudioFormat:
-    """What the bytes of an AudioData are: 16-bit little-endian samples."""
+    """Format of the bytes of an AudioData: 16-bit little-endian samples."""
 
     rate_hz: int
     channels: int = 1
@@ -72,11 +72,11 @@ class Received:
 
 
 class Topic(ABC):
-    """One topic."""
+    """A topic of a bag and its sensor; turns messages into samples."""
 
     sensor: LoggedSensor
     options: Mapping[str, Any]
-    """What a config says of it beside modality and rate: size, channels."""
+    """Keys of the configuration beside modality and rate: size, channels."""
 
     def __init__(self, name: str, first: Sequence[Received]) -> None:
         """Of a sensor of that name, by the first messages."""
@@ -100,7 +100,7 @@ class Topic(ABC):
     def _samples(self, received: Received) -> list[Sample]: ...
 
     def flush(self) -> list[Sample]:
-        """What is left at the end."""
+        """Return the samples that are left at the end."""
         return []
 
 
@@ -131,7 +131,7 @@ class PictureTopic(Topic):
 
 
 class ImuTopic(Topic):
-    """Single inertial rows."""
+    """Single inertial rows, put together to blocks."""
 
     def __init__(self, name: str, first: Sequence[Received]) -> None:
         """Raises BadData when the first row cannot be used, or no rate can be told."""
@@ -148,7 +148,7 @@ class ImuTopic(Topic):
         return self._blocks.add(received.t_ns, ros_messages.inertial_row(received.message))
 
     def flush(self) -> list[Sample]:
-        """The last block."""
+        """Return the last block."""
         return self._blocks.flush()
 
 
@@ -182,7 +182,7 @@ class AudioTopic(Topic):
 
 
 def audio_format(info: Any) -> AudioFormat:
-    """What an AudioInfo says of the topic beside it. Raises BadData for what is not plain 16-bit samples."""
+    """Return the format that an AudioInfo states for the topic beside it. Raises BadData unless it is plain 16-bit."""
     if info.coding_format.lower() not in ("wave", "wav", "pcm", "raw", "") or info.sample_format.upper() != "S16LE":
         raise BadData(f"sound as {info.coding_format} {info.sample_format}; only wave S16LE can be imported")
     if not (info.sample_rate and info.channels):

@@ -140,7 +140,7 @@ class _Bag:
             raise Damaged(f"{self.path}: is damaged ({_what(error)}); the part before is imported") from None
 
     def decode(self, connection: Connection, data: bytes) -> Any:
-        """Raises BadData."""
+        """Return the message as an object. Raises BadData."""
         try:
             return self._types.deserialize_cdr(data, connection.msgtype)
         except Exception as error:  # noqa: BLE001  see the class

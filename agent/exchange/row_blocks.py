@@ -19,7 +19,7 @@ BATCHED_SHARE = 0.01
 
 
 class RowCount:
-    """Where the next row of a stream is due, by counting rows of a nominal rate.
+    """Due time of the next row of a stream, by counting rows of a nominal rate.
 
     Stamps move the count only slowly, as a device's clock drifts, or by a gap: when a row comes later than it is due by
     more than half its block and more than its stamps jitter.
@@ -60,7 +60,6 @@ class RowBlocks:
     """Gathers single inertial rows of a nominal rate into samples that say what is missing before them."""
 
     def __init__(self, rate_hz: float) -> None:
-        """Be empty."""
         self._rate_hz = rate_hz
         self._block = max(1, round(BLOCK_S * rate_hz))
         self._count = RowCount(rate_hz)

@@ -32,7 +32,7 @@ class Table:
         self.add(*columns)
 
     def add(self, *values: Any) -> None:
-        """Append a line."""
+        """Append a line of values."""
         self._writer.writerow(values)
 
     def close(self) -> None:
@@ -41,7 +41,7 @@ class Table:
 
 
 def read_times(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, ...]]:
-    """The lines of a table of times. Raises LogError for other columns, or what is no number."""
+    """Yield the lines of a table of times. Raises LogError for other columns, or for values that are not numbers."""
     try:
         with path.open(newline="", encoding="ascii") as file:
             lines = csv.reader(file)

@@ -52,7 +52,7 @@ class FfmpegEncoder:
     """H.264 through a pipe to ffmpeg."""
 
     def __init__(self, path: Path, rate_hz: float, width: int, height: int) -> None:
-        """Start ffmpeg."""
+        """Start an ffmpeg that encodes to a file."""
         self._path = path
         self._said = TemporaryFile()  # noqa: SIM115  `close` closes it
         raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", f"{rate_hz:g}", "-i", "pipe:0"]
@@ -65,7 +65,7 @@ class FfmpegEncoder:
         )
 
     def write(self, picture: NDArray[np.uint8]) -> None:
-        """Append a picture."""
+        """Append a picture, uint8 [H, W, 3] RGB."""
         assert self._process.stdin is not None
         view = memoryview(picture.tobytes())
         try:
@@ -98,7 +98,7 @@ class FfmpegEncoder:
 
 
 def _has_x264() -> bool:
-    """Whether there is an ffmpeg that writes H.264; builds without it exist."""
+    """Return whether there is an ffmpeg that writes H.264; builds without it exist."""
     if shutil.which("ffmpeg") is None:
         return False
     said = subprocess.run(["ffmpeg", "-hide_banner", "-encoders"], capture_output=True, check=False).stdout
@@ -121,7 +121,7 @@ class OpenCvEncoder:
             raise LogError(f"{path.name}: OpenCV cannot write {width}x{height} at {rate_hz:g} Hz; install ffmpeg")
 
     def write(self, picture: NDArray[np.uint8]) -> None:
-        """Append a picture."""
+        """Append a picture, uint8 [H, W, 3] RGB."""
         self._writer.write(np.ascontiguousarray(picture[..., ::-1]))
         self._written += 1
 
@@ -135,7 +135,7 @@ class OpenCvEncoder:
             raise LogError(f"{self._path.name}: holds {found} of {self._written} pictures; is the disk full?")
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, complete or not."""
         self._writer.release()
 
 
@@ -232,7 +232,7 @@ class _Open:
     """An open video: iterates over (nanoseconds since its first picture, RGB)."""
 
     def __init__(self, path: Path) -> None:
-        """Raises LogError."""
+        """Open a video. Raises LogError."""
         try:
             self.file = VideoFile(str(path), loop=False)
         except DriverError as error:
