@@ -36,7 +36,7 @@ class GoldenError(LogError):
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What an agent said about a log, and by which weights."""
+    """Events of an agent about a log, and the weights behind them."""
 
     events: Sequence[pb.Event]
     model: str
@@ -100,7 +100,7 @@ def said_now(log: Path) -> Said:
 
 
 def said_before(folder: Path) -> Said:
-    """What is stored. Raises LogError."""
+    """Return the stored events. Raises LogError."""
     timeline = Timeline([folder / EVENTS])
     return Said([pb.Event.FromString(message.data) for message in timeline.events()], timeline.model())
 

@@ -42,11 +42,11 @@ KINDS: Final[Mapping[Kind, Modality]] = {
     "thermal": "thermal",
     "imu": "imu",
 }
-"""What can be compared, and which encoder takes it."""
+"""Kinds of inputs that can be compared, and the encoder of each."""
 
 
 class SimilarityError(UserFault):
-    """What was asked for makes no sense, or came to nothing; the message is one line."""
+    """A comparison cannot be made, or gives nothing; the message is one line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class Combined:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Comparison:
-    """What the model made of the items."""
+    """Vectors of the items, and the tables made of them."""
 
     model: str
     """Its name, and a short hash of its weights."""
