@@ -1,4 +1,4 @@
-"""What a camera saw and a microphone heard around a time, taken out of a recording."""
+"""Picture and sound around a time, taken out of a recording."""
 
 from __future__ import annotations
 

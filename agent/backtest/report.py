@@ -1,4 +1,4 @@
-"""What a backtest found, and the same as plain values for programs."""
+"""Results of a backtest, and the same as plain values for programs."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ class Found:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class QueryReport:
-    """What one query came to."""
+    """Result of one query."""
 
     query: Query
     warnings: Sequence[str]
     found: Sequence[Found]
     """In order of time."""
     points: Sequence[Point]
-    """How often it would have fired at other thresholds, rising."""
+    """Counts at the thresholds that were tried, rising."""
     histogram: dict[Modality, NDArray[np.int64]]
     """Scores of ticks [BINS], of each modality that there were any of."""
     suggestion: Point | None
-    """When no rate is wanted, or no threshold keeps to it: None."""
+    """None if no rate is wanted, or no threshold keeps to it."""
 
     @property
     def best(self) -> list[Found]:
@@ -60,7 +60,7 @@ class QueryReport:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Report:
-    """What all queries came to in all recordings."""
+    """Results of all queries over all recordings."""
 
     model: str
     recordings: Sequence[Scored]
@@ -106,7 +106,7 @@ class Report:
         }
 
     def point(self, point: Point) -> dict[str, Any]:
-        """What fired at one threshold."""
+        """Return the counts at one threshold."""
         return {
             "threshold": point.threshold,
             "alarms": point.fired,
@@ -139,7 +139,7 @@ class Report:
 
 
 def histogram(values: NDArray[np.float32]) -> dict[Modality, NDArray[np.int64]]:
-    """How often each modality scored what; `values` [T, M] are one query's."""
+    """Return the number of ticks in each bin of scores, by modality; `values` [T, M] are one query's."""
     counted = {}
     for column, modality in enumerate(MODALITIES):
         scores = values[:, column]

@@ -1,4 +1,4 @@
-"""What would have fired: queries over recordings, the whole of it."""
+"""A whole backtest: queries over recordings, from scores to a report."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ MOST_WAITING = 1_000_000
 
 
 class BacktestError(LogError):
-    """What was asked for cannot be found in the logs; the message is one line."""
+    """A backtest cannot be made of these logs and options; the message is one line."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,13 +41,13 @@ class Scored:
     values: NDArray[np.float32]
     """[T, Q, M], columns as MODALITIES; nan where there was no window."""
     warnings: Mapping[str, Sequence[str]]
-    """What is to be said of a query, by its id."""
+    """Warnings for the user, by the id of the query."""
     lacking: Mapping[str, int]
     """Ticks that have no scores, by reason."""
 
     @property
     def hours(self) -> float:
-        """How long was looked at: holes in the log are not."""
+        """Evaluated time in hours, without the holes of the log."""
         return len(self.times_ns) * self.config.hop_ns / 3.6e12
 
     @property
