@@ -20,7 +20,7 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _LOW = 2**20
 _MOST_MMAP = 32 * 2**20
 _HIGH = 2 * _MOST_MMAP
-"""What glibc's own adjusting comes to at most. Setting either of the two ends that adjusting, so both are set."""
+"""Upper limit of glibc's own adjusting. Setting either of the two thresholds ends that adjusting, so both are set."""
 
 
 class Heap:

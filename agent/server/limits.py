@@ -1,4 +1,4 @@
-"""What clients may take of one agent: all bounds of the server in one place."""
+"""Limits of clients: all bounds of the server in one place."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SPARE_FILES = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """How many may be taken at a time: in all, by one host, and over one connection. 0: as many as there are in all.
+    """Calls at a time: in all, by one host, and over one connection. 0: no limit but that of all.
 
     A host's share is smaller than the whole, so that others still get in; on loopback all programs are one host, and
     what one of them may take is bounded by the share of its connection.
@@ -24,7 +24,7 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What clients may take together; beyond, calls end with RESOURCE_EXHAUSTED and connections are closed."""
+    """Limits of all clients together; beyond them calls end with RESOURCE_EXHAUSTED and connections are closed."""
 
     subscribers: Share = Share(256, host=192, connection=64)
     """Subscribe and Watch calls."""
@@ -64,7 +64,7 @@ class Limits:
     """A peer that leaves a ping unanswered for this long has vanished or is frozen: what it held is freed."""
 
     def open_connections(self, wanted: int) -> int:
-        """How many of the connections that are wanted the system's limit of open files allows."""
+        """Return the number of connections, at most `wanted`, that the system's limit of open files allows."""
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft == resource.RLIM_INFINITY:
             return wanted

@@ -1,4 +1,4 @@
-"""Why a call is refused, as gRPC tells it: a code, one line, and details that a program can read (google.rpc)."""
+"""Refusals of calls in gRPC's form: a code, one line, and details that a program can read (google.rpc)."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class Server:
         Reflection((SERVICE.full_name, HEALTH), limits.watches).add_to(self._grpc)
         self._health_grpc: grpc.aio.Server | None = None
         self.health_address = ""
-        """Where health alone is answered; empty when nowhere."""
+        """Address of health alone; empty without one."""
 
     async def start(self, address: str, *, insecure: bool = False, health_address: str = "") -> str:
         """Listen at `host:port` (port 0: any) and return the address that it became. Raises ListenError.

@@ -1,4 +1,4 @@
-"""The Perception service: what each call does, and how a call's outcome is told. Thin: the work is done elsewhere.
+"""The Perception service: the calls, and their outcomes as gRPC codes. Thin: the work is done elsewhere.
 
 Requests arrive as bytes and are parsed here, so that bytes that are no request are the client's fault and not a
 traceback; events leave as the bytes that the bus has serialised once for all.
@@ -67,7 +67,7 @@ class Servicer:
             patience.reschedule(self._ends_at)
 
     def rpc_handlers(self) -> grpc.GenericRpcHandler:
-        """What a gRPC server takes."""
+        """Return the handlers of all calls."""
         stream = grpc.stream_stream_rpc_method_handler
         largest = self._limits.message_bytes
         calls = {
@@ -84,7 +84,7 @@ class Servicer:
         return grpc.method_handlers_generic_handler(SERVICE.full_name, calls)
 
     def status_handlers(self) -> grpc.GenericRpcHandler:
-        """What a gRPC server takes that tells how the agent is, and does nothing else."""
+        """Return the handlers of the calls that only read the agent's state."""
         looks = Calls("calls that look", self._limits.looks, "send the next one when one is answered")
         calls = {"GetStatus": self._unary(pb.GetStatusRequest, self._get_status, looks)}
         return grpc.method_handlers_generic_handler(SERVICE.full_name, calls)

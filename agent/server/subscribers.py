@@ -73,7 +73,7 @@ class Subscribers:
 
     @property
     def stopping(self) -> bool:
-        """Whether the server stops, and answers no more."""
+        """True if the server stops, and answers no more."""
         return self._stopping
 
     def refuse(self) -> None:
@@ -135,7 +135,7 @@ class Subscribers:
 
 
 def stopping() -> Refusal:
-    """Why a call is refused at the end of a run."""
+    """Return the refusal of calls at the end of a run."""
     return Refusal(grpc.StatusCode.UNAVAILABLE, AGENT_STOPS, "AGENT_STOPS")
 
 
