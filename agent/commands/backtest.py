@@ -82,7 +82,6 @@ def _queries(
     threshold: float | None,
     config: Config | None,
 ) -> list[Query]:
-    """Raises QueryError."""
     queries = [Query(f"q{number}", text) for number, text in enumerate(texts, start=1)]
     queries = queries or list(config_for(recording, config).queries)
     if not queries:

@@ -1,4 +1,4 @@
-"""Which optional system packages this machine has: nothing here is needed for the demo."""
+"""Optional system packages that this machine lacks. The demo needs none of them."""
 
 from __future__ import annotations
 

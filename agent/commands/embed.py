@@ -103,7 +103,7 @@ def _grid(table: Table) -> Grid:
 
 
 def _document(found: Comparison) -> dict[str, Any]:
-    """What `--json` prints beside notes."""
+    """Return the document that `--json` prints."""
     document: dict[str, Any] = {
         "model": found.model,
         "inputs": [
@@ -132,7 +132,7 @@ def _document(found: Comparison) -> dict[str, Any]:
 
 
 def _arrays(found: Comparison) -> dict[str, np.ndarray[Any, Any]]:
-    """What `--npz` writes: inputs, two arrays for each pair of modalities, and the combination."""
+    """Return the arrays that `--npz` writes: inputs, two arrays for each pair of modalities, and the combination."""
     arrays: dict[str, np.ndarray[Any, Any]] = {
         "kinds": np.array([item.kind for item in found.items], np.str_),
         "names": np.array([_printable(item.name) for item in found.items], np.str_),

@@ -205,7 +205,7 @@ def _table(found: Survey) -> Table:
 
 
 def _document(found: Survey) -> dict[str, Any]:
-    """What `--json` prints."""
+    """Return the document that `--json` prints."""
     return {
         "files": [str(path) for path in found.files],
         "run_id": found.facts.run_id,

@@ -69,7 +69,7 @@ def _check_samples(timeline: Timeline) -> None:
 
 
 def _is_sample(timeline: Timeline, entry: Entry) -> bool:
-    """Whether a message holds what its sensor gives."""
+    """Return whether a message holds what its sensor gives."""
     sensor = timeline.sensors.get(sensor_of(entry.topic) or "")
     if sensor is None:
         return False

@@ -36,7 +36,7 @@ class Ended(SystemExit):
 
 
 class Ending:
-    """Which signal ended this process, and what it sets off. One a process; all but the watching is its main thread's.
+    """The signal that ended this process, and its effect. One a process; all but the watching is its main thread's.
 
     Nothing happens before `take_signals`.
     """
@@ -45,7 +45,7 @@ class Ending:
         self.number = 0
         """Of the signal that ended it; 0 while none did."""
         self.raised = False
-        """Whether `Ended` was raised: an exception of any kind may be what became of it."""
+        """True if `Ended` was raised: an exception of any kind may be what became of it."""
         self._call: Callable[[], object] | None = None
         self._meant = False
 
@@ -67,7 +67,7 @@ class Ending:
                 signal.signal(number, self._on_signal)
 
     def meant(self) -> None:
-        """Say that the command runs until it is told to end: those signals are no failure."""
+        """Say that the command runs until a signal ends it: SIGHUP, SIGINT and SIGTERM then give exit status 0."""
         self._meant = True
 
     @contextmanager
@@ -149,4 +149,4 @@ def _thread_of_main() -> int:
 
 
 ending = Ending()
-"""Of this process."""
+"""The ending of this process."""

@@ -27,11 +27,11 @@ _DOING: Final = {"download": "downloading", "check": "checking", "import": "conv
 
 
 class WeightsError(UserFault):
-    """What was asked for cannot be done; the message is one line."""
+    """A command on weights cannot be carried out; the message is one line."""
 
 
 class Dtype(StrEnum):
-    """How weights are stored."""
+    """Type in which weights are stored."""
 
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
@@ -39,7 +39,7 @@ class Dtype(StrEnum):
 
 
 class Format(StrEnum):
-    """What weights are exported to."""
+    """File formats of an export."""
 
     ONNX = "onnx"
 
