@@ -51,7 +51,7 @@ class ConfigError(UserFault):
 
 @dataclass(frozen=True)
 class Sensor:
-    """One configured sensor."""
+    """A sensor of the configuration: its driver, its stream and its place on the robot."""
 
     spec: SensorSpec
     hfov_deg: float | None
@@ -60,7 +60,7 @@ class Sensor:
 
 @dataclass(frozen=True)
 class Config:
-    """A valid configuration."""
+    """The valid configuration, as the rooms take it."""
 
     name: str
     tree: dict[str, Any]
@@ -75,18 +75,18 @@ class Config:
     camera: str | None = None
     microphone: str | None = None
     record_folder: Path | None = None
-    """Where `sensebind run` records; None: nowhere."""
+    """Folder of the recordings of `sensebind run`; None: it does not record."""
     record: RecordSettings = field(default_factory=RecordSettings)
     clips: ClipSettings = field(default_factory=ClipSettings)
 
     @property
     def streams(self) -> Streams:
-        """The streams table."""
+        """The table of streams, by sensor."""
         return {name: sensor.spec.stream for name, sensor in self.sensors.items()}
 
     @property
     def specs(self) -> list[SensorSpec]:
-        """What capture opens."""
+        """Drivers and their options, for capture."""
         return [sensor.spec for sensor in self.sensors.values()]
 
 
@@ -221,7 +221,7 @@ def _driver_options(where: str, type_name: str, tree: dict[str, Any]) -> Any:
 
 
 def _stream_options(where: str, type_name: str, tree: dict[str, Any]) -> StreamOptions:
-    """What the streams table follows from, by the driver's own defaults where nothing is said."""
+    """Return the options that the streams table needs; the driver's own defaults where the configuration has none."""
     options_class = driver_class(type_name).Options
     defaults = {f.name: f.default for f in dataclasses.fields(options_class) if f.default is not dataclasses.MISSING}
     known = StreamOptions.model_fields.keys()

@@ -1,4 +1,4 @@
-"""How a run is recorded."""
+"""Settings of a recording."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MIN_FREE_BYTES = 64 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class PictureFormat:
-    """How pictures are stored. `png` and `raw` keep colours exactly; `raw` planes are float32, `png` 16-bit counts."""
+    """Formats of pictures. `png` and `raw` keep colours exactly; `raw` planes are float32, `png` 16-bit counts."""
 
     colour: ColourFormat = "jpeg"
     jpeg_quality: int = 90
@@ -28,7 +28,7 @@ class PictureFormat:
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """What may stay in a folder of logs; None is no limit."""
+    """Limits of a folder of logs; None is unlimited."""
 
     max_bytes: int | None = None
     """Of all logs in the folder, the one being written included."""
@@ -38,7 +38,7 @@ class Retention:
 
 @dataclass(frozen=True, slots=True)
 class RecordSettings:
-    """How a run is recorded; the defaults keep everything in one file."""
+    """Settings of a recording; the defaults keep everything in one file."""
 
     split_bytes: int | None = None
     """A file that has grown to this is followed by another."""
@@ -56,6 +56,6 @@ class RecordSettings:
     """A chunk is written when it holds this much, or is `chunk_s` old: a killed recording never loses more."""
     chunk_s: float = CHUNK_S
     queue_bytes: int = QUEUE_BYTES
-    """What waits to be written, at most."""
+    """Bytes that may wait to be written."""
     encoders: int = 2
     """Threads that encode pictures."""

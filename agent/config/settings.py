@@ -20,7 +20,7 @@ class _Strict(BaseModel):
 
 
 class ModelSettings(_Strict):
-    """Which weights, on what."""
+    """Weights, device and precision of the model."""
 
     weights: str = "imagebind_nano"
     """`imagebind_nano` (shipped), a name that `sensebind weights list` shows, such as `imagebind-huge`, or a file."""
@@ -37,7 +37,7 @@ class ModelSettings(_Strict):
 
 
 class ServerSettings(_Strict):
-    """Where subscribers connect."""
+    """Addresses of the server."""
 
     listen: str = "127.0.0.1:50051"
     insecure: bool = False
@@ -47,7 +47,7 @@ class ServerSettings(_Strict):
 
 
 class WindowSettings(_Strict):
-    """How far back a window reaches, in seconds; audio and IMU are what ImageBind was trained on."""
+    """Reach of a window into the past, in seconds; ImageBind was trained on the defaults of audio and IMU."""
 
     hop_s: Annotated[float, Field(ge=0.05, le=60)] = 0.5
     vision_s: Annotated[float, Field(ge=0, le=10)] = 0.25
@@ -57,13 +57,13 @@ class WindowSettings(_Strict):
 
 
 class SensorSettings(_Strict):
-    """What the agent, rather than the driver, wants to know of a sensor."""
+    """Keys of a sensor that the agent uses, rather than its driver."""
 
     type: str
     hfov_deg: Annotated[float, Field(gt=0, lt=180)] | None = None
     """Horizontal field of view of a camera: lets a direction of arrival be compared with the picture."""
     mic_positions_m: list[tuple[FiniteFloat, FiniteFloat, FiniteFloat]] | None = None
-    """Where the microphones are, one x, y, z a channel; x forward, y left, z up."""
+    """Positions of the microphones, one x, y, z per channel; x forward, y left, z up."""
     max_lateness_s: Annotated[float, Field(ge=0, le=10)] = 0.2
     queue_depth: Annotated[int, Field(ge=2, le=4096)] | None = None
     logged: bool = True
@@ -95,10 +95,10 @@ class QuerySettings(_Strict):
 
 
 class RecordingSettings(_Strict):
-    """How runs are recorded: by `sensebind record`, and with a `folder` by `sensebind run` as well."""
+    """Recordings, by `sensebind record` and, with a `folder`, by `sensebind run` as well."""
 
     folder: str | None = None
-    """Where `run` records, all the time; without it only `record` does."""
+    """Folder to which `run` records continuously; without it only `record` records."""
     split_mb: Annotated[float, Field(ge=1, le=1e6)] | None = None
     """A file that has grown to this is followed by another."""
     split_s: Annotated[float, Field(ge=1, le=1e6)] | None = None
@@ -120,7 +120,7 @@ class ClipSettings(_Strict):
     """Clips of queries with `clip: true`: small logs of their own, also when nothing else is recorded."""
 
     folder: str | None = None
-    """Where they are saved; without it no query may ask for one, and nothing is held in memory."""
+    """Folder of the clips; without it no query may ask for one, and nothing is held in memory."""
     before_s: Annotated[float, Field(ge=0, le=300)] = 10.0
     after_s: Annotated[float, Field(ge=0, le=300)] = 10.0
     memory_mb: Annotated[float, Field(ge=1, le=16_384)] = 64.0
@@ -130,7 +130,7 @@ class ClipSettings(_Strict):
 
 
 class AlertSettings(_Strict):
-    """How queries are scored."""
+    """Scoring of queries."""
 
     dense: bool = False
     """Score what is seen by the best of the whole picture and its patches, so that a small thing beside a large one
@@ -140,7 +140,7 @@ class AlertSettings(_Strict):
 
 
 class LocalizationSettings(_Strict):
-    """Which sensors find the audio source; by default the only camera and the only microphone."""
+    """Sensors that find the audio source; by default the only camera and the only microphone."""
 
     camera: str | None = None
     microphone: str | None = None
@@ -150,7 +150,7 @@ Prompt = Annotated[str, Field(max_length=MAX_TEXT)]
 
 
 class Settings(_Strict):
-    """The whole file."""
+    """The whole configuration file."""
 
     model: ModelSettings = ModelSettings()
     server: ServerSettings = ServerSettings()
