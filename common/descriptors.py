@@ -99,7 +99,7 @@ class Reserve:
 
     @property
     def held(self) -> int:
-        """How many are kept at present."""
+        """Number of descriptors in reserve."""
         return len(self._held)
 
 

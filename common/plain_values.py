@@ -10,13 +10,13 @@ from common.printable import brief, shortened
 MAX_LEVELS = 32
 MAX_VALUES = 100_000
 MAX_CHARACTERS = 10_000
-"""Of a text."""
+"""Longest text."""
 MAX_NUMBER = 2**63
 """Of a whole number; a float holds what it holds."""
 
 
 def fault_of(value: Any) -> str:
-    """What is wrong with a value, with the keys that lead to it; empty when nothing is."""
+    """Return the first fault of a value, with the keys that lead to it; empty if it has none."""
     count, level = 0, [("", value)]
     for _ in range(MAX_LEVELS):
         inner: list[tuple[str, Any]] = []

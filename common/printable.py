@@ -47,7 +47,7 @@ class PrintableFormatter(logging.Formatter):
     """Lines of a program's log whose messages may quote a file or a peer; a traceback keeps its lines."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  the name is logging's
-        """The line, printable."""
+        """Return the formatted line with control characters escaped."""
         return printable(super().formatMessage(record))
 
 

@@ -1,4 +1,4 @@
-"""Files and folders that hold what sensors saw: for their owner alone from the moment at which they exist.
+"""Files and folders of recordings: only for their owner, from the moment at which they exist.
 
 Modes are given when things are made, so that there is no moment at which others may open them, whatever the umask.
 Folders that exist are left as they are.

@@ -114,7 +114,8 @@ class _Loader(yaml.SafeLoader):
 
 
 def _measure(node: yaml.Node, levels: int, known: dict[int, tuple[int, int]]) -> tuple[int, int]:
-    """How many values a node stands for, and how many levels, its aliases followed; 0, 0 while that is being found out.
+    """Return the number of values that a node stands for, and of levels, with aliases followed; 0, 0 while being
+    measured.
 
     Raises ComposerError for too many, too deep ones, or those without end.
     """
