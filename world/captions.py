@@ -1,4 +1,4 @@
-"""What one would say of a synthetic scene: captions of its things, its emptiness and its motion.
+"""Captions of a synthetic scene: of its things, its emptiness and its motion.
 
 Trained words are the only ones that a model knows, so each thing is called by several names. A caption is a phrase in
 one of the templates that the caller gives: those that texts are put into when they are embedded.
@@ -137,7 +137,7 @@ def of_pair(first: str, second: str, rng: np.random.Generator) -> str:
 
 
 def of_nothing(rng: np.random.Generator, templates: Sequence[str], count: int = 6) -> tuple[str, ...]:
-    """Captions of a view in which there is no thing."""
+    """Return captions of a view without a thing."""
     fitting = [template for template in templates if template not in (_NEAR, _FAR)]
     captions = []
     for phrase in rng.choice(NOTHING, count):

@@ -30,7 +30,7 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Hits:
-    """Where the rays of a frame end, each [H, W]: depth in metres, and world points of ground or wall."""
+    """Ends of the rays of a frame, each [H, W]: depth in metres, and world points of ground or wall."""
 
     depth_m: NDArray[np.float32]
     x: NDArray[np.float32]
@@ -72,7 +72,7 @@ class Painter:
         return np.asarray(image, np.uint8)
 
     def depth(self, view: Sight, frame: int) -> NDArray[np.float32]:
-        """Paint depth along the optical axis [H, W] in metres, 0 where there is no reading."""
+        """Paint depth along the optical axis [H, W] in metres; 0 marks a missing reading."""
         hits = self._cast(view)
         solid = hits.ground | (hits.z < self._surroundings.solid_top_m)
         depth = np.where(solid, hits.depth_m, np.float32(np.inf))

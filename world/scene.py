@@ -30,12 +30,12 @@ from world.truth import ThingSpan, ThingTruth, Truth
 from world.view import Pinhole, Sight, direction_deg, look
 
 SPAN_STEP_S = 0.1
-"""How often `truth_between` looks whether a thing is in view."""
+"""Step at which `truth_between` checks whether a thing is in view."""
 
 
 @dataclass(frozen=True, slots=True)
 class SceneOptions:
-    """What a scene is made from. Raises ValueError for values that can never work."""
+    """Parameters of a scene. Raises ValueError for values that can never work."""
 
     seed: int = 0
     width: int = 320
@@ -45,7 +45,7 @@ class SceneOptions:
     audio_rate_hz: int = 16000
     imu_rate_hz: float = 400.0
     reflections: bool = False
-    """Whether ground and walls give back sound."""
+    """True if ground and walls give back sound."""
 
     def __post_init__(self) -> None:
         limits = {
@@ -96,7 +96,7 @@ class Scene:
         return self._painter.image(self._view(frame / self.options.fps), frame)
 
     def depth(self, frame: int) -> NDArray[np.float32]:
-        """Depth [H, W] in metres along the optical axis at `frame / fps`; 0 where there is no reading."""
+        """Return depth [H, W] in metres along the optical axis at `frame / fps`; 0 marks a missing reading."""
         return self._painter.depth(self._view(frame / self.options.fps), frame)
 
     def thermal(self, frame: int) -> NDArray[np.float32]:
