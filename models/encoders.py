@@ -159,7 +159,7 @@ class TextEncoder(nn.Module):
         return out
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """What moves and casts a module's tensors, one by one."""
+        """Move or cast the module's tensors one by one, as `Module.to` does."""
 
         def applied(x: Tensor) -> Tensor:
             changed = fn(x)

@@ -26,7 +26,7 @@ from models.imagebind import Modality
 from models.preprocess import RGB_MEAN, RGB_STD, CropMap
 
 Group = tuple[Literal["thing", "nothing", "several", "movement", "any"], str]
-"""What pairs are about: the kind of statement, and the label where it has one."""
+"""Subject of pairs: the kind of statement, and its label if it has one."""
 
 _WEIGHTS: Final = {"thing": 1.0, "nothing": 3.0, "several": 1.5, "movement": 0.3, "any": 1.0}
 _SIDES: Final = {"left": "right", "right": "left"}

@@ -28,7 +28,7 @@ from common.errors import UserFault
 
 RETRIES: Final = 10
 RETRIES_AT_FIRST: Final = 2
-"""As long as no server has answered: a wrong address or a missing network should not be waited for."""
+"""Retries while no server has answered: a wrong address or a missing network is reported soon."""
 PROGRESS_BYTES: Final = 1 << 24
 """An attempt that brought so much counts as a success: only retries without progress are bounded by RETRIES."""
 BACK_OFF_MAX_S: Final = 60.0
@@ -55,7 +55,7 @@ class _Cut(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Version:
-    """What a part is a part of."""
+    """Version of the file that a partial download belongs to."""
 
     url: str
     length: int
@@ -148,12 +148,12 @@ class _Transfer:
         self._opener = urllib.request.build_opener(_Redirects)
 
     def arrived(self) -> bool:
-        """Whether the whole file is there from earlier."""
+        """Return whether the whole file is there from earlier."""
         version = self._version()
         return version is not None and self._path.is_file() and self._path.stat().st_size == version.length
 
     def held_bytes(self) -> int:
-        """How much of the noted version has come."""
+        """Return the number of bytes that are held of the noted version."""
         return self.partial.stat().st_size if self._version() and self.partial.is_file() else 0
 
     def attempt(self) -> None:
@@ -278,7 +278,7 @@ def _check_url(url: str) -> None:
 
 
 def _validator(headers: Message) -> str | None:
-    """What tells two versions apart byte for byte (RFC 9110, 8.8): a strong entity tag, or a date that has aged."""
+    """Return the validator of a version byte for byte (RFC 9110, 8.8): a strong entity tag, or a date that has aged."""
     tag: str = headers.get("ETag", "")
     if tag.startswith('"'):
         return tag

@@ -26,7 +26,7 @@ from common.errors import UserFault
 FilePath = str | os.PathLike[str]
 
 IMAGE_FORMATS: Final = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "JPEG2000", "PPM", "TGA")
-"""What Pillow may decode; of others, EPS would start Ghostscript on the file."""
+"""Formats that Pillow may decode; of others, EPS would start Ghostscript on the file."""
 CLIP_S: Final = 2
 AUDIO_VALUES_MAX: Final = 2**28
 """Samples of all channels, 1 GiB as float32: 4.6 hours of 16 kHz mono."""

@@ -64,7 +64,7 @@ INPUT_NOTES: Final[Mapping[Modality, str]] = {
     "imu": "5 s at 400 Hz: acceleration x y z in units of standard gravity, angular rate x y z in rad/s",
     "text": "CLIP byte-pair tokens, start and end included, then zeros",
 }
-"""What the values of an input are; stored in every file. `models.preprocess` and `models.tokenizer` make them."""
+"""Descriptions of the inputs, stored in every file. `models.preprocess` and `models.tokenizer` make such inputs."""
 
 _KEPT_FLOAT32: Final = re.compile(r"norm|cls_token|pos_embed|logit_scale")
 """Weights that stay float32 in a half file: those of normalisations and of the residual sum."""
@@ -190,7 +190,7 @@ def _unit(x: Tensor) -> Tensor:
 
 
 def _text_vectors(encoder: TextEncoder, tokens: Tensor) -> Tensor:
-    """What the encoder computes, with the end-of-text token gathered: indexing by row would fix the batch."""
+    """Compute the encoder's output, with the end-of-text token gathered: indexing by row would fix the batch."""
     x = F.embedding(tokens, encoder.token_embedding).float() + encoder.pos_embed  # [B, 77, width]
     x = encoder.trunk(x)
     end = tokens.argmax(dim=-1)[:, None, None]  # [B, 1, 1]
@@ -267,7 +267,7 @@ def _facts(tower: _Tower, opset: int, metadata: Mapping[str, str]) -> dict[str, 
 
 
 def _attention(op: Any) -> Callable[..., Any]:
-    """How the exporter writes attention: PyTorch's own way computes the shape of every transposed key at run time."""
+    """Return the exporter's form of attention: PyTorch's own computes the shape of every transposed key at run time."""
     from onnx.numpy_helper import from_array
 
     def attention(
