@@ -1,4 +1,4 @@
-"""Where the server may listen."""
+"""Addresses of the server: their form, and whether it may and can listen there."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def split_address(address: str) -> tuple[str, int]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a host."""
+    """Return whether only this machine can reach a host."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
