@@ -10,7 +10,7 @@ from common.printable import brief, shortened
 MAX_LEVELS = 32
 MAX_VALUES = 100_000
 MAX_CHARACTERS = 10_000
-"""Longest text."""
+"""Length of the longest text."""
 MAX_NUMBER = 2**63
 """Of a whole number; a float holds what it holds."""
 

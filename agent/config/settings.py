@@ -130,7 +130,7 @@ class ClipSettings(_Strict):
 
 
 class AlertSettings(_Strict):
-    """Scoring of queries."""
+    """Scoring of queries: patches of pictures, and factors on cosines."""
 
     dense: bool = False
     """Score what is seen by the best of the whole picture and its patches, so that a small thing beside a large one

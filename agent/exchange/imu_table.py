@@ -135,7 +135,7 @@ class ImuMedia(Media):
         self._units = accel_unit, gyro_unit
 
     def _rows(self) -> Iterator[tuple[int | None, Sequence[float] | None]]:
-        """Yield (own time, six values) of each line; None without a column of times, and None for a line without a row."""
+        """Yield (own time, six values) of each line; None without a column of times, or without a row."""
         parser = CsvParser(self._columns, self._delimiter, *self._units)
         parser.feed(b"\n")  # it skips what stands before the first line end, as on a serial line
         for line in islice(self._lines(), self._head_lines, None):

@@ -1,6 +1,6 @@
 """The Perception service: the calls, and their outcomes as gRPC codes. Thin: the work is done elsewhere.
 
-Requests arrive as bytes and are parsed here, so that bytes that are no request are the client's fault and not a
+Requests arrive as bytes and are parsed here, so that bytes that are not a request are the client's fault and not a
 traceback; events leave as the bytes that the bus has serialised once for all.
 """
 

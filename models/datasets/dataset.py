@@ -53,7 +53,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What is known of an example.
+    """Labels and captions of an example.
 
     `seen` maps labels to what of them is clearly in view. `scene` holds captions of the frames as a whole (of several
     things, or of none), `movement` captions of how the camera moves.

@@ -49,7 +49,7 @@ class Recording:
         on_dropped: Callable[[Sequence[Encoded]], None],
         on_lost: Callable[[Mapping[str, int]], None],
     ) -> None:
-        """Begin the first file. Raises RecordError when it exists already or cannot be made; a full disk is no error.
+        """Begin the first file. Raises RecordError when it exists already or cannot be made; a full disk is not an error.
 
         `on_written` gets messages that are in a file, `on_dropped` those that never will be, `on_lost` the number by
         topic of those in a file that another program deleted or changed.
