@@ -92,7 +92,7 @@ class NewFile:
             self._changed.notify()
 
     def close(self, timeout_s: float | None = 0.0) -> bool:
-        """Let it be made safe a last time and closed; say whether that was done in time. May be called again."""
+        """Sync the file a last time and close it; return whether that was done in time. May be called again."""
         with self._changed:
             self._closing = self._unsynced = True
             self._changed.notify()

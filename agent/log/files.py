@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 SUFFIX = ".mcap"
 KEEP_SUFFIX = ".keep.mcap"
-"""Of a file that retention never removes."""
+"""Suffix of a file that retention never removes."""
 
 
 def recording_files(path: Path) -> list[Path]:

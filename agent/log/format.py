@@ -26,7 +26,7 @@ from drivers.thermal import CENTIKELVIN_C, ZERO_KELVIN_C
 EVENTS_TOPIC = "/events"
 SENSORS_TOPIC = "/sensors/"
 RAW_TOPIC = "/sensors_raw/"
-"""For samples that do not fit the schema of their sensor's topic under `/sensors/`."""
+"""Prefix of topics for samples that do not fit the schema of their sensor's topic under `/sensors/`."""
 
 FACTS_RECORD = "sensebind.run"
 MODEL_RECORD = "sensebind.model"
@@ -38,7 +38,7 @@ SEQUENCE_MASK = 0xFFFF_FFFF
 MAX_TIME_NS = 2**63
 MAX_PARTS = 10**6
 MAX_FACT_CHARACTERS = 2**20
-"""Of the sensors, the configuration or the versions, as JSON."""
+"""Length limit of the sensors, the configuration and the versions, as JSON."""
 _MIN_SCALE = 1e-12
 _RUN_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 

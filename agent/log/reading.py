@@ -28,20 +28,20 @@ from common.printable import brief, shortened
 
 MAGIC = b"\x89MCAP0\r\n"
 MAX_CHUNK_BYTES = 256 * 2**20
-"""Of a record, and of what it holds once decompressed. A chunk ends with the message that fills it; the largest message
+"""Size limit of a record, packed and unpacked. A chunk ends with the message that fills it; the largest message
 is a raw picture of 133 MB."""
 
 MAX_DEFINITION_BYTES = 2**22
-"""Of a schema, a channel or a metadata record."""
+"""Size limit of a schema, a channel or a metadata record."""
 EXPANSION = 256
 """Bytes that a byte of a chunk may become on the average: LZ4 reaches 255, zstd far more with what is all alike."""
 FREE_BYTES = 16 * 2**20
-"""Beyond that, so that a short file may hold something that is all alike."""
+"""Allowance beyond that, so that a short file may hold a long run of equal bytes."""
 RECORD_BYTES = 4
-"""Of a file, for every record in its chunks on the average; compressed messages of real sensors take ten times that."""
+"""Bytes of a file per record in its chunks, on average; compressed messages of real sensors take ten times that."""
 FREE_RECORDS = 20_000
 _CHANNEL_BYTES = 16
-"""So many bytes of a channel cost as much as a message: it holds a map."""
+"""Bytes of a channel that cost as much as a message: it holds a map."""
 
 RECORD_HEAD = struct.Struct("<BQ")
 MESSAGE_HEAD = struct.Struct("<HIQQ")
@@ -87,10 +87,10 @@ class Allowance:
     def __init__(self) -> None:
         self._bytes = float(FREE_BYTES)
         self.records = float(FREE_RECORDS)
-        """So many are left."""
+        """Number of records that may still come."""
 
     def read(self, size: int) -> None:
-        """So many bytes of the file were read."""
+        """Note that this many bytes of the file were read."""
         self._bytes += size * EXPANSION
         self.records += size / RECORD_BYTES
 
@@ -258,7 +258,9 @@ def parse(offset: int, opcode: int, body: bytes | memoryview) -> list[Record]:
 
 
 def _decompress(offset: int, compression: str, packed: bytes, size: int) -> bytes:
-    """At most one byte more than `size`, whatever the packed data would give. Frames that follow each other are one."""
+    """Return at most one byte more than `size`, however large the packed data would become. Consecutive frames are
+    one.
+    """
     try:
         match compression:
             case "":

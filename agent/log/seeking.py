@@ -91,7 +91,7 @@ def records_from(stream: BinaryIO, t_ns: int) -> Iterator[Record]:
 
 
 def _listed_chunks(stream: BinaryIO, size: int) -> Chunks | None:
-    """By the summary at the end of the file; None when there is none, or one that cannot be believed."""
+    """Return the chunks of the summary at the end of the file; None if there is none, or an implausible one."""
     tail = RECORD_HEAD.size + _FOOTER.size + len(MAGIC)
     stream.seek(max(0, size - tail))
     footer = stream.read(tail)
@@ -126,7 +126,7 @@ def _is_chunk(stream: BinaryIO, offset: int) -> bool:
 
 
 def _seen_chunks(stream: BinaryIO, size: int) -> Chunks:
-    """By the heads of all records. Messages that stand outside of chunks count as one chunk."""
+    """Return the chunks by the heads of all records. Messages that stand outside of chunks count as one chunk."""
     found = array("Q")
     offset, loose = len(MAGIC), -1
     while True:

@@ -56,7 +56,9 @@ def stored_config(timeline: Timeline, model: Mapping[str, Any] | None = None) ->
 
 
 def judged(timeline: Timeline, model: Mapping[str, Any] | None = None) -> Config:
-    """As `stored_config`, at once: whether there are such weights is not asked. Raises ConfigError."""
+    """Check the configuration as `stored_config` does, at once: it does not ask whether the weights exist. Raises
+    ConfigError.
+    """
     tree = replayed(timeline.facts.config)
     if model and isinstance(tree.get("model", {}), dict):
         tree["model"] = {**tree.get("model", {}), **model}

@@ -51,7 +51,7 @@ class Timeline:
         paths = dict.fromkeys(path for log_path in logs for path in recording_files(log_path))
         self.files = _in_order([LogFile(path, facts_of(path)) for path in paths])
         self.facts = self.files[0].facts
-        """Of the run, as they stand in the first file."""
+        """Facts of the run, as they stand in the first file."""
         self.sensors: dict[str, LoggedSensor] = {}
         for file in reversed(self.files):
             self.sensors |= file.facts.sensors
@@ -125,7 +125,7 @@ class Timeline:
 
 
 def _in_order(files: Sequence[LogFile]) -> list[LogFile]:
-    """By their numbers, pieces by their time. Raises ReplayError."""
+    """Return files by their numbers, pieces by their time. Raises ReplayError."""
     numbered = all(file.facts.part for file in files)
     ordered = sorted(files, key=lambda file: file.facts.part if numbered else file.facts.start_ns)
     for file, after in pairwise(ordered):

@@ -29,7 +29,7 @@ from agent.log.reading import CHUNK_HEAD, MAGIC, MESSAGE_HEAD, RECORD_HEAD
 from common.versions import version_of
 
 REDEFINE_CHUNKS = 64
-"""After so many chunks, schemas and channels are written again: 12 kB in 16 MB."""
+"""Number of chunks after which schemas and channels are written again: 12 kB in 16 MB."""
 INDEX_BYTES_IN_MEMORY = 2**20
 _BLOCK_BYTES = 2**18
 _MAX_NS = 2**64 - 1
@@ -58,7 +58,7 @@ class _Chunk:
         self.compress = False
         self.parts: list[bytes] = []
         self.index: dict[int, array[int]] = {}
-        """By channel: log time and offset of each message, one after the other."""
+        """Log time and offset of each message, one after the other, by channel."""
 
     def add(self, data: bytes) -> None:
         self.parts.append(data)
@@ -181,7 +181,7 @@ class LogWriter:
         self._write(b"".join([*held, offsets, footer, struct.pack("<I", crc), MAGIC]))
 
     def close(self) -> None:
-        """Let go of the temporary file; may be called again."""
+        """Close the temporary file; may be called again."""
         if self._chunk_indexes:
             self._chunk_indexes.close()
 

@@ -16,7 +16,7 @@ from common.printable import brief
 
 Frame = tuple[int, int, bytes]
 _NAME_LENGTH = slice(28, 32)
-"""In a chunk, the length of its compression's name."""
+"""Place of the length of the compression's name in a chunk."""
 
 
 @dataclass(frozen=True, slots=True)

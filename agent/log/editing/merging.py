@@ -30,7 +30,7 @@ from agent.streams import LONGEST_HOLE_S
 
 MERGED_RECORD = "sensebind.merged"
 SEAM_S = 5.0
-"""By how much pieces that follow each other may overlap: samples and events come late."""
+"""Overlap that is allowed of pieces that follow each other: samples and events come late."""
 _REMEMBERED_EVENTS = 4096
 _NS = 1_000_000_000
 

@@ -53,12 +53,12 @@ class Survey:
 
     files: Sequence[Path]
     facts: RunFacts
-    """As they stand in the first file."""
+    """Facts of the first file."""
     size: int = 0
     """Bytes on the disk."""
     model: str = ""
     topics: dict[str, Topic] = field(default_factory=dict)
-    """By topic; what a sensor has on its raw topic is counted with the rest."""
+    """Counts by topic; samples on a sensor's raw topic are counted with the rest."""
     damages: list[str] = field(default_factory=list)
     """Places that are cut off or damaged, by file."""
 

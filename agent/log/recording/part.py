@@ -1,4 +1,4 @@
-"""One file of a recording: its beginning, and the ways in which it ends."""
+"""A file of a recording: its beginning, and the ways in which it ends."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ log = logging.getLogger(__name__)
 
 
 class Part:
-    """One file of a recording; to be used by one thread."""
+    """A file of a recording; to be used by one thread."""
 
     def __init__(self, path: Path, facts: RunFacts, model: str, settings: RecordSettings) -> None:
-        """Begin it. Raises OSError and leaves nothing behind."""
+        """Make the file. Raises OSError and leaves nothing behind."""
         self.begun_ns: dict[str, int] = {}
         """Capture time of the first sample, by topic."""
         self.written: Counter[str] = Counter()

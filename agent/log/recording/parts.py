@@ -49,7 +49,7 @@ class Recording:
         on_dropped: Callable[[Sequence[Encoded]], None],
         on_lost: Callable[[Mapping[str, int]], None],
     ) -> None:
-        """Begin the first file. Raises RecordError when it exists already or cannot be made; a full disk is not an error.
+        """Begin the first file. Raises RecordError when it exists or cannot be made; a full disk is not an error.
 
         `on_written` gets messages that are in a file, `on_dropped` those that never will be, `on_lost` the number by
         topic of those in a file that another program deleted or changed.
@@ -70,10 +70,10 @@ class Recording:
         self._model = ""
         self._part: Part | None = None
         self._waiting: list[Encoded] = []
-        """In the chunk that is being filled."""
+        """Messages in the chunk that is being filled."""
         self._numbers = Numbers()
         self._written_numbers = Numbers()
-        """As they were when the last chunk was written."""
+        """Numbers at the last chunk that was written."""
         self._newest_ns = facts.start_ns
         self._due_ns = 0
         """Time at which the chunk must be written, or room looked for again."""
@@ -85,7 +85,7 @@ class Recording:
         self._overfull = False
         self.path = self._path_of(1)
         self._last = self.path, self.parts
-        """As they were before the file that is being written."""
+        """Path and number of files before the file that is being written."""
         check_free(self.path)
         try:
             self._begin(facts.start_ns)

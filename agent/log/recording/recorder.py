@@ -36,7 +36,7 @@ ITEM_BYTES = 512
 CLOSE_S = 30.0
 """Longest wait for the disk at the end, where nothing else is said."""
 SPARE_S = 0.2
-"""Of that, for what follows when the disk has taken the last."""
+"""Part of that time for the work after the disk has taken the last chunk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +197,7 @@ class Recorder:
         return self._clips is not None or self._state() == "recording"
 
     def _begin_encoding(self, item: _Item) -> _Item:
-        """Let pictures be encoded elsewhere: that takes milliseconds; the rest takes none."""
+        """Start to encode pictures on other threads: that takes milliseconds; other samples take none."""
         sensor = self._facts.sensors.get(item.topic.removeprefix(SENSORS_TOPIC))
         if sensor is None or not image_like(sensor.modality):
             return item
@@ -254,7 +254,7 @@ class Recorder:
             return not self._queue or self._left_s() < 4 * write_s  # one meanwhile, the last, the summary
 
     def _left_s(self) -> float:
-        """Of the time for the end."""
+        """Time that is left for the end."""
         assert self._deadline_ns is not None
         return max(0.0, (self._deadline_ns - self._own_clock.now_ns()) / 1e9)
 

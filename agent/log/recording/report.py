@@ -25,7 +25,7 @@ class RecorderReport:
     written: dict[str, int]
     """Messages in the files, by topic."""
     drops: dict[str, dict[str, int]]
-    """By topic and reason."""
+    """Dropped messages by topic and reason."""
     path: Path | None = None
     """The file that is being written, or was last."""
     parts: int = 0

@@ -46,11 +46,11 @@ class ReplayOptions:
     paused: bool = False
     """Stand at the start until told to go on."""
     lasting: bool = False
-    """At the end, wait to be told to seek instead of being over."""
+    """True: at the end, wait for a seek instead of ending."""
 
 
 ALL = ReplayOptions()
-"""From start to end, as fast as it goes."""
+"""Whole log, as fast as possible."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Command:
     speed: float | None = None
     seek_ns: int | None = None
     step_ticks: int = 0
-    """Go on for so many ticks, then pause."""
+    """Number of ticks to run before the next pause."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class ReplayPosition:
     """The part that is played."""
     loop: bool
     position_ns: int
-    """Up to where it has been read."""
+    """Time up to which the log has been read."""
     speed: float
     paused: bool
     ended: bool
@@ -110,7 +110,7 @@ class ReplayControl:
     """The state of one replay. `clock` is what it is paced by; it sleeps, while `control` may be called at any time."""
 
     def __init__(self, start_ns: int, end_ns: int, options: ReplayOptions, clock: Clock) -> None:
-        """Of a log from `start_ns` to `end_ns`. Raises ReplayError for a part that does not lie in it."""
+        """Control the replay of a log from `start_ns` to `end_ns`. Raises ReplayError for a range outside of it."""
         self.start_ns, self.end_ns = start_ns, end_ns
         self.from_ns, self.to_ns = _part(start_ns, end_ns, options)
         self.loop, self.lasting = options.loop, options.loop or options.lasting
@@ -129,7 +129,7 @@ class ReplayControl:
         self._told_behind = False
         self._seek_ns: int | None = None
         self._asked: list[Future[ReplayPosition]] = []
-        """Of those who wait for a seek to be done."""
+        """Futures of those who wait for a seek to be done."""
         self._closed = False
 
     def ask(self, command: Command) -> Future[ReplayPosition]:
@@ -155,7 +155,7 @@ class ReplayControl:
             return self._state()
 
     def close(self) -> None:
-        """Let nobody wait for a seek any more; may be called again."""
+        """Release everyone who waits for a seek; may be called again."""
         with self._lock:
             self._closed = True
             asked = self._take_asked()
@@ -164,7 +164,7 @@ class ReplayControl:
     # What follows is for the thread that plays.
 
     def start(self) -> None:
-        """Let time begin to pass."""
+        """Start the clock of the log."""
         with self._lock:
             self._since_ns = self._clock.now_ns()
 
@@ -183,7 +183,7 @@ class ReplayControl:
         return None
 
     def skip(self, t_ns: int) -> None:
-        """Go on from `t_ns`, because the log holds nothing before."""
+        """Continue at `t_ns`, because the log holds nothing before."""
         with self._lock:
             self._begin(t_ns)
 
@@ -201,7 +201,7 @@ class ReplayControl:
         return False
 
     def ticked(self, ticks: int) -> None:
-        """So many ticks came of what was played: the last of a step pauses."""
+        """Count the ticks that followed from the samples: the last of a step pauses."""
         with self._lock:
             if self._steps:
                 self._steps = max(0, self._steps - ticks)
@@ -254,7 +254,7 @@ class ReplayControl:
         return (t_ns - self._base_ns) / self._speed - (now_ns - self._since_ns)
 
     def _rebase(self) -> None:
-        """Let the log's time run on from where it stands, before the speed changes or it stands still."""
+        """Keep the log's time continuous when the speed changes or the replay pauses."""
         now_ns = self._clock.now_ns()
         if not self._paused:
             ran_ns = self._position_ns
@@ -312,7 +312,7 @@ def checked_speed(speed: float) -> float:
 
 
 def _part(start_ns: int, end_ns: int, options: ReplayOptions) -> tuple[int, int]:
-    """From where to where. Raises ReplayError."""
+    """Return the range to play. Raises ReplayError."""
     from_ns = start_ns if options.from_ns is None else options.from_ns
     to_ns = max(end_ns, from_ns) if options.to_ns is None else min(options.to_ns, end_ns)
     length_s, from_s, to_s = ((t_ns - start_ns) / 1e9 for t_ns in (end_ns, from_ns, to_ns))

@@ -39,9 +39,9 @@ class Due(Generic[Item]):
     t_ns: int
     """Capture time of its beginning."""
     end_ns: int
-    """It was there from then on: the log's time when it is played."""
+    """Log time from which it exists, when it is replayed."""
     known_ns: int
-    """Up to where the log's time has come, by the word of the agent that recorded it rather than of the sensor."""
+    """Time that the log has reached, by the word of the agent that recorded it rather than of the sensor."""
 
 
 class ReplaySource(ABC, Generic[Item]):
@@ -65,7 +65,7 @@ class ReplaySource(ABC, Generic[Item]):
         self._ended = False
 
     def start(self) -> None:
-        """Begin at the start of the part that is played."""
+        """Start at the begin of the range."""
         with self._lock:
             self._open(self.control.from_ns)
             self.control.start()
@@ -91,7 +91,7 @@ class ReplaySource(ABC, Generic[Item]):
 
     @property
     def remotes(self) -> dict[str, Remote]:
-        """None: nobody pushes into what was recorded."""
+        """Return nothing: nobody pushes into a recording."""
         return {}
 
     @property
@@ -108,7 +108,7 @@ class ReplaySource(ABC, Generic[Item]):
 
     @abstractmethod
     def _read(self, from_ns: int | None) -> Iterator[Due[Item]]:
-        """Begin to read: all, or what was captured at a time or after it, in the order of the log."""
+        """Start to read: everything, or the samples captured at a time or later, in the order of the log."""
 
     def _open(self, from_ns: int) -> None:
         self._items = self._within(self._read(from_ns if from_ns > self.timeline.start_ns else None))
@@ -116,7 +116,7 @@ class ReplaySource(ABC, Generic[Item]):
         self._played = self._ended = False
 
     def _within(self, items: Iterator[Due[Item]]) -> Iterator[Due[Item]]:
-        """Up to the end of the part that is played."""
+        """Yield entries up to the end of the range."""
         for due in items:
             if self._limit_ns is None or due.t_ns < self._limit_ns:
                 yield due

@@ -40,13 +40,15 @@ class TickReplay(ReplaySource[RecordedTick]):
     def __init__(
         self, timeline: Timeline, sensors: Iterable[str], hop_ns: int, options: ReplayOptions, pace: Clock | None = None
     ) -> None:
-        """Of some sensors. Raises ReplayError when the log holds no vectors, or its ticks have another hop."""
+        """Open the ticks of some sensors. Raises ReplayError when the log holds no vectors, or its ticks have another
+        hop.
+        """
         super().__init__(timeline, options, pace)
         self._sensors = frozenset(sensors)
         check_ticks(timeline, hop_ns)
 
     def reports(self) -> dict[str, CaptureReport]:
-        """None: no sample is read."""
+        """Return nothing: samples are not read."""
         return {}
 
     def _read(self, from_ns: int | None) -> Iterator[Due[RecordedTick]]:
@@ -78,11 +80,11 @@ class TickStretch:
         return ticks
 
     def finish(self) -> Sequence[Tick]:
-        """Nothing is held back."""
+        """Return nothing: no tick is held back."""
         return []
 
     def changes(self, *, at_end: bool = False) -> Sequence[StreamState]:  # noqa: ARG002  as Stretch has it
-        """None: streams are not read."""
+        """Return nothing: streams are not read."""
         return []
 
     def states(self) -> Mapping[str, StreamState]:
