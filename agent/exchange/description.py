@@ -35,7 +35,7 @@ MAX_START_NS = 2**62
 
 Rate = Annotated[float, Field(ge=MIN_RATE_HZ, le=MAX_RATE_HZ)]
 Seconds = Annotated[float, Field(ge=-2e10, le=2e10)]
-"""As far apart as stamps of 64 bits can be."""
+"""Largest distance of two stamps of 64 bits."""
 Scale = Annotated[float, Field(ge=1e-12, le=1e12)]
 Offset = Annotated[float, Field(ge=-1e12, le=1e12)]
 
@@ -50,7 +50,7 @@ class SensorFile(_Strict):
     file: str
     """Relative to the folder."""
     modality: Modality | None = None
-    """By default as the file's name ends: vision, audio or imu; a folder of pictures must say it."""
+    """Default: by the file's suffix vision, audio or imu; a folder of pictures must state it."""
     offset_s: Seconds = 0.0
     """Capture time of its first sample, after the start. All other times in a file count from its first."""
     rate_hz: Rate | None = None
@@ -60,7 +60,7 @@ class SensorFile(_Strict):
     offset: Offset | None = None
     """Metres, or degrees Celsius, of a count of 0."""
     columns: list[str] | None = None
-    """Of a table whose first line does not name them."""
+    """Columns of a table whose first line does not name them."""
     delimiter: Annotated[str, Field(min_length=1)] = ","
     accel_unit: Literal["m/s2", "g"] = "m/s2"
     gyro_unit: Literal["rad/s", "deg/s"] = "rad/s"

@@ -18,7 +18,7 @@ from drivers.imu.csv import NEEDED, AccelUnit, CsvParser, GyroUnit
 SUFFIX = ".csv"
 COLUMNS = ("t_ns", "ax_mps2", "ay_mps2", "az_mps2", "gx_rps", "gy_rps", "gz_rps")
 RATE_ROWS = 1000
-"""From so many rows the rate is told."""
+"""Number of rows from which the rate is derived."""
 MAX_NS = 2**62
 MAX_LINE_CHARACTERS = 1000
 """A longer line is not part of a table."""
@@ -48,7 +48,7 @@ class ImuTrack(Track):
         self._table.close()
 
     def close(self) -> None:
-        """Let go of the table."""
+        """Close the table, complete or not."""
         with suppress(OSError):  # a full disk refuses once more what is buffered
             self._table.close()
 

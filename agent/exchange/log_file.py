@@ -30,7 +30,7 @@ class ImportedSensor:
 
     modality: Modality
     samples: int = 0
-    """In the log: pictures, or blocks of rows."""
+    """Number of samples in the log: pictures, or blocks of rows."""
     rows: int = 0
     """Pictures, or rows of audio and IMU."""
     missing: int = 0

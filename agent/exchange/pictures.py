@@ -50,7 +50,7 @@ class PictureTrack(Track):
         self._times.close()
 
     def close(self) -> None:
-        """Let go of the table."""
+        """Close the table, complete or not."""
         with suppress(OSError):  # a full disk refuses once more what is buffered
             self._times.close()
 

@@ -41,7 +41,7 @@ class Wanted:
 
     name: str
     modality: Modality | None = None
-    """By default what the messages say; pictures of 16 bits or of floats are depth unless `thermal` is said."""
+    """Default: the modality of the messages; pictures of 16 bits or of floats are depth unless `thermal` is given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +61,13 @@ class Received:
 
     @property
     def stamp_ns(self) -> int:
-        """Its own stamp; 0 when it has none."""
+        """Stamp of the header; 0 without one."""
         stamp = getattr(getattr(self.message, "header", None), "stamp", None)
         return 0 if stamp is None else int(stamp.sec * 1_000_000_000 + stamp.nanosec)
 
     @property
     def t_ns(self) -> int:
-        """Its stamp, or else when it was recorded."""
+        """Stamp of the header, or else the time of recording."""
         return self.stamp_ns or self.received_ns
 
 
@@ -79,7 +79,7 @@ class Topic(ABC):
     """Keys of the configuration beside modality and rate: size, channels."""
 
     def __init__(self, name: str, first: Sequence[Received]) -> None:
-        """Of a sensor of that name, by the first messages."""
+        """Make the topic of a sensor `name` from its first messages."""
         self.name = name
         self.first_ns = min(received.t_ns for received in first)
         self.faults: Counter[str] = Counter()

@@ -15,7 +15,7 @@ BLOCK_S = 0.05
 LONGEST_GAP_S = 3600.0
 """A longer step of the stamps tells of another clock, or another recording, not of rows that are missing."""
 BATCHED_SHARE = 0.01
-"""Of intervals that are long; with more of them, stamps are those of batches."""
+"""Share of long intervals above which stamps are those of batches."""
 
 
 class RowCount:

@@ -34,7 +34,7 @@ class SoundTrack(Track):
         self._form = (0, 0)
         self._placed = RowCount(1.0)
         self._rows = 0
-        """In the file, zeros included."""
+        """Rows in the file, zeros included."""
 
     def _add(self, sample: Sample) -> None:
         form = round(sample.rate_hz), sample.data.shape[1]
@@ -89,7 +89,7 @@ class SoundTrack(Track):
         self._times.close()
 
     def close(self) -> None:
-        """Let go of the sound and the table."""
+        """Close the sound and the table, complete or not."""
         with suppress(LogError, OSError):  # a full disk refuses once more what is buffered
             if self._file is not None:
                 _close(self._file, self.path)

@@ -13,13 +13,13 @@ from drivers.driver import Sample
 
 
 class Track(ABC):
-    """One sensor's samples on their way into a file. `add` and `finish` raise LogError and OSError."""
+    """Samples of one sensor on their way into a file. `add` and `finish` raise LogError and OSError."""
 
     def __init__(self, path: Path) -> None:
-        """Of a file, or folder, that does not exist."""
+        """Make a file, or folder, that does not exist yet."""
         self.path = path
         self.first_ns: int | None = None
-        """Of the first sample that was added."""
+        """Capture time of the first sample."""
         self.count = 0
         """Pictures or rows in the file."""
         self.missing = 0
@@ -43,7 +43,7 @@ class Track(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of everything, whether the file is whole or not; may be called again."""
+        """Close everything, whether the file is complete or not; may be called again."""
 
     def description(self) -> dict[str, Any]:
         """Return the keys of its description, beside file and begin."""

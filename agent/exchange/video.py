@@ -44,7 +44,7 @@ class Encoder(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of it; may be called again."""
+        """Close the file and end ffmpeg; may be called again."""
         ...
 
 
@@ -75,7 +75,7 @@ class FfmpegEncoder:
             raise self._fault() from None
 
     def finish(self) -> None:
-        """Let ffmpeg write what it holds back."""
+        """Let ffmpeg write the pictures that it holds back."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         if self._process.wait():
@@ -176,7 +176,7 @@ class VideoTrack(Track):
         self._times.close()
 
     def close(self) -> None:
-        """Let go of the video and the table."""
+        """Close the video and the table, complete or not."""
         if self._encoder:
             self._encoder.close()
         with suppress(OSError):  # a full disk refuses once more what is buffered
