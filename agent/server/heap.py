@@ -14,7 +14,7 @@ import ctypes
 LARGE = 2**20
 """Bytes of a request from which on it counts."""
 QUIET_S = 4.0
-"""After the last large request, which may take seconds to be answered."""
+"""Quiet time after the last large request, which may take seconds to be answered."""
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _LOW = 2**20
@@ -24,7 +24,7 @@ _HIGH = 2 * _MOST_MMAP
 
 
 class Heap:
-    """For one asyncio loop. Does nothing where the C library is another one."""
+    """Trims the heap for one asyncio loop. Does nothing where the C library is another one."""
 
     def __init__(self) -> None:
         self._library = ctypes.CDLL(None)

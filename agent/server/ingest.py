@@ -49,7 +49,7 @@ class Pushed:
     """State of remote sensors between two calls."""
 
     def __init__(self, faults: Faults | None = None) -> None:
-        """Nothing has been pushed yet. `faults` counts those of the agent's own."""
+        """Start without samples. `faults` counts those of the agent itself."""
         self.faults = faults or Faults()
         self.newest_ns: dict[str, int] = {}
         """Ends of the newest samples that were taken, by sensor."""
@@ -66,7 +66,7 @@ class Intake:
         self._pushed = pushed or Pushed()
         self._response = pb.IngestResponse()
         self._clocks: dict[str, tuple[float, RowClock]] = {}
-        """Of sensors that leave the stamping to us: rate of their rows, and the clock that counts them."""
+        """For sensors whose samples are stamped here: rate of their rows, and the clock that counts them."""
         self._known = False
         """True if a sample of a sensor that exists has come."""
         self._first_unknown: tuple[int, str] | None = None

@@ -6,7 +6,7 @@ import resource
 from dataclasses import dataclass
 
 _SPARE_FILES = 0.5
-"""Of the files that the process may have open: what connections leave to drivers, logs and the model."""
+"""Fraction of the files that the process may have open: the rest is for drivers, logs and the model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Limits:
     streams_per_connection: int = 256
     """More calls than that wait at the client. Above the shares of a connection, so that a call too many is told so."""
     calls: int = 2048
-    """Of every kind together, answered or not: only calls opened without their request get there."""
+    """Calls of every kind together, answered or not: only calls opened without their request get there."""
     ping_after_s: float = 10.0
     """A peer from which nothing has come for this long is pinged. One that pings more than twice as often is sent
     away."""

@@ -130,7 +130,7 @@ class Servicer:
 
     @asynccontextmanager
     async def _model(self) -> AsyncIterator[None]:
-        """For what needs the model: waits until it is loaded, and tells why it takes no more."""
+        """Wait for the model of a call until it is loaded; refuse the call when it takes no more."""
         try:
             async with asyncio.timeout(LOADING_PATIENCE_S):
                 await self._agent.ready()

@@ -33,7 +33,7 @@ class Waker:
         self._waiting: list[asyncio.Event] = []
 
     def wake(self, event: asyncio.Event) -> None:
-        """Have an event set soon."""
+        """Set the event soon, from any thread."""
         with self._lock:
             self._waiting.append(event)
             scheduled = len(self._waiting) > 1
@@ -96,7 +96,7 @@ class Subscribers:
             raise _ended(subscription.ended)
 
     async def watch(self, request: pb.WatchRequest, context: grpc.aio.ServicerContext) -> None:
-        """As `subscribe`, for a client that says what it has read in the messages that follow."""
+        """Stream events like `subscribe`, to a client whose later messages say what it has read."""
         if request.WhichOneof("request") != "subscribe":
             raise bad_request(("subscribe", "is missing; the first message says what to subscribe to"))
         unread = Unread(max_unread_of(request))
