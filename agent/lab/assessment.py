@@ -69,7 +69,7 @@ class Result:
     heard_out_of_view: int = 0
     """Ticks at which a queried thing sounded and was certainly out of view."""
     direction_errors_deg: list[float] = field(default_factory=list)
-    """At ticks at which exactly one thing sounded; 180 where no direction was given."""
+    """Errors at ticks at which exactly one thing sounded; 180 without a direction."""
     peaks_inside: int = 0
     peaks_total: int = 0
     """Ticks at which the only sounding thing was in view, and how often the heat map's peak lay in its box."""

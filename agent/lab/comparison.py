@@ -28,7 +28,7 @@ class Tolerances:
 
     ignored: frozenset[str] = IGNORED
     absolute: Mapping[str, float] = field(default_factory=dict)
-    """Of numbers, and of every value of a heat map."""
+    """Allowed difference of numbers, and of every value of a heat map."""
     cosine: float | None = None
     """The least between vectors; None: they must be equal."""
 
@@ -64,13 +64,15 @@ Key = tuple[Any, ...]
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One field of one event that is not as it was."""
+    """A field of an event that differs."""
 
     event: str
     """The event: its kind, and its tick, query or sensor."""
     capture_ns: int
     field: str
-    """Its path, with the sensor of a window and the query of a score; empty when the whole event is missing or new."""
+    """Path of the field, with the sensor of a window and the query of a score; empty when the whole event is missing
+    or new.
+    """
     what: str
 
     def __str__(self) -> str:

@@ -73,7 +73,7 @@ class Table:
     products: Array
     """[rows, columns] of the published outputs, with their logit scales."""
     softmax: Array
-    """Of the products, over the columns."""
+    """Softmax of the products, over the columns."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,7 +84,7 @@ class Combined:
     vector: Array
     """Unit vector [D]."""
     similarity: Array
-    """Its cosine with every item, [n]."""
+    """Cosine with every item, [n]."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,7 +92,7 @@ class Comparison:
     """Vectors of the items, and the tables made of them."""
 
     model: str
-    """Its name, and a short hash of its weights."""
+    """Name of the model, and a short hash of its weights."""
     items: list[Item]
     vectors: Array
     """Unit vectors [n, D]."""
