@@ -29,7 +29,7 @@ class Hit:
     begin_ns: int
     end_ns: int
     cut: bool
-    """It was still on when the log, or what comes before a hole in it, ended."""
+    """True if it was still on at the end of the log, or at a hole in it."""
     modalities: tuple[Modality, ...]
     """All that carried it at some time."""
     scores: Mapping[Modality, float]
@@ -37,7 +37,7 @@ class Hit:
 
     @property
     def duration_s(self) -> float:
-        """From begin to end."""
+        """Duration from begin to end."""
         return (self.end_ns - self.begin_ns) / 1e9
 
     @property

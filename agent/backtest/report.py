@@ -17,7 +17,7 @@ from agent.query import Query
 from drivers.driver import MODALITIES, Modality
 
 BINS = 50
-"""Of the histogram, from 0 to 1."""
+"""Number of bins of the histogram, from 0 to 1."""
 SENSES: dict[Modality, str] = {"vision": "seen", "audio": "heard", "imu": "felt"}
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
@@ -30,7 +30,7 @@ class Found:
     hit: Hit
     peak_ns: int
     marked: bool
-    """It was on during a time that the user marked as true."""
+    """True if it was on during a time that the user marked as true."""
 
     def since_start_s(self, t_ns: int) -> float:
         """Seconds from the start of its recording."""
@@ -44,7 +44,7 @@ class QueryReport:
     query: Query
     warnings: Sequence[str]
     found: Sequence[Found]
-    """In order of time."""
+    """Hits in order of time."""
     points: Sequence[Point]
     """Counts at the thresholds that were tried, rising."""
     histogram: dict[Modality, NDArray[np.int64]]
@@ -150,7 +150,7 @@ def histogram(values: NDArray[np.float32]) -> dict[Modality, NDArray[np.int64]]:
 
 
 def senses(hit: Hit) -> str:
-    """By what a hit was carried: `seen, heard`."""
+    """Return the senses that carried a hit: `seen, heard`."""
     return ", ".join(SENSES.get(modality, modality) for modality in hit.modalities)
 
 

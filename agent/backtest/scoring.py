@@ -30,11 +30,11 @@ class BacktestError(LogError):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scored:
-    """One recording, and what each of Q queries scored at each of T ticks."""
+    """Scores of one recording: Q queries at T ticks."""
 
     timeline: Timeline
     config: Config
-    """By which it was replayed."""
+    """Configuration of its replay."""
     model: str
     times_ns: NDArray[np.int64]
     """[T]"""
@@ -52,7 +52,7 @@ class Scored:
 
     @property
     def hold_s(self) -> float:
-        """For how long a missing window keeps an alert on."""
+        """Time for which a missing window keeps an alert on."""
         return hold_s_of(self.config.hop_ns)
 
 

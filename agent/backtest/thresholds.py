@@ -20,7 +20,7 @@ GRID: tuple[float, ...] = (*(step / 100 for step in range(1, 100)), *(step / 100
 """Thresholds that are tried. Scores crowd at 1, where hundredths are too coarse."""
 
 MOST_ON = 0.1
-"""Of the time: an alert that is on falsely for longer tells nobody anything, however seldom it begins."""
+"""Fraction of the time: an alert that is falsely on for longer is useless, however seldom it begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +42,9 @@ class Point:
     threshold: float
     fired: int
     false: int
-    """Of these, outside of every mark: all of them when nothing is marked."""
+    """Alarms outside of every mark; all of them if nothing is marked."""
     false_s: float
-    """For how long it was on falsely."""
+    """Time that false alarms were on."""
     found: int
     """Marks during which it fired."""
 
