@@ -163,12 +163,12 @@ def _write(path: Path, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
 
 
 def _numbers(values: Array) -> list[float]:
-    """With as few digits as give the same float32 again."""
+    """Return floats with as few digits as give the same float32 again."""
     return [float(str(value)) for value in values]
 
 
 def _plain(name: str) -> Text:
-    """Not markup: a name may hold square brackets."""
+    """Return text that is not markup: a name may hold square brackets."""
     return Text(_printable(name), overflow="fold")
 
 

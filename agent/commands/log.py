@@ -29,7 +29,7 @@ SensorsOption = Annotated[
 ]
 _NS = 1_000_000_000
 MOST_ROWS = 300
-"""Of the table: more topics than a run has sensors are somebody else's; --json lists all."""
+"""Rows of the table: a file with more topics than a run has sensors is not ours; --json lists all."""
 
 
 @log_app.command()

@@ -24,11 +24,11 @@ T = TypeVar("T")
 
 ENDING = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 MEANT = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
-"""By which people, terminals and supervisors end what would run for ever."""
+"""Signals by which people, terminals and supervisors end a command that runs for ever."""
 END_S = 4.7
-"""From the signal to the end of the process, at most."""
+"""Longest time from the signal to the end of the process."""
 AGAIN_S = 0.05
-"""From an `Ended` that Python could not raise further (in a finaliser or a callback) to the next."""
+"""Time from an `Ended` that Python could not raise further (in a finaliser or a callback) to the next."""
 
 
 class Ended(SystemExit):
@@ -43,7 +43,7 @@ class Ending:
 
     def __init__(self) -> None:
         self.number = 0
-        """Of the signal that ended it; 0 while none did."""
+        """Number of the signal that ended the process; 0 before."""
         self.raised = False
         """True if `Ended` was raised: an exception of any kind may be what became of it."""
         self._call: Callable[[], object] | None = None

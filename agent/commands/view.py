@@ -30,7 +30,7 @@ def clock_time(t_ns: int) -> str:
 
 
 def line_of(event: pb.Event) -> str | None:
-    """One plain line for an event a person wants to read; None for one that comes with every tick."""
+    """Return a plain line for an event that a person wants to read; None for one that comes with every tick."""
     when = clock_time(event.capture_ns)
     match event.WhichOneof("event"):
         case "alert":
@@ -167,7 +167,7 @@ class LiveView:
         )
 
     def streams(self) -> Table:
-        """One row a stream."""
+        """Return a table with a row for each stream."""
         table = Table.grid(padding=(0, 2))
         table.add_row(*(Text(h, style="dim") for h in ("sensor", "modality", "state", "rate", "dropped", "window")))
         for stream in self._status.streams:
