@@ -23,7 +23,7 @@ class PictureFormat:
     colour: ColourFormat = "jpeg"
     jpeg_quality: int = 90
     plane: PlaneFormat = "png"
-    """Of depth and thermal."""
+    """Format of depth and thermal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +31,9 @@ class Retention:
     """Limits of a folder of logs; None is unlimited."""
 
     max_bytes: int | None = None
-    """Of all logs in the folder, the one being written included."""
+    """Budget of all logs in the folder, the one being written included."""
     max_age_s: float | None = None
-    """Since a file was last written to."""
+    """Greatest age of a file, counted from its last write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class RecordSettings:
     """Recording stops before the disk is fuller than this, since other programs need room as well."""
     pictures: PictureFormat = field(default_factory=PictureFormat)
     compression: Mapping[str, Compression] = field(default_factory=dict)
-    """By sensor, or `events`; `none` where nothing is said. MCAP compresses chunks, not topics: a chunk is compressed
+    """Compression by sensor, or `events`; `none` for others. MCAP compresses chunks, not topics: a chunk is compressed
     when it holds a message of a topic with `lz4`. That costs the other topics in it next to nothing: LZ4 stores what it
     cannot compress, and passes over it at 10 GB/s."""
     chunk_bytes: int = CHUNK_BYTES

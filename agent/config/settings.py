@@ -12,7 +12,7 @@ from drivers.codec import MAX_RATE_HZ
 from drivers.driver import Modality
 
 MAX_QUERIES = 256
-"""As many as the server lets stand."""
+"""Number of queries that the server accepts."""
 
 
 class _Strict(BaseModel):
@@ -30,7 +30,7 @@ class ModelSettings(_Strict):
     compile: bool = False
     """Compile the towers at their first windows: some seconds each, and a C++ compiler on a CPU."""
     cuda_graphs: bool = False
-    """On a GPU: replay a window's kernels as one, which spares launching them one by one."""
+    """Replay a window's kernels as one CUDA graph, which spares launching them one by one; needs a GPU."""
     leave_out: bool = True
     """Live: when the model cannot keep up, leave out windows in a stated order, so that what is told is new. Without it
     every tick that is embedded is whole, and late."""
@@ -70,7 +70,7 @@ class SensorSettings(_Strict):
 
 
 class StreamOptions(BaseModel):
-    """Of any driver's options, those that the streams table follows from; the limits are those of any log."""
+    """Options of any driver that the streams table needs; the limits are those of any log."""
 
     rate_hz: Annotated[float, Field(ge=MIN_RATE_HZ, le=MAX_RATE_HZ)] | None = None
     width: Annotated[int, Field(ge=1, le=65_535)] | None = None
@@ -111,9 +111,9 @@ class RecordingSettings(_Strict):
     colour: Literal["jpeg", "png", "raw"] = "jpeg"
     jpeg_quality: Annotated[int, Field(ge=1, le=100)] = 90
     plane: Literal["png", "raw"] = "png"
-    """Of depth and thermal: 16-bit counts, or float32."""
+    """Format of depth and thermal: 16-bit counts, or float32."""
     compression: dict[str, Literal["lz4", "none"]] = {}
-    """By sensor, or `events`; pictures do not compress."""
+    """Compression by sensor, or `events`; pictures do not compress."""
 
 
 class ClipSettings(_Strict):
@@ -124,7 +124,7 @@ class ClipSettings(_Strict):
     before_s: Annotated[float, Field(ge=0, le=300)] = 10.0
     after_s: Annotated[float, Field(ge=0, le=300)] = 10.0
     memory_mb: Annotated[float, Field(ge=1, le=16_384)] = 64.0
-    """Of the samples that are held in case; when they are more, clips begin later."""
+    """Memory for the samples before an alert; when they need more, clips begin later."""
     keep_gb: Annotated[float, Field(gt=0, le=1e6)] = 1.0
     """Budget of the folder: the oldest goes first, those called `*.keep.mcap` never."""
 
