@@ -12,7 +12,7 @@ MAX_VALUES = 100_000
 MAX_CHARACTERS = 10_000
 """Length of the longest text."""
 MAX_NUMBER = 2**63
-"""Of a whole number; a float holds what it holds."""
+"""Limit of whole numbers; floats are unlimited."""
 
 
 def fault_of(value: Any) -> str:

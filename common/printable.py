@@ -34,7 +34,7 @@ def shortened(text: str, most: int = SHOWN) -> str:
 
 
 def brief(value: Any, most: int = SHOWN) -> str:
-    """As `repr` of plain values, of at most so many characters, and at a cost that does not depend on their size."""
+    """Return `repr` of plain values, at most so many characters of it, at a cost that does not depend on their size."""
     return shortened(_repr(value, most, _MOST_LEVELS), most)
 
 

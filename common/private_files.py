@@ -14,7 +14,7 @@ FOLDER_MODE = 0o700
 
 
 def opener(path: str, flags: int) -> int:
-    """For `open`: a file that is made is private. A link in its place is not followed."""
+    """Open a file for `open`: a new file is private. A link in its place is not followed."""
     return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE)
 
 
