@@ -109,7 +109,7 @@ NOTHING: tuple[str, ...] = (
     "no sound",
     "an empty scene",
 )
-"""Of frames in which no thing is in view, and of audio that holds only background."""
+"""Captions of frames without a thing in view, and of audio that holds only background."""
 
 _NEAR, _FAR = "a close-up photo of {}.", "a photo of {} in the distance."
 

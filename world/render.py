@@ -114,7 +114,9 @@ class Painter:
         return np.asarray(blurred, np.float32)
 
     def coverage(self, view: Sight) -> dict[int, tuple[Box, float]]:
-        """For each thing in the picture: the box of what is seen of it, and which part of its silhouette that is."""
+        """Return, for each thing in the picture, the box of its visible part and the visible fraction of its
+        silhouette.
+        """
         shrink = _COVERAGE_SHRINK
         width, height = -(-self._camera.width // shrink), -(-self._camera.height // shrink)
         labels = np.full((height, width), -1, np.int16)

@@ -121,7 +121,7 @@ class Scene:
         return self._truth(t_s)
 
     def sounded_between(self, start_s: float, stop_s: float) -> dict[str, float]:
-        """For how many seconds each kind that sounded at all within an interval did so."""
+        """Return the seconds for which each kind sounded within an interval; kinds that did not are left out."""
         sounded: dict[str, float] = {}
         for episode in self._schedule.between(start_s, stop_s):
             kind = self.things[episode.thing].kind.name
@@ -129,7 +129,7 @@ class Scene:
         return sounded
 
     def truth_between(self, start_s: float, stop_s: float) -> tuple[ThingSpan, ...]:
-        """For how long each thing sounded and was in view within an interval, at steps of SPAN_STEP_S."""
+        """Return the time that each thing sounded and was in view within an interval, at steps of SPAN_STEP_S."""
         first, last = ceil(start_s / SPAN_STEP_S - 1e-9), floor(stop_s / SPAN_STEP_S + 1e-9)
         times = [step * SPAN_STEP_S for step in range(first, last)] or [start_s]
         weight = (stop_s - start_s) / len(times)

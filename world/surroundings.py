@@ -32,7 +32,7 @@ class Surroundings:
         self.body_height_m = float(random.uniform(0.5, 0.8))
         """Height of the robot's sensors above level ground."""
         self.solid_top_m = _WALL_TOP_M if self.indoors else float(random.uniform(1.6, 3.0))
-        """Up to this height the walls are solid; above is sky."""
+        """Height up to which the walls are solid; above is sky."""
         self._light = float(random.uniform(0.62, 1.12))
         self._light_swing = float(random.uniform(0.0, 0.08))
         self._light_phase = float(random.uniform(0.0, 2 * np.pi))

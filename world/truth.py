@@ -62,7 +62,7 @@ class Truth:
 
 @dataclass(frozen=True, slots=True)
 class ThingSpan:
-    """One thing within an interval: for how many seconds it sounded, was in view, and both at once."""
+    """A thing within an interval: seconds that it sounded, was in view, and both at once."""
 
     index: int
     kind: str

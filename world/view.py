@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 _NEAR_M = 0.2
 
 BODY_TO_CAMERA: Floats = np.array([[0.0, -1.0, 0.0], [0.0, 0.0, -1.0], [1.0, 0.0, 0.0]])
-"""From x forward, y left, z up to x right, y down, z forward."""
+"""Rotation from x forward, y left, z up to x right, y down, z forward."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Billboard:
     thing: Thing
     phase: int
     depth_m: float
-    """Of its middle, along the optical axis."""
+    """Depth of its middle, along the optical axis."""
     corners_px: NDArray[np.float32]
     """[4, 2] top left, top right, bottom right, bottom left of the part of the sprite before the camera."""
     span: tuple[float, float]
@@ -69,7 +69,7 @@ class Sight:
     eye_m: Floats
     body_to_world: Floats
     billboards: tuple[Billboard, ...]
-    """Those that may be in the picture, the farthest first."""
+    """Things that may be in the picture, the farthest first."""
 
 
 def look(t_s: float, pose: Floats, things: tuple[Thing, ...], camera: Pinhole) -> Sight:
