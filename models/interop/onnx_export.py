@@ -83,7 +83,7 @@ class Exported:
     modality: Modality
     path: Path
     size_bytes: int
-    """With the weights beside the graph, if there are any."""
+    """Size with the weights beside the graph, if there are any."""
     cosine: float | None
     """The lowest between a vector by ONNX Runtime and the same by the model; None if nobody looked."""
 
@@ -183,7 +183,7 @@ class _Float32Norm(nn.Module):
 
 
 def _unit(x: Tensor) -> Tensor:
-    """As `F.normalize`, which however expands the norm to the shape of x: more operators for the same."""
+    """Normalise like `F.normalize`, which however expands the norm to the shape of x: more operators for the same."""
     x = x.float()
     unit: Tensor = x / torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min(1e-12)
     return unit
@@ -294,7 +294,9 @@ def _attention(op: Any) -> Callable[..., Any]:
 
 
 def _lowest_cosine(model: ImageBind, tower: _Tower, path: Path) -> float:
-    """Of vectors by ONNX Runtime and by `model`; raises ExportError below COSINE_MIN or for another shape."""
+    """Return the lowest cosine of vectors by ONNX Runtime and by `model`; raises ExportError below COSINE_MIN or for
+    another shape.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
