@@ -27,7 +27,7 @@ class Faults:
     """Counts by place: the name of a sensor, a query, a subscriber. May be used from several threads."""
 
     def __init__(self) -> None:
-        """Nothing has failed yet."""
+        """Start with no faults."""
         self._lock = Lock()
         self._counts: Counter[str] = Counter()
         self._first: dict[str, str] = {}
