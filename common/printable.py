@@ -19,7 +19,7 @@ SHOWN = 80
 _MOST_ITEMS = 4
 _MOST_LEVELS = 3
 _MOST_BITS = 256
-# C0, DEL and C1 controls, line separators, what turns the direction of writing, and halves of characters.
+# C0, DEL and C1 controls, line separators, marks of the direction of writing, and halves of characters.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 

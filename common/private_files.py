@@ -39,4 +39,4 @@ def make_folders(path: Path) -> None:
     missing = [folder for folder in (path, *path.parents) if not os.path.lexists(folder)]
     for folder in reversed(missing):
         folder.mkdir(FOLDER_MODE, exist_ok=True)
-    path.mkdir(exist_ok=True)  # tells what is in the way
+    path.mkdir(exist_ok=True)  # its error names the obstacle

@@ -21,7 +21,7 @@ MAX_NUMBER = 100
 """Characters of a number or a date."""
 _NUMBERS = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "timestamp"))
 _MERGE = "tag:yaml.org,2002:merge"
-# What constructors of plain values raise for what they cannot make one of.
+# Errors of the constructors of plain values.
 _UNUSABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
 
 

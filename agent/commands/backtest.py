@@ -86,7 +86,7 @@ def _queries(
     queries = queries or list(config_for(recording, config).queries)
     if not queries:
         raise BacktestError(f"{recording}: no query is given, and its configuration has none; add --query 'a dog'")
-    # Nothing is saved here but what `out` asks for.
+    # A backtest saves no clips: it writes only to `out`.
     queries = [replace(query, clip=False) for query in queries]
     if modalities:
         queries = [replace(query, modalities=tuple(modalities)) for query in queries]
@@ -153,6 +153,6 @@ def _table(query: QueryReport, report: Report, top: int) -> Table:
             cells.append("true" if found.marked else "")
         if len(report.recordings) > 1:
             cells.append(printable(found.recording.timeline.files[0].path.name))
-        # A file's name may hold what rich takes for markup.
+        # Text, because rich would take brackets in a file's name for markup.
         table.add_row(*(Text(cell, no_wrap=True) for cell in cells))
     return table

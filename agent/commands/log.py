@@ -190,7 +190,7 @@ def _table(found: Survey) -> Table:
         name = sensor_of(topic)
         sensor = found.facts.sensors.get(name or "")
         table.add_row(
-            Text(shortened(name or topic)),  # which may hold what rich takes for markup
+            Text(shortened(name or topic)),  # Text, because rich would take brackets for markup
             sensor.modality if sensor else "",
             str(seen.count),
             f"{seen.rate_hz:.1f}",

@@ -54,7 +54,7 @@ def replaying(
     )
     names = None if sensors is None else [name.strip() for name in sensors.split(",") if name.strip()]
     if not reuse_embeddings:
-        # What costs no model comes first, and of that what a user can mend.
+        # Faults that need no model are found first, and among those the ones that a user can mend.
         if config is None:
             judged(timeline)
         _check_samples(timeline)

@@ -386,7 +386,7 @@ async def _serve_until(stop: asyncio.Event, pipeline: Run, address: str, *, inse
     async with serving(pipeline, address, insecure=insecure) as server:
         _say(f"sensebind listens at {server.address}")
         stopping = asyncio.create_task(stop.wait())
-        # When all recordings are over, queries and requests are still answered: only a fault ends what was not stopped.
+        # After the end of all recordings queries and requests are still answered: only a signal or a fault ends this.
         for milestone in (server.loaded, server.ended):
             await asyncio.wait({stopping, server.ended, milestone}, return_when=asyncio.FIRST_COMPLETED)
             if server.ended.done():

@@ -46,7 +46,7 @@ class Contents:
 
     def _decode(self, name: str, entry: Entry) -> Sample:
         sensor, sequence = self.sensors[name], entry.message.sequence
-        # What was lost before the first sample is before the log.
+        # Losses before the first sample are before the begin of the log.
         lost = (sequence - self._sequence.get(name, sequence - 1) - 1) & SEQUENCE_MASK
         self._sequence[name] = sequence
         sample = messages.decode(entry.schema, sensor, entry.message.log_time, entry.message.data)

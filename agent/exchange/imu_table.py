@@ -49,7 +49,7 @@ class ImuTrack(Track):
 
     def close(self) -> None:
         """Close the table, complete or not."""
-        with suppress(OSError):  # a full disk refuses once more what is buffered
+        with suppress(OSError):  # on a full disk the buffer fails again
             self._table.close()
 
     def description(self) -> dict[str, float]:
@@ -137,7 +137,7 @@ class ImuMedia(Media):
     def _rows(self) -> Iterator[tuple[int | None, Sequence[float] | None]]:
         """Yield (own time, six values) of each line; None without a column of times, or without a row."""
         parser = CsvParser(self._columns, self._delimiter, *self._units)
-        parser.feed(b"\n")  # it skips what stands before the first line end, as on a serial line
+        parser.feed(b"\n")  # the parser skips everything before the first line end, as on a serial line
         for line in islice(self._lines(), self._head_lines, None):
             rows = parser.feed(line.encode("ascii", "replace") + b"\n")
             t_ns = self._time_of(line)

@@ -108,6 +108,6 @@ def facts_of_import(
     logged = {name: sensor for name, (sensor, _) in sensors.items()}
     facts = RunFacts(uuid.uuid4().hex[:12], start_ns, 0, logged, tree, {"sensebind": version("sensebind")})
     try:
-        return RunFacts.from_record(facts.to_record())  # what is written can be read
+        return RunFacts.from_record(facts.to_record())  # a written log can be read
     except ValueError as error:
         raise LogError(f"{where}: {error}") from None

@@ -87,7 +87,7 @@ def export_media(log: Path, out: Path, sensors: Collection[str] = ()) -> MediaRe
     `camera.mp4`, `microphone.wav`, `imu.csv`, folders `depth` and `thermal`, `events.jsonl`; tables of times beside
     them; and `recording.yaml`, with which `import_folder` makes a log of it again. Memory is bounded by one sample.
     """
-    import_cv2()  # quiet from its first import on: what goes wrong is said here
+    import_cv2()  # quiet from its first import on: errors are reported here
     contents = Contents(log, sensors)
     for name in contents.sensors:
         if not _FILE_NAME.fullmatch(name):

@@ -51,7 +51,7 @@ class PictureTrack(Track):
 
     def close(self) -> None:
         """Close the table, complete or not."""
-        with suppress(OSError):  # a full disk refuses once more what is buffered
+        with suppress(OSError):  # on a full disk the buffer fails again
             self._times.close()
 
     def description(self) -> dict[str, Any]:

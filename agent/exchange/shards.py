@@ -121,7 +121,7 @@ def _moments(timeline: Timeline, streams: Streams, hop_ns: int) -> Iterator[Tick
 
 
 def _examples(ticks: Iterator[Tick], streams: Streams, run_id: str, left_out: Counter[str]) -> Iterator[Example]:
-    run = re.sub(r"[^A-Za-z0-9_-]", "_", run_id)  # what stands behind a dot is not part of a key
+    run = re.sub(r"[^A-Za-z0-9_-]", "_", run_id)  # a key ends at the first dot
     for tick in ticks:
         windows = {window.modality: window for window in tick.windows.values()}
         reason = _unusable(tick, windows, streams)

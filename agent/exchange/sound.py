@@ -90,7 +90,7 @@ class SoundTrack(Track):
 
     def close(self) -> None:
         """Close the sound and the table, complete or not."""
-        with suppress(LogError, OSError):  # a full disk refuses once more what is buffered
+        with suppress(LogError, OSError):  # on a full disk the buffer fails again
             if self._file is not None:
                 _close(self._file, self.path)
         with suppress(OSError):

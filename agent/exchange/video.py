@@ -57,7 +57,7 @@ class FfmpegEncoder:
         self._said = TemporaryFile()  # noqa: SIM115  `close` closes it
         raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", f"{rate_hz:g}", "-i", "pipe:0"]
         coding = ["-c:v", "libx264", "-preset", "veryfast", "-crf", str(CRF), "-pix_fmt", "yuv420p"]
-        # The matrix that ffmpeg converts with when nothing is said, told to players, which would guess by the size.
+        # The matrix that ffmpeg uses by default, stated for players, which would guess it by the size.
         colours = ["-colorspace", "smpte170m"]
         command = ["ffmpeg", "-hide_banner", "-loglevel", "error", "-y", *raw, *coding, *colours, f"file:{path}"]
         self._process = subprocess.Popen(
@@ -179,7 +179,7 @@ class VideoTrack(Track):
         """Close the video and the table, complete or not."""
         if self._encoder:
             self._encoder.close()
-        with suppress(OSError):  # a full disk refuses once more what is buffered
+        with suppress(OSError):  # on a full disk the buffer fails again
             self._times.close()
 
 

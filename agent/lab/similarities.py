@@ -164,7 +164,7 @@ def _input(item: Item, device: torch.device, imu_rate_hz: float | None) -> Tenso
         case "audio":
             return audio_input(path, device)[None]
         case "video":
-            import_cv2()  # keeps FFmpeg from writing to the terminal what is raised as an error
+            import_cv2()  # FFmpeg would write to the terminal; its faults are raised as errors
             return video_input(path, device)[None]
     try:
         if item.kind == "depth":

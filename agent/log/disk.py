@@ -36,7 +36,7 @@ class NewFile:
         """Create it. Raises OSError, as FileExistsError when there is one."""
         self.path = path
         self.size = 0
-        # Appending, so that what another program cut off does not leave a hole.
+        # Appending, so that a file that another program truncated has no hole.
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
         self._fd = RESERVE.open(lambda: private_files.opener(str(path), flags))
         self._changed = threading.Condition()

@@ -55,7 +55,7 @@ _SPAN = struct.Struct("<QQ")
 _MAX_WINDOW_BYTES = 2**27
 """Largest window of every zstd level except `--ultra --long`."""
 
-# What parsing bytes that are no record raises.
+# Errors of parsing bytes that are not a record.
 _UNPARSABLE = (McapError, ValueError, struct.error)
 
 Span = Callable[[int, int], bool]

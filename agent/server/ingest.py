@@ -157,7 +157,7 @@ class Intake:
         """
         newest_ns = self._pushed.newest_ns.get(sensor)
         if not sample.lost or newest_ns is None:
-            return 0  # before the first there is no gap
+            return 0  # a gap needs an earlier sample
         room_s = max(0.0, (sample.t_ns - newest_ns) / 1e9) + STAMP_JITTER_S
         return min(sample.lost, math.ceil(room_s * (sample.rate_hz or MOST_IMAGES_HZ)))
 

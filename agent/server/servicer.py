@@ -256,8 +256,8 @@ async def _abort(context: Context, status: grpc.Status) -> None:
     try:
         await context.abort_with_status(status)
     except grpc.aio.AbortError as error:
-        # The context keeps it, and gRPC raises it again. What it has passed leads back to the context: a ring, which
+        # The context keeps it, and gRPC raises it again. Its traceback leads back to the context: a ring, which
         # would hold the request until the next full collection.
         error.__traceback__ = error.__context__ = None
     except grpc.aio.InternalError:
-        raise asyncio.CancelledError from None  # the client has gone: nobody is there to be told
+        raise asyncio.CancelledError from None  # the client has gone

@@ -89,8 +89,8 @@ class Subscribers:
     async def subscribe(self, request: pb.SubscribeRequest, context: grpc.aio.ServicerContext) -> None:
         """Write events until the client leaves. Raises Refusal with the reason when the server ends it."""
         with self._subscription(request) as (subscription, some):
-            del request  # it may be large, and what is needed of it is in the filter
-            # Tells the client that it is subscribed: what is published from here on reaches it.
+            del request  # it may be large, and the filter holds the needed part
+            # Tells the client that it is subscribed: events that are published from here on reach it.
             await context.send_initial_metadata(())
             await Pump(subscription, some, context, self._write_timeout_s).run()
             raise _ended(subscription.ended)

@@ -192,7 +192,7 @@ def write_shard(path: Path, examples: Iterable[Example]) -> int:
 
     partial = path.with_name(f"{path.name}.partial")
     written = 0
-    # What sensors saw is nobody else's business.
+    # Recordings are private.
     with (
         open(partial, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file,
         TarWriter(file, encoder=False, mtime=0.0) as tar,

@@ -251,7 +251,7 @@ def _file_metadata(path: Path) -> dict[str, str]:
     if stored.get("format") != FORMAT:
         raise CheckpointError(f"{path}: not a sensebind weights file (format {stored.get('format')!r}, not {FORMAT!r})")
     dtypes = sorted(_word(tensor_file.DTYPES[code]) for code in codes if code in tensor_file.DTYPES)
-    # What files from `models.training.train` do not say, or spell otherwise.
+    # Keys that files from `models.training.train` lack, or spell otherwise.
     implied = {"dtype": ",".join(dtypes)} | ({"licence": stored["license"]} if "license" in stored else {})
     return implied | stored
 

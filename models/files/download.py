@@ -257,7 +257,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 def _read(response: Any, count: int) -> bytes:
     try:
-        block: bytes = response.read1(count)  # what has come, so that little is lost when this process is killed
+        block: bytes = response.read1(count)  # so that little is lost when this process is killed
     except (OSError, http.client.HTTPException) as error:
         raise _Cut(f"the connection broke ({error})") from None
     return block

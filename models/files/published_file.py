@@ -135,7 +135,7 @@ def check_parts(path: Path, progress: Progress | None = None) -> None:
                         if progress is not None:
                             progress(done, total)
         if progress is not None:
-            progress(total, total)  # names and padding are no parts
+            progress(total, total)  # names and padding are not parts
     except _ZIP_FAULTS as error:
         raise PublishedFileError(f"{path}: damaged ({_one_line(error)}); fetch it again") from None
     except OSError as error:
@@ -172,7 +172,7 @@ def _check_archive(path: Path) -> None:
 def _mapped(path: Path) -> dict[str, Tensor]:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about what a made-up pickle asks for: it ends in one of the faults
+            warnings.simplefilter("ignore")  # warnings about a made-up pickle: it ends in one of the faults
             state = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     except UNPICKLING_FAULTS as error:
         if asked := re.search(r"GLOBAL ([\w.]+)", str(error)):

@@ -181,7 +181,7 @@ def new_version(place: Path) -> Iterator[Path]:
     except OSError as error:
         raise CheckpointError(f"{place}: cannot be written ({error.strerror}); make room, and try again") from None
     for version in former:
-        shutil.rmtree(version, ignore_errors=True)  # whoever still reads it goes on; the next change tries again
+        shutil.rmtree(version, ignore_errors=True)  # its readers continue; the next change tries again
 
 
 def trust(place: Path, sha256: str) -> None:

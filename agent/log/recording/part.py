@@ -82,5 +82,5 @@ class Part:
 
     def _remove(self) -> None:
         self.file.close()
-        with contextlib.suppress(OSError):  # what is left has no messages
+        with contextlib.suppress(OSError):  # the rest has no messages
             self.file.path.unlink()

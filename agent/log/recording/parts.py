@@ -292,7 +292,7 @@ class Recording:
         self._wait_to_retry()
         # With just enough room it would stop at once again.
         spare_bytes = max(self._settings.min_free_bytes // 4, 2 * self._settings.chunk_bytes)
-        with contextlib.suppress(OSError):  # it has been told why recording stopped
+        with contextlib.suppress(OSError):  # the reason was reported when recording stopped
             self._begin(newest_ns, spare_bytes)
             self.error = ""
             log.warning("%s: recording goes on", self.path)

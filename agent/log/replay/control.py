@@ -161,7 +161,7 @@ class ReplayControl:
             asked = self._take_asked()
         _refuse(asked)
 
-    # What follows is for the thread that plays.
+    # The methods below are for the thread that plays.
 
     def start(self) -> None:
         """Start the clock of the log."""
@@ -260,7 +260,7 @@ class ReplayControl:
             ran_ns = self._position_ns
             if self._speed != MAX_SPEED and not self._steps:
                 ran_ns = self._base_ns + round((now_ns - self._since_ns) * self._speed)
-            # Not beyond what comes next: a replay that is late stands there.
+            # Not beyond the next sample: a replay that is late stands there.
             self._base_ns = max(self._position_ns, min(ran_ns, self._next_ns))
         self._since_ns = now_ns
 
