@@ -202,7 +202,7 @@ def run(pipeline: Run, *, load: bool = True) -> float:
 def collect(pipeline: Run) -> list[Tick]:
     """The ticks of a replay, with their windows."""
     ticks: list[Tick] = []
-    pipeline.submit = ticks.append  # type: ignore[method-assign]
+    pipeline.submit = ticks.extend  # type: ignore[method-assign, assignment]
     run(pipeline, load=False)
     return ticks
 

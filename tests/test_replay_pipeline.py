@@ -11,6 +11,7 @@ import pytest
 
 from agent.clock import ManualClock, RunClock
 from agent.config.parse import Config, parse
+from agent.embedding.embedder import Embedder
 from agent.events.bus import Subscription
 from agent.events.filters import EventFilter
 from agent.lab.comparison import Tolerances, differences
@@ -113,7 +114,7 @@ def test_a_jump_ends_what_is_on_and_starts_anew(log: Path, first: Ran) -> None:
         seen = pipeline.bus.subscribe(EventFilter(pb.SubscribeRequest()), lambda: None)
         while len([event for event in taken(seen) if event.HasField("embedding")]) < 1:
             pipeline.wait(timeout_s=0.01)
-        pipeline.control.ask(Command(seek_ns=target_ns)).result(60)
+        pipeline.replay.ask(Command(seek_ns=target_ns)).result(60)
 
     run = Ran(replaying(log), seek_once)
     times = [event.capture_ns for event in run.of("embedding")]
@@ -153,8 +154,9 @@ def test_alerts_are_replayed_without_the_model(log: Path, first: Ran) -> None:
     towers: set[str] = set()
 
     def look(pipeline: Run) -> None:
-        perception = pipeline.loaded.result().perceiving.perception
-        towers.update(perception._embedder._model.modalities)
+        worker = pipeline.loaded.result().worker
+        assert isinstance(worker._model, Embedder)
+        towers.update(worker._model._model.modalities)
 
     run = Ran(pipeline, look)
     assert towers == {"text"}

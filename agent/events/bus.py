@@ -118,6 +118,8 @@ class Bus:
         self._listeners: tuple[Listener, ...] = ()
         self._publishing = threading.RLock()
         """Held while an event is handed on, so that listeners get all in order. A listener may publish as well."""
+        self._unheard: deque[pb.Event] = deque()
+        """The event that listeners are being told of, and those that they published meanwhile."""
 
     @property
     def last_seq(self) -> int:
@@ -140,9 +142,9 @@ class Bus:
             return 0
         with self._publishing:
             seq = self._offer_to_all(Published(event))
-            for listener in self._listeners:
-                with self.faults.guard("listeners"):
-                    listener(event)
+            self._unheard.append(event)
+            if len(self._unheard) == 1:
+                self._tell_listeners()
         return seq
 
     def listen(self, listener: Listener) -> Callable[[], None]:
@@ -155,6 +157,13 @@ class Bus:
                 self._listeners = tuple(other for other in self._listeners if other is not listener)
 
         return end
+
+    def _tell_listeners(self) -> None:
+        while self._unheard:
+            for listener in self._listeners:
+                with self.faults.guard("listeners"):
+                    listener(self._unheard[0])
+            self._unheard.popleft()
 
     def _offer_to_all(self, published: Published) -> int:
         failed: list[Exception] = []

@@ -31,6 +31,7 @@ from agent.run.run import Parts, Run
 from agent.run.sampler import Outlet, Sampler, SampleStretch, Stretch
 from agent.run.stage import Stage
 from agent.run.status import versions
+from agent.run.texts import TextsOfModel
 from agent.streams import SensorSpec
 from agent.windows.windower import Windower
 from common.descriptors import RESERVE, raise_limit
@@ -190,14 +191,16 @@ class _Builder:
             embedder, name = load_embedder(self.config.model, (), RecordedEmbedder)
             check_model(self.recorded, name)
 
+        texts = TextsOfModel(embedder)
+
         def begin_anew(queries: Sequence[Query]) -> Perception:
-            perception = Perception(embedder, self.config, self.faults)
+            perception = Perception(texts, self.config, self.faults)
             for query in queries:
                 with self.faults.guard(f"query {query.id}"):
                     perception.add(query)
             return perception
 
-        perception = Perception(embedder, self.config, self.faults)
+        perception = Perception(texts, self.config, self.faults)
         for query in self.config.queries:
             perception.add(query)
         relieved = None
@@ -208,6 +211,7 @@ class _Builder:
         stage = Stage(perceiving.perceive)
         max_pending = 2 * self.batch if self.policy.in_order else MAX_PENDING_TICKS
         worker = Worker(embedder, stage.take, self.policy, max_pending=max_pending, batch=self.batch, embeds=relieved)
+        texts.worker = worker
         return LoadedModel(name, str(embedder.device), embedder.dimensions, worker, stage, perceiving)
 
 

@@ -45,13 +45,14 @@ class Perceiving:
 
     def perceive(self, embedded: Embedded) -> None:
         """Publish everything that follows from a tick."""
+        began_ns = self._now_ns()
         self._inference_ms.append(embedded.inference_ms)
         for event in map(events.found, self.perception.perceive(embedded)):
             self._tell(event)
             if event.HasField("embedding"):
                 self._age_s = (event.publish_ns - event.capture_ns) / 1e9
         if self._relieved:
-            self._relieved.done(embedded)
+            self._relieved.followed((self._now_ns() - began_ns) / 1e9)
 
     def add(self, query: Query) -> StandingQuery:
         """Watch for a query from the next tick on, and tell so. Raises QueryError."""

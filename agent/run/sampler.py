@@ -128,10 +128,10 @@ class SampleStretch:
         return self._windower.newest_ns if self._clock is None else self._clock.now_ns()
 
 
-class Outlet(Protocol[Item]):
-    """What takes items, ticks and health. A class that says so may leave out what it has no use for."""
+class Outlet(Generic[T]):
+    """Takes items, ticks and health; by itself it takes no note of any."""
 
-    def keep(self, item: Item) -> None:
+    def keep(self, item: T) -> None:
         """Take note of an item, before anything follows from it."""
 
     def ticked(self, count: int) -> None:
