@@ -61,7 +61,7 @@ def _tell(line: str) -> None:
 
 
 def _flushed() -> bool:
-    """Whether what was printed has reached whoever reads it; what has not is forgotten."""
+    """Return whether the output has reached its reader; the rest is dropped."""
     try:
         sys.stdout.flush()
     except OSError:
