@@ -87,7 +87,7 @@ class Reserve:
         os.close(fd)
 
     def fill(self) -> None:
-        """Take what is missing, as far as there are any."""
+        """Refill the reserve, as far as descriptors are free."""
         with self._lock:
             if self._lent:
                 return

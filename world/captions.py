@@ -117,7 +117,7 @@ _NEAR, _FAR = "a close-up photo of {}.", "a photo of {} in the distance."
 def of_thing(
     kind: str, rng: np.random.Generator, templates: Sequence[str], *, near: bool, far: bool, count: int = 8
 ) -> tuple[str, ...]:
-    """True captions of a thing in view, drawn anew for every example; a third say what it sounds like."""
+    """Return true captions of a thing in view, drawn for every example; a third describe its sound."""
     words = WORDS[kind]
     banned = {template for template, said in ((_NEAR, near), (_FAR, far)) if not said}
     fitting = [template for template in templates if template not in banned]

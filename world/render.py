@@ -184,7 +184,7 @@ class Painter:
         return np.asarray(np.rint(_IMAGE_NOISE * random.standard_normal(shape, dtype=np.float32)), np.int16)
 
     def _window(self, noise: NDArray[Any], frame: int) -> NDArray[Any]:
-        """Cut a frame's noise from a larger field: drawing it anew for every frame would cost more than painting."""
+        """Cut a frame's noise from a larger field: drawing noise for every frame would cost more than painting."""
         down, right = np.random.default_rng([self._seed, 111, frame]).integers(0, _SHIFT, 2)
         window: NDArray[Any] = noise[down : down + self._camera.height, right : right + self._camera.width]
         return window

@@ -117,7 +117,7 @@ class Scene:
         return pose
 
     def truth(self, t_s: float) -> Truth:
-        """Return what is where, what sounds, and how the robot moves at a time."""
+        """Return the truth at a time: places of the things, sounds, and the robot's motion."""
         return self._truth(t_s)
 
     def sounded_between(self, start_s: float, stop_s: float) -> dict[str, float]:

@@ -24,7 +24,7 @@ class ThingTruth:
     """0 ahead, positive to the left, -180..180."""
     elevation_deg: float
     box: Box | None
-    """x0, y0, x1, y1 in pixels of what is seen of it; None when nothing is."""
+    """Box x0, y0, x1, y1 of its visible part in pixels; None if it is not visible."""
     visible: float
     """Fraction of its whole silhouette that is inside the picture and not hidden."""
     sounding: bool

@@ -33,7 +33,7 @@ class Moment:
     picture: bytes | None
     """JPEG: the newest picture by then."""
     sound: bytes | None
-    """WAV: the first channel, from SOUND_BEFORE_NS before to SOUND_AFTER_NS after; what is missing is silence."""
+    """WAV: the first channel, from SOUND_BEFORE_NS before to SOUND_AFTER_NS after; missing samples are silence."""
 
 
 def moment(timeline: Timeline, config: Config, t_ns: int) -> Moment:

@@ -1,4 +1,4 @@
-"""Replays a recording through the pipeline and prints what is said, as `replay` on the command line does."""
+"""`sensebind replay`: replays a recording and prints its events."""
 
 from __future__ import annotations
 

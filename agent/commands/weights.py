@@ -243,7 +243,7 @@ def _sizes(path: Path) -> Sizes:
 
 
 def _agree(offer: Published, accepted: bool) -> None:
-    """Show what will be fetched, and ask whoever sits there. Raises WeightsError when nobody accepts the licence."""
+    """Show size and licence, and ask for consent. Raises WeightsError when nobody accepts the licence."""
     import torch
 
     from models.files.published_file import stored_bytes

@@ -32,8 +32,8 @@ class ModelSettings(_Strict):
     cuda_graphs: bool = False
     """Replay a window's kernels as one CUDA graph, which spares launching them one by one; needs a GPU."""
     leave_out: bool = True
-    """Live: when the model cannot keep up, leave out windows in a stated order, so that what is told is new. Without it
-    every tick that is embedded is whole, and late."""
+    """Live: when the model cannot keep up, leave out windows in a stated order, so that events are recent. Without it
+    every embedded tick is complete, and late."""
 
 
 class ServerSettings(_Strict):
@@ -107,7 +107,7 @@ class RecordingSettings(_Strict):
     """Budget of all logs in the folder: the oldest goes first, those called `*.keep.mcap` never."""
     keep_days: Annotated[float, Field(gt=0, le=1e5)] | None = None
     min_free_mb: Annotated[float, Field(ge=0, le=1e6)] = 64.0
-    """Recording stops before the disk is fuller than this, and goes on when there is room."""
+    """Free space below which recording stops; it resumes when there is room."""
     colour: Literal["jpeg", "png", "raw"] = "jpeg"
     jpeg_quality: Annotated[int, Field(ge=1, le=100)] = 90
     plane: Literal["png", "raw"] = "png"
@@ -133,8 +133,8 @@ class AlertSettings(_Strict):
     """Scoring of queries: patches of pictures, and factors on cosines."""
 
     dense: bool = False
-    """Score what is seen by the best of the whole picture and its patches, so that a small thing beside a large one
-    counts. For models whose patches were trained for it, as imagebind_nano's were."""
+    """Score a picture by the best of the whole and its patches, so that a small thing beside a large one counts.
+    For models whose patches were trained for it, as imagebind_nano's were."""
     logit_scales: dict[Modality, Annotated[float, Field(gt=0, le=1e4, allow_inf_nan=False)]] = {}
     """Overrides of the model's own factors on cosines, per modality."""
 

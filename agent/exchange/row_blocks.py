@@ -57,7 +57,7 @@ class RowCount:
 
 
 class RowBlocks:
-    """Gathers single inertial rows of a nominal rate into samples that say what is missing before them."""
+    """Gathers single inertial rows of a nominal rate into samples that count the rows missing before them."""
 
     def __init__(self, rate_hz: float) -> None:
         self._rate_hz = rate_hz
@@ -85,7 +85,7 @@ class RowBlocks:
         return done
 
     def flush(self) -> list[Sample]:
-        """Return what is left, as one block or none."""
+        """Return the last rows, as one block or none."""
         if not self._rows:
             return []
         data: NDArray[np.float32] = np.array(self._rows, np.float32)

@@ -1,4 +1,4 @@
-"""Sound as a WAV file of 16 bits, in which time holds: what is missing is zeros, listed in the table beside it."""
+"""Sound as a 16-bit WAV file that keeps time: missing samples are zeros, listed in the table beside it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A new file that grows at its end and is made safe in the background, so that whoever writes never waits for the disk.
+"""A new file that grows at its end and is synced in the background, so that its writer never waits for the disk.
 
-What was written outlives a killed process at once. A power cut it outlives once it is synced: a few milliseconds after
-each `sync` on a flash disk, as soon as the disk can on a slow one.
+Written bytes survive a killed process at once. They survive a power cut once they are synced: a few milliseconds after
+each `sync` on a flash disk, as soon as possible on a slow one.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ class Numbers:
             self._missing[message.topic] = self._missing.get(message.topic, 0) + message.rows + message.lost
 
     def take(self, message: Encoded) -> tuple[int, int]:
-        """Return the number of the next message of a log, and what is missing before it."""
+        """Return the number of the next message of a log, and the number of those missing before it."""
         if not message.rows:
             return message.seq, 0
         lost = message.lost + self._missing.pop(message.topic, 0)

@@ -48,7 +48,7 @@ class LogError(UserFault):
 
 
 class RecordError(LogError):
-    """The file cannot be begun."""
+    """The log cannot be created or written; the message is one line."""
 
 
 class ReplayError(LogError):
@@ -98,7 +98,7 @@ class RunFacts:
 
     @classmethod
     def from_record(cls, record: dict[str, str]) -> RunFacts:
-        """Read a metadata record, which may say anything. Raises ValueError saying what is wrong with it.
+        """Read a metadata record, which may hold anything. Raises ValueError that names its fault.
 
         What comes out is within the limits of this module: names that are names, times that are times, and a
         configuration of plain values whose sensors, if it has any, are mappings.

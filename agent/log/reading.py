@@ -34,7 +34,7 @@ is a raw picture of 133 MB."""
 MAX_DEFINITION_BYTES = 2**22
 """Size limit of a schema, a channel or a metadata record."""
 EXPANSION = 256
-"""Bytes that a byte of a chunk may become on the average: LZ4 reaches 255, zstd far more with what is all alike."""
+"""Bytes that a byte of a chunk may become on average: LZ4 reaches 255, zstd far more with equal bytes."""
 FREE_BYTES = 16 * 2**20
 """Allowance beyond that, so that a short file may hold a long run of equal bytes."""
 RECORD_BYTES = 4

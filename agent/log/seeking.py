@@ -183,7 +183,7 @@ def _records_in(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 class _Spliced(io.RawIOBase):
-    """Some bytes, and then what is left of a file."""
+    """Some bytes, followed by the rest of a file."""
 
     def __init__(self, first: bytes, rest: BinaryIO) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
-"""The configuration that a log brings along, as far as it may count for whoever replays the log.
+"""The stored configuration of a log, as far as a replay may use it.
 
-Logs are exchanged: what one says of a computer, its addresses, folders, files and devices, was true of another computer
-or is a stranger's wish. Of the stored configuration only that counts by which samples become windows, scores and
-alerts, and which is named in WHAT_COUNTS; everything else is as if it were not there.
+Logs are exchanged: their addresses, folders, files and devices belong to another computer, or are a stranger's wish.
+A replay uses only the keys that turn samples into windows, scores and alerts, which WHAT_COUNTS names; it ignores
+all others.
 """
 
 from __future__ import annotations

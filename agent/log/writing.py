@@ -151,7 +151,7 @@ class LogWriter:
         self._chunk = _Chunk()
 
     def finish(self) -> None:
-        """Write what is left, the summary and the end of the file."""
+        """Write the last chunk, the summary and the end of the file."""
         self.end_chunk()
         end = _packed(mcap.DataEnd(0))
         begin = at = self.size + len(end)

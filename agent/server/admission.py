@@ -1,4 +1,4 @@
-"""Calls of a kind counted, by who makes them: no connection and no host takes what is there for all."""
+"""Calls of a kind counted by connection and host, so that none takes the share of all."""
 
 from __future__ import annotations
 

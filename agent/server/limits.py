@@ -50,7 +50,7 @@ class Limits:
     health_connections: int = 16
     """TCP connections at a time to the address that is for health alone."""
     handshake_s: float = 3.0
-    """A connection that has not begun to speak HTTP/2 after this long is closed."""
+    """Time after which a connection that does not speak HTTP/2 is closed."""
     idle_connection_s: float = 60.0
     """A connection without a call is closed after this long; clients connect again when they need to."""
     streams_per_connection: int = 256

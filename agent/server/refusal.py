@@ -11,7 +11,7 @@ from grpc_status import rpc_status
 
 DOMAIN = "sensebind"
 Violation = tuple[str, str]
-"""A field of the request and what is wrong with it."""
+"""A field of the request and its fault."""
 
 
 class Refusal(Exception):

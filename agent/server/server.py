@@ -60,7 +60,7 @@ class Server:
             await self._health.set(name, values.SERVING if serving else values.NOT_SERVING)
 
     async def begin_stop(self) -> None:
-        """Refuse what is new, and say NOT_SERVING; subscribers go on. `stop` follows."""
+        """Refuse new calls, and report NOT_SERVING; subscribers continue. `stop` follows."""
         await self._health.enter_graceful_shutdown()
         self._subscribers.refuse()
 

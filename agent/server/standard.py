@@ -51,7 +51,7 @@ class Reflection(reflection.aio.ReflectionServicer):  # type: ignore[misc]  # th
     async def ServerReflectionInfo(  # noqa: N802
         self, request_iterator: AsyncIterator[reflection_pb2.ServerReflectionRequest], context: grpc.aio.ServicerContext
     ) -> AsyncIterator[reflection_pb2.ServerReflectionResponse]:
-        """Answer what is asked, one answer a request."""
+        """Yield one answer per request."""
         try:
             with self._clients.one(context.peer()):
                 async for response in super().ServerReflectionInfo(request_iterator, context):

@@ -1,6 +1,6 @@
-"""Download of one large file over HTTP: goes on where it was cut, mixes no versions, appears whole or not at all.
+"""Download of one large file over HTTP: resumes after a cut, never mixes versions, appears whole or not at all.
 
-A part lies beside the target, `FILE.partial`, and what it is a part of in `FILE.json`. It is gone on with only if the
+A part lies beside the target as `FILE.partial`, with its version in `FILE.json`. The download resumes only if the
 server still has that version (`If-Range`, with the entity tag or the date that came with the first byte); otherwise the
 download starts over.
 """
@@ -60,7 +60,7 @@ class _Version:
     url: str
     length: int
     validator: str | None
-    """A strong entity tag, or a date of last change that is as good; without one nothing can be gone on with."""
+    """A strong entity tag, or a date of last change that is as good; without one a download cannot resume."""
 
 
 def _ignore(*_: int) -> None:
@@ -157,7 +157,7 @@ class _Transfer:
         return self.partial.stat().st_size if self._version() and self.partial.is_file() else 0
 
     def attempt(self) -> None:
-        """Get what is missing. Raises _Cut when it may be tried again, DownloadError when not."""
+        """Get the missing bytes. Raises _Cut when a retry may help, DownloadError otherwise."""
         version, held = self._version(), self.held_bytes()
         if version is not None and held == version.length:
             return
@@ -210,7 +210,7 @@ class _Transfer:
         return version
 
     def _check_part(self, headers: Message, version: _Version, held: int) -> None:
-        """Raise _Cut, and start over, unless what comes goes on exactly where the part ends."""
+        """Raise _Cut, and start over, unless the response begins exactly where the part ends."""
         spans = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", headers.get("Content-Range", ""))
         same = "ETag" not in headers or _validator(headers) == version.validator
         if not same or not spans or (int(spans[1]), int(spans[2])) != (held, version.length):

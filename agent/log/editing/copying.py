@@ -59,9 +59,9 @@ def contents(
     wanted: Span = lambda _start_ns, _end_ns: True,
     on_damage: Callable[[Damaged], None] = _raise,
 ) -> Iterator[Copied | Metadata]:
-    """Messages and metadata in the order in which they stand; `on_damage` is told of what is none.
+    """Yield messages and metadata in the order of the file; `on_damage` gets the parts that are neither.
 
-    The messages of chunks that are not `wanted` are passed over. Raises what `frames` and `on_damage` raise.
+    The messages of chunks that are not `wanted` are skipped. Raises whatever `frames` and `on_damage` raise.
     """
     schemas = {0: Schema(0, b"", "", "")}
     channels: dict[int, Channel] = {}

@@ -73,7 +73,7 @@ def repair(source: Path, out: Path) -> Repaired:
 
 
 def _salvaged(stream: BinaryIO, repaired: Repaired) -> Iterator[Frame]:
-    """The records of a file up to its summary, over what is damaged; first the schemas and channels of the summary."""
+    """Yield the records of a file up to its summary, across damage; first the schemas and channels of the summary."""
     size = stream.seek(0, os.SEEK_END)
     yield from _definitions(stream)
     stream.seek(0)

@@ -74,7 +74,7 @@ class _Request:
 
 
 class Clips:
-    """Saves clips from a ring, on a thread of its own, while the ring goes on. Any thread may call."""
+    """Saves clips from a ring, on a thread of its own, while the ring continues. Any thread may call."""
 
     def __init__(
         self, facts: RunFacts, now_ns: Callable[[], int], *, seconds: float, max_bytes: int = 64 * 2**20

@@ -1,7 +1,7 @@
-"""The files of a recording: begun, split, cut off when the disk is full, gone on with when there is room again, or when
-another program took a file away.
+"""The files of a recording. A file ends at a size or time, when the disk is full, or when another program takes it away;
+the next one follows when there is room.
 
-To be used by one thread. Nothing but RecordError at the very start is raised: what cannot be written is counted.
+To be used by one thread. Only the start raises RecordError; later, messages that cannot be written are counted.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from drivers.driver import Clock
 log = logging.getLogger(__name__)
 
 RETRY_S = 5.0
-"""While recording is stopped, how often room is looked for; seldomer when there turned out to be too little."""
+"""Time between checks for room while recording is stopped; it grows while there is too little."""
 MAX_RETRY_S = 60.0
 RETENTION_BYTES = 16 * 2**20
 """Written between two looks at the folder."""
@@ -136,7 +136,7 @@ class Recording:
                 self._recover(error, [])
 
     def finish(self, timeout_s: float) -> None:
-        """Write what is left and complete the file; wait for it to be safe on the disk no longer than `timeout_s`."""
+        """Write the last chunk and complete the file; wait for the disk at most `timeout_s`."""
         if self._part:
             self._look(self._part)
         while self._part and self._waiting:
@@ -150,7 +150,7 @@ class Recording:
         self._part = None
 
     def give_up(self) -> None:
-        """End the file after its last chunk; what is in none counts as dropped."""
+        """End the file after its last chunk; messages in no chunk count as dropped."""
         self._drop(self._give_up([]))
 
     def _put(self, part: Part, message: Encoded) -> Part:
@@ -243,7 +243,7 @@ class Recording:
             self._begin_again(part, found)
 
     def _begin_again(self, part: Part, found: str) -> None:
-        """Leave a file that was taken away to whoever took it; what was not yet in it goes into another."""
+        """Leave a file to the program that took it away; messages that were not yet in it go into another."""
         self._part, rest, self._waiting = None, self._waiting, []
         self._numbers = self._written_numbers.copy()
         part.leave()
@@ -257,7 +257,7 @@ class Recording:
             self.notice += f"; recording goes on in {self.path}"
 
     def _write_on(self, rest: list[Encoded]) -> OSError | None:
-        """Write what waits and then `rest`, which loses what is written; return what went wrong."""
+        """Write the waiting messages and then `rest`, which loses those that are written; return the error."""
         try:
             part = self._part or self._begin(rest[0].log_ns if rest else self._newest_ns)
             if self._waiting:
@@ -270,7 +270,7 @@ class Recording:
         return None
 
     def _give_up(self, messages: Sequence[Encoded]) -> list[Encoded]:
-        """End the file after its last chunk; return what is in none, and `messages` after it."""
+        """End the file after its last chunk; return the messages in no chunk, followed by `messages`."""
         part, self._part = self._part, None
         rest, self._waiting = [*self._waiting, *messages], []
         self._numbers = self._written_numbers.copy()

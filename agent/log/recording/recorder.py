@@ -1,4 +1,4 @@
-"""Records a run, on threads of its own: whoever hands something in never waits for the disk or a codec.
+"""Recorder of a run, on threads of its own: `write_*` never waits for the disk or a codec.
 
 write_* -> queue -> (picture encoders) -> recorder's thread -> recording (files), clips (memory)
 """
@@ -68,9 +68,9 @@ class Recorder:
         clips: Clips | None = None,
         on_change: Callable[[RecorderReport], None] | None = None,
     ) -> None:
-        """Begin the file; without a path only `clips` get what is handed in. Raises RecordError.
+        """Begin the file; without a path only `clips` get the messages. Raises RecordError.
 
-        `on_change` is called when the state or the file is another, or files were removed: by the recorder's thread, or
+        `on_change` is called when the state or the file changes, or files were removed: by the recorder's thread, or
         in `close` when that waits for the disk.
         """
         self._facts = facts
@@ -191,7 +191,7 @@ class Recorder:
             self._changed.notify_all()
 
     def _takes(self) -> bool:
-        """Return whether what is handed in is of any use."""
+        """Return whether messages are of any use: recorded, or held for clips."""
         if self._closing or self._failure:
             return False
         return self._clips is not None or self._state() == "recording"
@@ -259,7 +259,7 @@ class Recorder:
         return max(0.0, (self._deadline_ns - self._own_clock.now_ns()) / 1e9)
 
     def _give_up(self) -> None:
-        """Leave the thread to the disk that it waits for; what is not written by now counts as dropped."""
+        """Leave the thread to the disk that it waits for; unwritten messages count as dropped."""
         with self._changed:
             if self._ended:
                 return

@@ -133,7 +133,7 @@ class ReplayControl:
         self._closed = False
 
     def ask(self, command: Command) -> Future[ReplayPosition]:
-        """Do what is asked; the future holds the state after it, for a seek once that is done. May be called anywhere.
+        """Carry out a command; the future holds the state after it, or after the seek. May be called on any thread.
 
         The future raises ReplayOver when the replay is closed before.
         """

@@ -71,7 +71,7 @@ class ReplaySource(ABC, Generic[Item]):
             self.control.start()
 
     def poll(self, timeout_s: float) -> list[Item] | Jump:
-        """Return what is due, at most one item, and move the clock to it; [] when nothing is within `timeout_s`."""
+        """Return the due items, at most one, and move the clock to it; [] when none is due within `timeout_s`."""
         with self._lock:
             seek_ns = self.control.jump()
             if seek_ns is not None:
