@@ -1,4 +1,4 @@
-"""The files of a recording. A file ends at a size or time, when the disk is full, or when another program takes it away;
+"""Files of a recording. A file ends at a size or time, when the disk is full, or when another program takes it away;
 the next one follows when there is room.
 
 To be used by one thread. Only the start raises RecordError; later, messages that cannot be written are counted.
