@@ -117,7 +117,9 @@ def test_a_modality_that_there_is_not() -> None:
 
 
 def commands_of(group: typer.core.TyperGroup, *words: str) -> Iterator[tuple[str, typer.core.TyperCommand]]:
-    for name, command in group.commands.items():
+    context = typer.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
         if isinstance(command, typer.core.TyperGroup):
             yield from commands_of(command, *words, name)
         else:
@@ -133,7 +135,7 @@ def test_every_command_option_and_argument_has_help() -> None:
     bare = [name for name, command in commands.items() if not command.help]
     bare += [
         f"{name} {option.name}" for name, command in commands.items() for option in command.params if not option.help
-    ]  # type: ignore[attr-defined]
+    ]
     assert not bare
 
 

@@ -119,8 +119,9 @@ def test_the_commands_on_the_pages_exist_with_their_options() -> None:
         while isinstance(command, typer.core.TyperGroup) and words:
             if re.fullmatch(r"[A-Z]+|\.\.\.", words[0]):  # `sensebind VERB`
                 break
-            assert words[0] in command.commands, where
-            command = command.commands[words.pop(0)]
+            found = command.get_command(typer.Context(command), words.pop(0))
+            assert found, where
+            command = found
             seen += 1
         known = {name for option in command.params for name in (*option.opts, *option.secondary_opts)}
         for word in words:
