@@ -1,4 +1,4 @@
-"""Which alerts follow from scores: the agent's own book, run again. Pure.
+"""Alerts that follow from scores: the agent's own book, run again. Pure.
 
 A hit is one alert from its begin to its end. The book that decides is the one that decides live, so that the same
 scores give the same alerts.
@@ -30,7 +30,7 @@ class Hit:
     begin_ns: int
     end_ns: int
     cut: bool
-    """It was still on when the log, or what comes before a hole in it, ended."""
+    """True if it was still on at the end of the log, or at a hole in it."""
     modalities: tuple[Modality, ...]
     """All that carried it at some time."""
     scores: Mapping[Modality, float]
@@ -38,7 +38,7 @@ class Hit:
 
     @property
     def duration_s(self) -> float:
-        """From begin to end."""
+        """Duration from begin to end."""
         return (self.end_ns - self.begin_ns) / 1e9
 
     @property
@@ -50,7 +50,7 @@ class Hit:
 def hits(
     times_ns: NDArray[np.int64], values: NDArray[np.float32], queries: Sequence[Query], hold_s: float
 ) -> list[list[Hit]]:
-    """The hits of each query, in order of their ends. `values` [T, Q, M] is nan where there is no score.
+    """Return the hits of each query, in order of their ends. `values` [T, Q, M] is nan where there is no score.
 
     Alerts end at a hole in the log and begin anew after it, as in a replay.
     """
@@ -70,7 +70,7 @@ def hits(
 
 
 def peak_ns(hit: Hit, times_ns: NDArray[np.int64], values: NDArray[np.float32]) -> int:
-    """When a hit scored best; `values` [T, M] are those of its query."""
+    """Return the time of a hit's best score; `values` [T, M] are those of its query."""
     best, modality = hit.peak
     until = int(np.searchsorted(times_ns, hit.end_ns, side="right"))
     equal = np.flatnonzero(values[:until, MODALITIES.index(modality)] == np.float32(best))
@@ -78,7 +78,7 @@ def peak_ns(hit: Hit, times_ns: NDArray[np.int64], values: NDArray[np.float32]) 
 
 
 def _stretches(times_ns: NDArray[np.int64]) -> Iterator[slice]:
-    """What lies between holes over which a replay jumps."""
+    """Yield the stretches between holes over which a replay jumps."""
     holes = np.flatnonzero(np.diff(times_ns) > LONGEST_HOLE_NS) + 1
     edges = [0, *holes.tolist(), len(times_ns)]
     return (slice(begin, end) for begin, end in pairwise(edges))

@@ -1,4 +1,4 @@
-"""What a person sees of the events: a live screen in a terminal, or plain lines."""
+"""Events as people read them: a live screen in a terminal, or plain lines."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ _STATE_STYLE = {"OK": "green", "DEGRADED": "yellow", "LOST": "bold red", "STARTI
 
 
 def sense_of(modality: sensors_pb2.Modality.ValueType) -> str:
-    """What a modality does, in words: `seen`, `heard`, `felt`, or its own name."""
+    """Return the sense of a modality: `seen`, `heard`, `felt`, or its own name."""
     name = sensors_pb2.Modality.Name(modality)
     return SENSES.get(name, name.removeprefix("MODALITY_").lower())
 
 
 def clock_time(t_ns: int) -> str:
-    """`12:34:56.7` in UTC."""
+    """Return a time as `12:34:56.7` in UTC."""
     return datetime.fromtimestamp(t_ns / 1e9, UTC).strftime("%H:%M:%S.%f")[:-5]
 
 
 def line_of(event: pb.Event) -> str | None:
-    """One plain line for an event a person wants to read; None for one that comes with every tick."""
+    """Return a plain line for an event that a person wants to read; None for one that comes with every tick."""
     when = clock_time(event.capture_ns)
     match event.WhichOneof("event"):
         case "alert":
@@ -71,7 +71,7 @@ def model_state_name(model: pb.ModelState) -> str:
 
 
 def model_trouble(model: pb.ModelState) -> str:
-    """What a person should know of the model: its state and the reason; empty while it is ok, or not known."""
+    """Return the model's state and its reason; empty while the state is ok, or not known."""
     if model.state in (pb.ModelState.STATE_UNSPECIFIED, pb.ModelState.STATE_OK, pb.ModelState.STATE_LOADING):
         return ""
     return f"model {model_state_name(model)}: {model.reason}"
@@ -110,7 +110,7 @@ class LiveView:
 
     @property
     def busy(self) -> bool:
-        """Whether an alert is on while the audio source is in view: a moment worth a picture."""
+        """True if an alert is on while the audio source is in view: a moment worth a picture."""
         return bool(self._active) and self._source.state == pb.SOURCE_STATE_IN_VIEW
 
     def on_status(self, status: pb.Status, queries: dict[str, str]) -> None:
@@ -119,7 +119,7 @@ class LiveView:
         self._queries = {query_id: printable(text) for query_id, text in queries.items()}
 
     def on_event(self, event: pb.Event) -> None:
-        """Take one event."""
+        """Update the screen's state by an event."""
         if line := line_of(event):
             self._lines.append(printable(line))
         match event.WhichOneof("event"):
@@ -139,7 +139,7 @@ class LiveView:
         self._scores = scores_of(embedding)
 
     def render(self) -> RenderableType:
-        """The whole screen."""
+        """Return the whole screen: head, streams, scores, source and the last lines."""
         return Group(
             self.head(),
             Panel(self.streams(), title="streams", title_align="left"),
@@ -167,7 +167,7 @@ class LiveView:
         )
 
     def streams(self) -> Table:
-        """One row a stream."""
+        """Return a table with a row for each stream."""
         table = Table.grid(padding=(0, 2))
         table.add_row(*(Text(h, style="dim") for h in ("sensor", "modality", "state", "rate", "dropped", "window")))
         for stream in self._status.streams:

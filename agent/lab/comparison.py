@@ -20,16 +20,16 @@ from agent.vectors import heat_map_of, vector_of
 from protos import perception_pb2 as pb
 
 IGNORED = frozenset({"run_id", "publish_ns", "embedding.inference_ms"})
-"""Which run it was, when it was published, how long the model took."""
+"""Fields that differ between equal runs: the run's name, times of publication, time on the model."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tolerances:
-    """How much fields may differ, by their path in Event; what is not named must be equal."""
+    """Allowed differences of fields, by their path in Event; fields that are not named must be equal."""
 
     ignored: frozenset[str] = IGNORED
     absolute: Mapping[str, float] = field(default_factory=dict)
-    """Of numbers, and of every value of a heat map."""
+    """Allowed difference of numbers, and of every value of a heat map."""
     cosine: float | None = None
     """The least between vectors; None: they must be equal."""
 
@@ -67,13 +67,15 @@ _SCORE_TABLE = "embedding.score_table"
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One field of one event that is not as it was."""
+    """A field of an event that differs."""
 
     event: str
-    """Which event: its kind, and the tick, query or sensor that it is about."""
+    """The event: its kind, and its tick, query or sensor."""
     capture_ns: int
     field: str
-    """Its path, with the sensor of a window and the query of a score; empty when the whole event is missing or new."""
+    """Path of the field, with the sensor of a window and the query of a score; empty when the whole event is missing
+    or new.
+    """
     what: str
 
     def __str__(self) -> str:
@@ -82,7 +84,7 @@ class Difference:
 
 
 def differences(was: Iterable[pb.Event], now: Iterable[pb.Event], tolerances: Tolerances = EXACT) -> list[Difference]:
-    """What is not as it was, in order of time. Embeddings and audio sources are matched by tick, alerts by query and
+    """Return the differences in order of time. Embeddings and audio sources are matched by tick, alerts by query and
     phase in their order, health by sensor in its order.
     """
     before, after = _by_key(was), _by_key(now)

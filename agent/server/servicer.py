@@ -1,6 +1,6 @@
-"""The Perception service: what each call does, and how a call's outcome is told. Thin: the work is done elsewhere.
+"""The Perception service: the calls, and their outcomes as gRPC codes. Thin: the work is done elsewhere.
 
-Requests arrive as bytes and are parsed here, so that bytes that are no request are the client's fault and not a
+Requests arrive as bytes and are parsed here, so that bytes that are not a request are the client's fault and not a
 traceback; events leave as the bytes that the bus has serialised once for all.
 """
 
@@ -68,7 +68,7 @@ class Servicer:
             patience.reschedule(self._ends_at)
 
     def rpc_handlers(self) -> grpc.GenericRpcHandler:
-        """What a gRPC server takes."""
+        """Return the handlers of all calls."""
         stream = grpc.stream_stream_rpc_method_handler
         largest = self._limits.message_bytes
         calls = {
@@ -85,7 +85,7 @@ class Servicer:
         return grpc.method_handlers_generic_handler(SERVICE.full_name, calls)
 
     def status_handlers(self) -> grpc.GenericRpcHandler:
-        """What a gRPC server takes that tells how the agent is, and does nothing else."""
+        """Return the handlers of the calls that only read the agent's state."""
         looks = Calls("calls that look", self._limits.looks, "send the next one when one is answered")
         calls = {"GetStatus": self._unary(pb.GetStatusRequest, self._get_status, looks)}
         return grpc.method_handlers_generic_handler(SERVICE.full_name, calls)
@@ -131,7 +131,7 @@ class Servicer:
 
     @asynccontextmanager
     async def _model(self) -> AsyncIterator[None]:
-        """For what needs the model: waits until it is loaded, and tells why it takes no more."""
+        """Wait for the model of a call until it is loaded; refuse the call when it takes no more."""
         try:
             async with asyncio.timeout(LOADING_PATIENCE_S):
                 await self._agent.ready()
@@ -157,7 +157,7 @@ class Servicer:
         if query.id in taken:
             raise Refusal(
                 grpc.StatusCode.ALREADY_EXISTS,
-                f"query {query.id!r} exists; remove it first, or leave the id out and one is made",
+                f"query {query.id!r} exists; remove it first, or leave out the id to get a new one",
                 "QUERY_EXISTS",
                 metadata={"id": query.id},
             )
@@ -174,7 +174,7 @@ class Servicer:
             async with self._model(), self._queries_lock:
                 await self._agent.remove_query(request.id)
         except KeyError:
-            message = f"there is no query {request.id[:80]!r}; `sensebind query list` names those there are"
+            message = f"no query has the id {request.id[:80]!r}; `sensebind query list` shows the ids"
             raise Refusal(grpc.StatusCode.NOT_FOUND, message, "UNKNOWN_QUERY") from None
         return pb.RemoveQueryResponse()
 
@@ -206,7 +206,7 @@ class Servicer:
     async def _control_replay(self, request: pb.ControlReplayRequest) -> pb.ReplayState:
         replay = self._agent.replay
         if replay is None:
-            message = "this agent captures live; only one that was started by `sensebind replay --serve` is controlled"
+            message = "this agent captures live; only `sensebind replay --serve` can be controlled"
             raise Refusal(grpc.StatusCode.FAILED_PRECONDITION, message, "NOT_A_REPLAY")
         command = replay_command(request, replay.state())
         try:
@@ -257,8 +257,8 @@ async def _abort(context: Context, status: grpc.Status) -> None:
     try:
         await context.abort_with_status(status)
     except grpc.aio.AbortError as error:
-        # The context keeps it, and gRPC raises it again. What it has passed leads back to the context: a ring, which
+        # The context keeps it, and gRPC raises it again. Its traceback leads back to the context: a ring, which
         # would hold the request until the next full collection.
         error.__traceback__ = error.__context__ = None
     except grpc.aio.InternalError:
-        raise asyncio.CancelledError from None  # the client has gone: nobody is there to be told
+        raise asyncio.CancelledError from None  # the client has gone

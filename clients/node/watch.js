@@ -2,8 +2,8 @@
 //
 //   npm install && node watch.js [host:port] [--count N] [--kind embedding|audio_source|alert|health|recording|model|query] ...
 //
-// It shows that the service needs nothing of Python: the messages are loaded from protos/*.proto as they are. Each event
-// is told to be read once it is printed, so that a terminal that stands still is sent no more than a few.
+// It needs no Python: the messages are loaded from protos/*.proto. Each event is acknowledged when it is printed, so a
+// terminal that stands still gets only a few more.
 
 import path from "node:path";
 import { fileURLToPath } from "node:url";
@@ -14,9 +14,9 @@ import protoLoader from "@grpc/proto-loader";
 
 const ROOT = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../..");
 
-/** Events that may be on their way at a time. */
+/** Events in transit at a time. */
 const MAX_UNREAD = 16;
-/** An agent that was silent for 10 s is pinged, and given up when it does not answer within 4 s. */
+/** A ping after 10 s of silence; the connection ends without an answer within 4 s. */
 const PINGS = { "grpc.keepalive_time_ms": 10_000, "grpc.keepalive_timeout_ms": 4_000 };
 
 /** Returns the client class of the Perception service. */

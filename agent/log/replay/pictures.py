@@ -38,7 +38,9 @@ class LoggedPicture(Sample):
         lost: int = 0,
         on_fault: Callable[[BadData], None] = lambda _: None,
     ) -> None:
-        """Of a message of a log. `on_fault` is called when decoding fails. Raises BadData for what is no picture."""
+        """Take the message of a picture from a log. `on_fault` is called when decoding fails. Raises BadData for
+        another message.
+        """
         for name, value in (
             ("t_ns", t_ns),
             ("rate_hz", 0.0),
@@ -52,7 +54,7 @@ class LoggedPicture(Sample):
 
     @property
     def data(self) -> NDArray[Any]:
-        """The pixels."""
+        """Decoded pixels, as `Sample.data`."""
         if self._pixels is None:
             object.__setattr__(self, "_pixels", self._decoded())
             object.__setattr__(self, "_encoded", None)
