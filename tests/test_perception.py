@@ -85,17 +85,19 @@ def phases(said: Iterable[pb.Event]) -> list[str]:
     return [pb.AlertPhase.Name(e.alert.phase).removeprefix("ALERT_PHASE_") for e in said if e.HasField("alert")]
 
 
-def test_a_query_is_told_of_what_it_asks_for(perception: Perception) -> None:
-    perception.add(Query("dog", "a dog barking"))
+def test_a_query_is_told_of_what_it_asks_for(perception: Perception, embedder: WordEmbedder) -> None:
+    perception.add(Query("dog", "a dog barking"), embedder)
     told = [phases(events_of(perception, embedded(i, unit("dog" if 4 <= i < 9 else "floor")))) for i in range(16)]
     flat = [phase for tick in told for phase in tick]
     assert flat == ["BEGIN", "END"]
     assert told.index(["BEGIN"]) in (4, 5)
 
 
-def test_every_tick_is_an_embedding_with_the_scores_of_all_queries(perception: Perception) -> None:
-    perception.add(Query("dog", "a dog"))
-    perception.add(Query("cat", "a cat"))
+def test_every_tick_is_an_embedding_with_the_scores_of_all_queries(
+    perception: Perception, embedder: WordEmbedder
+) -> None:
+    perception.add(Query("dog", "a dog"), embedder)
+    perception.add(Query("cat", "a cat"), embedder)
     first = next(events_of(perception, embedded(0, unit("dog"))))
     assert {(s.query_id, round(s.score)) for s in first.embedding.scores} == {("dog", 1), ("cat", 0)}
     (missing,) = events_of(perception, embedded(1, None))
@@ -107,7 +109,7 @@ def test_a_text_may_have_another_vector_for_sound_than_for_sight(embedder: WordE
     embedder.deaf = True
     config = parse({"sensors": {"camera": {"type": "synthetic_camera"}, "ear": {"type": "synthetic_microphone"}}})
     perception = Perception(embedder, config)
-    perception.add(Query("dog", "a dog"))
+    perception.add(Query("dog", "a dog"), embedder)
     seen = embedded(0, unit("dog"))
     sound = Window("ear", "audio", np.zeros((8, 1), np.float32), 16000.0, 0, "")
     windows = {**seen.tick.windows, "ear": sound}
@@ -123,9 +125,11 @@ def test_a_text_may_have_another_vector_for_sound_than_for_sight(embedder: WordE
     assert scores("dog") == {MODALITY_VISION: 1, MODALITY_AUDIO: 0}
 
 
-def test_what_begins_anew_ends_its_alerts_keeps_its_queries_and_counts_on(perception: Perception) -> None:
-    perception.add(Query("dog", "a dog", min_duration_s=0.0))
-    perception.add(Query("cat", "a cat", min_duration_s=0.0))
+def test_what_begins_anew_ends_its_alerts_keeps_its_queries_and_counts_on(
+    perception: Perception, embedder: WordEmbedder
+) -> None:
+    perception.add(Query("dog", "a dog", min_duration_s=0.0), embedder)
+    perception.add(Query("cat", "a cat", min_duration_s=0.0), embedder)
     (begin,) = (e.alert for e in events_of(perception, embedded(8, unit("dog"))) if e.HasField("alert"))
     (end,) = perception.start_anew()
     assert (end.query_id, end.phase, end.alert_id, end.t_ns) == ("dog", "end", begin.alert_id, 8 * HOP_NS)
@@ -137,19 +141,19 @@ def test_what_begins_anew_ends_its_alerts_keeps_its_queries_and_counts_on(percep
 def test_a_query_that_cannot_be_embedded_leaves_nothing_behind(perception: Perception, embedder: WordEmbedder) -> None:
     embedder.broken = True
     with pytest.raises(ArithmeticError):
-        perception.add(Query("dog", "a dog"))
+        perception.add(Query("dog", "a dog"), embedder)
     assert perception.queries() == ()
     embedder.broken = False
-    perception.add(Query("dog", "a dog"))
+    perception.add(Query("dog", "a dog"), embedder)
     with pytest.raises(QueryError, match="in use"):
-        perception.add(Query("dog", "another dog"))
+        perception.add(Query("dog", "another dog"), embedder)
     assert [standing.query.text for standing in perception.queries()] == ["a dog"]
     assert len(list(events_of(perception, embedded(0, unit("dog"))))) == 1
 
 
-def test_words_the_model_never_met_are_warned_of(perception: Perception) -> None:
-    assert perception.add(Query("a", "a dog")).warnings == ()
-    assert "zebra" in perception.add(Query("b", "a zebra")).warnings[0]
+def test_words_the_model_never_met_are_warned_of(perception: Perception, embedder: WordEmbedder) -> None:
+    assert perception.add(Query("a", "a dog"), embedder).warnings == ()
+    assert "zebra" in perception.add(Query("b", "a zebra"), embedder).warnings[0]
 
 
 def test_the_embedding_does_not_wait_for_the_source(perception: Perception, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,8 +171,8 @@ def test_the_embedding_does_not_wait_for_the_source(perception: Perception, monk
     assert searched == [3]
 
 
-def test_removing_a_query_ends_its_alert(perception: Perception) -> None:
-    perception.add(Query("dog", "a dog"))
+def test_removing_a_query_ends_its_alert(perception: Perception, embedder: WordEmbedder) -> None:
+    perception.add(Query("dog", "a dog"), embedder)
     for i in range(4):
         said = phases(events_of(perception, embedded(i, unit("dog"))))
     assert said == []  # it began earlier
@@ -186,10 +190,14 @@ def changes(said: Iterable[pb.Event]) -> list[str]:
 
 @pytest.mark.parametrize("fault", ["raises", "is not finite", "alert"])
 def test_a_query_that_fails_costs_itself_alone(
-    perception: Perception, fault: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    perception: Perception,
+    embedder: WordEmbedder,
+    fault: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    perception.add(Query("dog", "a dog", min_duration_s=0.0))
-    perception.add(Query("odd", "an odd dog", min_duration_s=0.0))
+    perception.add(Query("dog", "a dog", min_duration_s=0.0), embedder)
+    perception.add(Query("odd", "an odd dog", min_duration_s=0.0), embedder)
     list(events_of(perception, embedded(0, unit("floor"))))
     if fault == "alert":
         follow = perception._book._follow
@@ -226,9 +234,9 @@ def test_a_query_that_fails_costs_itself_alone(
 
 
 def test_scoring_that_fails_for_none_of_them_costs_the_scores_of_a_tick(
-    perception: Perception, monkeypatch: pytest.MonkeyPatch
+    perception: Perception, embedder: WordEmbedder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    perception.add(Query("dog", "a dog", min_duration_s=0.0))
+    perception.add(Query("dog", "a dog", min_duration_s=0.0), embedder)
     fails = iter([True])
     score = Scorer.score
 
@@ -245,9 +253,9 @@ def test_scoring_that_fails_for_none_of_them_costs_the_scores_of_a_tick(
 
 
 def test_localization_that_fails_costs_the_source_of_its_tick(
-    perception: Perception, monkeypatch: pytest.MonkeyPatch
+    perception: Perception, embedder: WordEmbedder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    perception.add(Query("dog", "a dog", min_duration_s=0.0))
+    perception.add(Query("dog", "a dog", min_duration_s=0.0), embedder)
 
     class Broken:
         def find(self, _: Embedded) -> None:
@@ -259,8 +267,8 @@ def test_localization_that_fails_costs_the_source_of_its_tick(
     assert perception._faults.counts() == {"audio source": 1}
 
 
-def test_what_is_left_out_holds_its_alert(perception: Perception) -> None:
-    perception.add(Query("dog", "a dog", min_duration_s=0.0))
+def test_what_is_left_out_holds_its_alert(perception: Perception, embedder: WordEmbedder) -> None:
+    perception.add(Query("dog", "a dog", min_duration_s=0.0), embedder)
     said: list[str] = []
     for i in range(17):
         seen = embedded(i, unit("dog") if i % 8 == 0 else None)

@@ -17,7 +17,7 @@ from agent.embedding.reduction import LEFT_OUT
 from agent.faults import Faults
 from agent.microphone_array import voiced_band_hz
 from agent.perceiving.alerts.book import AlertBook, Transition, hold_s_of
-from agent.perceiving.alerts.prompts import BACKGROUND, QUIET, THINGS, by_modality, embed_prompts, rivals
+from agent.perceiving.alerts.prompts import BACKGROUND, QUIET, THINGS, by_modality, embed_prompts, in_templates, rivals
 from agent.perceiving.alerts.scoring import Scorer
 from agent.perceiving.alerts.table import QueryTable
 from agent.perceiving.findings import Finding, QueryFailed, Scored
@@ -38,8 +38,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-class TextModel(Protocol):
-    """What perception needs of the model."""
+class Texts(Protocol):
+    """What perception needs of the model for a query."""
 
     def embed_texts(self, texts: Sequence[str], modality: Modality) -> Vectors:
         """Unit vectors float32 [n, D] of texts, for cosines with a modality's windows."""
@@ -49,6 +49,10 @@ class TextModel(Protocol):
         """The words of a text that the model was never trained on."""
         ...
 
+
+class TextModel(Texts, Protocol):
+    """What perception needs of the model when it is made."""
+
     def logit_scales(self, overrides: Mapping[Modality, float]) -> Mapping[Modality, float]:
         """The factor on cosines of each modality."""
         ...
@@ -57,32 +61,35 @@ class TextModel(Protocol):
 class Perception:
     """Scores every tick against the queries and finds the audio source."""
 
-    def __init__(self, embedder: TextModel, config: Config, faults: Faults | None = None) -> None:
+    def __init__(self, model: TextModel, config: Config, faults: Faults | None = None) -> None:
         """What one query, or the search for the source, raises is counted in `faults` and costs nothing else."""
-        self._embedder = embedder
         self._faults = faults or Faults()
-        logit_scales = embedder.logit_scales(config.alerts.logit_scales)
+        logit_scales = model.logit_scales(config.alerts.logit_scales)
         self._background = config.background_prompts or BACKGROUND
-        self._background_vectors = by_modality(lambda modality: self._embed(self._background, modality))
+        self._background_vectors = by_modality(lambda modality: _embed(model, self._background, modality))
         self._table = QueryTable()
         self._scorer = Scorer(self._table, self._background_vectors, logit_scales, dense=config.alerts.dense)
         self._book = AlertBook(self._table, hold_s=hold_s_of(config.hop_ns))
         self._clips_saved = config.clips.folder is not None
-        self._new_source_finder = self._source_finders(config, logit_scales["audio"])
+        self._new_source_finder = _source_finders(model, config, logit_scales["audio"])
         self._source_finder = self._new_source_finder()
 
-    def add(self, query: Query) -> StandingQuery:
-        """Embed a query and watch for it from the next tick on. Raises QueryError."""
+    def texts_of(self, query: Query) -> Mapping[Modality, list[str]]:
+        """The texts that stand for a query, for one modality of each space; may be called from any thread."""
+        return {modality: in_templates([query.text]) for modality in self._spaces().values()}
+
+    def add(self, query: Query, model: Texts) -> StandingQuery:
+        """Watch for a query from the next tick on. Raises QueryError."""
         if query.clip and not self._clips_saved:
             raise QueryError("clip", "no clips are saved here; give clips.folder in the agent's configuration")
-        vectors = self._for_each_space(lambda modality: self._embed([query.text], modality)[0])
+        vectors = self._for_each_space(lambda modality: _embed(model, [query.text], modality)[0])
         try:
             held_against = self._for_each_space(
                 lambda m: rivals(query.text, vectors[m], self._background, self._background_vectors[m])
             )
         except ValueError as error:
             raise QueryError("text", str(error)) from None
-        unknown = self._embedder.unknown_words(query.text)
+        unknown = model.unknown_words(query.text)
         warnings = (f"the model was never trained on: {', '.join(unknown)}",) if unknown else ()
         standing = StandingQuery(query, warnings)
         row = self._book.add(standing)
@@ -100,11 +107,6 @@ class Perception:
     def queries(self) -> Sequence[StandingQuery]:
         """All queries, oldest first; safe to call from any thread."""
         return self._table.standing()
-
-    def asks_for_clips(self, query_id: str) -> bool:
-        """Whether what the sensors gave around a query's alerts is to be saved; safe to call from any thread."""
-        standing = self._table.get(query_id)
-        return standing is not None and standing.query.clip
 
     def start_anew(self) -> Sequence[Transition]:
         """Perceive what follows as if nothing had been, with the same queries; the ends of the alerts that are on.
@@ -172,41 +174,20 @@ class Perception:
         yield from ended
         yield QueryFailed(standing, t_ns)
 
-    def _embed(self, texts: Sequence[str], modality: Modality) -> Vectors:
-        return embed_prompts(texts, lambda filled: self._embedder.embed_texts(filled, modality))
-
     def _for_each_space(self, make: Callable[[Modality], T]) -> dict[Modality, T]:
         """Make something for a modality of each space, and give it to all that share it.
 
         Modalities for which the background prompts have equal vectors have equal ones of every text.
         """
-        made: dict[int, T] = {}
-        for modality, background in self._background_vectors.items():
-            if id(background) not in made:
-                made[id(background)] = make(modality)
+        made = {space: make(modality) for space, modality in self._spaces().items()}
         return {modality: made[id(background)] for modality, background in self._background_vectors.items()}
 
-    def _source_finders(self, config: Config, audio_scale: float) -> Callable[[], SourceFinder | None]:
-        if config.microphone is None:
-            return lambda: None
-        microphone = config.sensors[config.microphone]
-        camera = config.sensors[config.camera] if config.camera else None
-        finder = None
-        if microphone.mic_positions_m is not None and len(microphone.mic_positions_m) > 1:
-            rate_hz = microphone.spec.stream.rate_hz
-            positions_m = np.array(microphone.mic_positions_m)
-            finder = DirectionFinder(positions_m, rate_hz, band_hz=voiced_band_hz(rate_hz))
-        return partial(
-            SourceFinder,
-            config.microphone,
-            config.camera,
-            finder=finder,
-            hfov_deg=camera.hfov_deg if camera else None,
-            quiet=self._embed(QUIET, "audio"),
-            things=self._embed(THINGS, "audio"),
-            audio_scale=audio_scale,
-            stretch_s=config.hop_ns / 1e9,
-        )
+    def _spaces(self) -> Mapping[int, Modality]:
+        """A modality of each space, by the identity of its background vectors."""
+        spaces: dict[int, Modality] = {}
+        for modality, background in self._background_vectors.items():
+            spaces.setdefault(id(background), modality)
+        return spaces
 
 
 def _finite_scores(
@@ -234,3 +215,30 @@ def _by_modality(embedded: Embedded) -> tuple[dict[Modality, Vectors], Vectors |
         rows.setdefault(embedded.tick.windows[sensor].modality, []).append(vector)
     patches = np.stack(list(embedded.patches.values())) if embedded.patches else None
     return {modality: np.stack(vectors) for modality, vectors in rows.items()}, patches
+
+
+def _source_finders(model: TextModel, config: Config, audio_scale: float) -> Callable[[], SourceFinder | None]:
+    if config.microphone is None:
+        return lambda: None
+    microphone = config.sensors[config.microphone]
+    camera = config.sensors[config.camera] if config.camera else None
+    finder = None
+    if microphone.mic_positions_m is not None and len(microphone.mic_positions_m) > 1:
+        rate_hz = microphone.spec.stream.rate_hz
+        positions_m = np.array(microphone.mic_positions_m)
+        finder = DirectionFinder(positions_m, rate_hz, band_hz=voiced_band_hz(rate_hz))
+    return partial(
+        SourceFinder,
+        config.microphone,
+        config.camera,
+        finder=finder,
+        hfov_deg=camera.hfov_deg if camera else None,
+        quiet=_embed(model, QUIET, "audio"),
+        things=_embed(model, THINGS, "audio"),
+        audio_scale=audio_scale,
+        stretch_s=config.hop_ns / 1e9,
+    )
+
+
+def _embed(model: Texts, texts: Sequence[str], modality: Modality) -> Vectors:
+    return embed_prompts(texts, lambda filled: model.embed_texts(filled, modality))

@@ -30,7 +30,6 @@ from agent.run.run import Parts, Run
 from agent.run.sampler import Outlet, Sampler, SampleStretch, Stretch
 from agent.run.stage import Stage
 from agent.run.status import versions
-from agent.run.texts import TextsOfModel
 from agent.streams import SensorSpec
 from agent.windows.windower import Windower
 from common.descriptors import RESERVE, raise_limit
@@ -190,10 +189,9 @@ class _Builder:
             embedder, name = load_embedder(self.config.model, (), RecordedEmbedder)
             check_model(self.recorded, name)
 
-        texts = TextsOfModel(embedder)
-        perception = Perception(texts, self.config, self.faults)
+        perception = Perception(embedder, self.config, self.faults)
         for query in self.config.queries:
-            perception.add(query)
+            perception.add(query, embedder)
         relieved = None
         if not self.policy.in_order:
             streams, leave_out = self.config.streams, self.config.model.leave_out
@@ -202,7 +200,6 @@ class _Builder:
         stage = Stage(perceiving.perceive)
         max_pending = 2 * self.batch if self.policy.in_order else MAX_PENDING_TICKS
         worker = Worker(embedder, stage.take, self.policy, max_pending=max_pending, batch=self.batch, embeds=relieved)
-        texts.worker = worker
         return LoadedModel(name, str(embedder.device), embedder.dimensions, worker, stage, perceiving)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from agent.embedding.condition import Load
 from agent.events import messages as events
 from agent.query import Query, StandingQuery
+from agent.run.texts import FetchedTexts
 from protos import perception_pb2 as pb
 
 if TYPE_CHECKING:
@@ -50,9 +51,9 @@ class Perceiving:
         if self._relieved:
             self._relieved.followed((self._now_ns() - began_ns) / 1e9)
 
-    def add(self, query: Query) -> StandingQuery:
+    def add(self, query: Query, texts: FetchedTexts) -> StandingQuery:
         """Watch for a query from the next tick on, and tell so. Raises QueryError."""
-        standing = self.perception.add(query)
+        standing = self.perception.add(query, texts)
         self._tell_query("added", standing)
         return standing
 

@@ -16,13 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.clock import RunClock
-from agent.embedding.requests import EmbedAnswer, EmbedError, Pictures, Request, Sound, Sounds, Texts
+from agent.embedding.requests import EmbedAnswer, EmbedError, Pictures, Request, Sound, Sounds, Texts, UnknownWords
 from agent.embedding.watch import LOOK_S
 from agent.events.bus import Bus
 from agent.log.replay.control import ReplayControl
 from agent.query import Query, StandingQuery
 from agent.run.model import LoadedModel
 from agent.run.run import Run
+from agent.run.texts import FetchedTexts
 from agent.server.server import Server
 from agent.streams import Streams
 from agent.vectors import Vectors
@@ -77,7 +78,12 @@ class ServedRun:
     async def add_query(self, query: Query) -> StandingQuery:
         """Watch for a query from the next tick on. Raises QueryError."""
         model = await self._model()
-        return await asyncio.wrap_future(model.stage.call(functools.partial(model.perceiving.add, query)))
+        texts = model.perceiving.perception.texts_of(query)
+        # Fetched here: the stage, where ticks wait, does not wait for the model.
+        vectors = {m: await asyncio.wrap_future(model.worker.ask(Texts(t, m))) for m, t in texts.items()}
+        unknown = await asyncio.wrap_future(model.worker.ask(UnknownWords(query.text)))
+        add = functools.partial(model.perceiving.add, query, FetchedTexts(vectors, unknown))
+        return await asyncio.wrap_future(model.stage.call(add))
 
     async def remove_query(self, query_id: str) -> None:
         """Watch for it no more. Raises KeyError."""

@@ -102,13 +102,17 @@ _FILLERS = frozenset(
 _WORD = re.compile(r"[^\W_]+")
 
 
+def in_templates(texts: Sequence[str], templates: Sequence[str] = TEMPLATES) -> list[str]:
+    """Each text in every template."""
+    # Not str.format: a query may hold braces.
+    return [template.replace("{}", text) for text in texts for template in templates]
+
+
 def embed_prompts(
     texts: Sequence[str], embed_texts: Callable[[list[str]], Vectors], templates: Sequence[str] = TEMPLATES
 ) -> Vectors:
     """Embed each text in every template; float32 [n, D] of unit vectors. `embed_texts` gives unit vectors [m, D]."""
-    # Not str.format: a query may hold braces.
-    filled = [template.replace("{}", text) for text in texts for template in templates]
-    vectors = embed_texts(filled).reshape(len(texts), len(templates), -1)
+    vectors = embed_texts(in_templates(texts, templates)).reshape(len(texts), len(templates), -1)
     mean = vectors.mean(axis=1)  # [n, D]
     pooled: Vectors = (mean / np.linalg.norm(mean, axis=1, keepdims=True)).astype(np.float32)
     return pooled
