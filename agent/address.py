@@ -10,6 +10,9 @@ import socket
 from common.errors import UserFault
 from common.printable import brief
 
+DEFAULT_ADDRESS = "127.0.0.1:50051"
+"""Of an agent that nobody has told another."""
+
 
 class ListenError(UserFault):
     """The server cannot listen; the message is one line: the address, what is wrong, what to do."""

@@ -17,7 +17,7 @@ from dataclasses import replace
 from agent.commands.demo import scene_of
 from agent.config.parse import Config, synthetic
 from agent.events.filters import EventFilter
-from agent.lab.assessment import Result, assess
+from agent.lab.assessment import Assessment, assess
 from agent.query import Query
 from agent.run import build
 from agent.run.run import Run
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=3)
     parser.add_argument("--weights", default=None)
     arguments = parser.parse_args()
-    total, ticks, began = Result(), 0, time.monotonic()
+    total, ticks, began = Assessment(), 0, time.monotonic()
     false_alarms, hours = 0, 0.0
     print("seed  seen F1  heard F1  direction  peaks  queries")
     for seed in range(arguments.first, arguments.first + arguments.seeds):
@@ -96,7 +96,7 @@ def run(config: Config) -> tuple[Run, list[pb.Event]]:
     return pipeline, [pb.Event.FromString(data) for data in iter(everything.take, None)]
 
 
-def row(name: str, result: Result) -> str:
+def row(name: str, result: Assessment) -> str:
     """One line of the table."""
     seen, heard = result.alerts["seen"], result.alerts["heard"]
     return f"{name}  {seen.f1:7.2f}  {heard.f1:8.2f}  {result.directions_right:9.0%}  {result.peaks_right:5.0%} "

@@ -34,7 +34,7 @@ class PictureOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class MicrophoneOptions:
+class SyntheticMicrophoneOptions:
     """Options of the synthetic microphone array."""
 
     seed: int = 0
@@ -204,12 +204,12 @@ class SyntheticThermal(_PictureDriver):
 class SyntheticMicrophone(_SyntheticDriver):
     """Four microphones, in blocks of BLOCK_S."""
 
-    Options: ClassVar[type[Any]] = MicrophoneOptions
+    Options: ClassVar[type[Any]] = SyntheticMicrophoneOptions
     modality: ClassVar[Modality] = "audio"
     channels: ClassVar[int] = len(MIC_POSITIONS_M)
 
     def _scene_options(self) -> SceneOptions:
-        wanted: MicrophoneOptions = self.options
+        wanted: SyntheticMicrophoneOptions = self.options
         return SceneOptions(seed=wanted.seed, audio_rate_hz=wanted.rate_hz, reflections=wanted.reflections)
 
     @property

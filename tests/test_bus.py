@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import agent.events.bus
-from agent.events.bus import Bus, Published, Resume, Subscription
+from agent.events.bus import Bus, PublishedEvent, Resume, Subscription
 from agent.events.filters import EventFilter
 from agent.faults import Faults
 from agent.vectors import vector_message
@@ -80,12 +80,12 @@ def test_an_event_is_measured_before_the_bus_is_locked(monkeypatch: pytest.Monke
     made = bus()
     locked: list[bool] = []
 
-    class Measured(Published):
+    class Measured(PublishedEvent):
         def __init__(self, event: pb.Event) -> None:
             locked.append(made._lock.locked())
             super().__init__(event)
 
-    monkeypatch.setattr(agent.events.bus, "Published", Measured)
+    monkeypatch.setattr(agent.events.bus, "PublishedEvent", Measured)
     made.publish(embedding())
     assert locked == [False]
 

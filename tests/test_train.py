@@ -12,7 +12,7 @@ from made_up import SIZES, write_moments
 
 from models.files import checkpoint
 from models.tokenizer import tokenize
-from models.training.recipe import Recipe, Stage
+from models.training.recipe import Recipe, TrainingStage
 from models.training.train import CHECKPOINT, LOG, train
 
 
@@ -31,7 +31,10 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def recipe(text_steps: int = 30, audio_steps: int = 6, **changes: int) -> Recipe:
-    stages = (Stage("text", text_steps, 16, 3e-3, keep=0.5, focus=True), Stage("audio", audio_steps, 16, 3e-3))
+    stages = (
+        TrainingStage("text", text_steps, 16, 3e-3, keep=0.5, focus=True),
+        TrainingStage("audio", audio_steps, 16, 3e-3),
+    )
     return Recipe(sizes=SIZES, stages=stages, warmup_steps=5, log_every=5, **changes)
 
 

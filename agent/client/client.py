@@ -28,7 +28,7 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.address import ListenError, split_address
+from agent.address import DEFAULT_ADDRESS, ListenError, split_address
 from agent.client.error import ClientError, error_of
 from agent.client.event_stream import subscribed, watched
 from agent.events.filters import KINDS
@@ -44,7 +44,6 @@ from protos.sensors_pb2 import SensorSample
 
 __all__ = ["Client", "ClientError", "IngestReport", "Scores", "Vectors", "heat_map_of", "scores_of", "vector_of"]
 
-DEFAULT_ADDRESS = "127.0.0.1:50051"
 TIMEOUT_S = 10.0
 PING_AFTER_S = 10.0
 PING_TIMEOUT_S = 4.0

@@ -15,7 +15,7 @@ from agent.commands.terminal import Terminal
 from agent.commands.view import LiveView
 from agent.commands.watching import watch
 from agent.config.parse import Config
-from agent.lab.assessment import Result, assess
+from agent.lab.assessment import Assessment, assess
 from agent.run import build
 from agent.run.serving import serving
 from common.errors import UserFault
@@ -30,7 +30,7 @@ class DemoError(UserFault):
     """The demo did not show what it is for; the message is one line."""
 
 
-async def show(config: Config, seconds: float, picture: Path | None = None) -> Result:
+async def show(config: Config, seconds: float, picture: Path | None = None) -> Assessment:
     """Run for `seconds` after the model is loaded, then print a summary. Raises DemoError when the agent failed."""
     console = Terminal()
     for package in optional_packages():
@@ -75,7 +75,7 @@ def kinds_of(config: Config) -> dict[str, str]:
     return {query.id: by_sound[query.text] for query in config.queries if query.text in by_sound}
 
 
-def summarize(console: Console, status: pb.Status, events: list[pb.Event], result: Result) -> None:
+def summarize(console: Console, status: pb.Status, events: list[pb.Event], result: Assessment) -> None:
     """Print what was embedded, alerted and localized, and how much of it was right."""
     windows: dict[str, int] = {}
     for event in events:

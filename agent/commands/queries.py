@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from agent.address import DEFAULT_ADDRESS
 from agent.commands.signals import ending
 from common.printable import printable
 
@@ -27,7 +28,6 @@ class _Queries(TyperGroup):
 
 query_app = typer.Typer(cls=_Queries, help="Text queries that raise alerts.", no_args_is_help=True)
 
-DEFAULT_ADDRESS = "127.0.0.1:50051"
 Address = Annotated[str, typer.Option(help="Where the agent listens.")]
 
 

@@ -10,7 +10,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from agent.commands.queries import DEFAULT_ADDRESS, Address
+from agent.address import DEFAULT_ADDRESS
+from agent.commands.queries import Address
 from agent.commands.signals import ending
 from agent.query import FIELDS
 from common.printable import printable, say

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from agent.address import DEFAULT_ADDRESS
 from agent.commands.log import log_app
-from agent.commands.queries import DEFAULT_ADDRESS, Address, query_app
+from agent.commands.queries import Address, query_app
 from agent.commands.signals import ending
 from agent.commands.training import evaluate, simulate, train
 from agent.commands.weights import weights_app

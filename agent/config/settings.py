@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, create_model
 
+from agent.address import DEFAULT_ADDRESS
 from agent.query import FIELDS, MAX_TEXT
 from agent.streams import BLOCK_MS, MAX_SENSORS, MIN_RATE_HZ
 from drivers.codec import MAX_RATE_HZ
@@ -39,7 +40,7 @@ class ModelSettings(_Strict):
 class ServerSettings(_Strict):
     """Addresses of the server."""
 
-    listen: str = "127.0.0.1:50051"
+    listen: str = DEFAULT_ADDRESS
     insecure: bool = False
     """Allow an address other than loopback, without TLS."""
     health_listen: str = ""

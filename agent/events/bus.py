@@ -41,7 +41,7 @@ ALERTS_OVERFLOW = "alerts were not read"
 FAULT = "a fault of the agent's own, of which its log says more"
 
 
-class Published:
+class PublishedEvent:
     """An event, its number once it has one, and its serialised forms, made when first asked for and shared."""
 
     __slots__ = ("_event", "_kind", "_serialized", "is_alert", "publish_ns", "seq", "size")
@@ -112,9 +112,9 @@ class Bus:
         self._history_events, self._history_bytes = history_events, history_bytes
         self._lock = threading.Lock()
         self._seq = 0
-        self._history: deque[Published] = deque()
+        self._history: deque[PublishedEvent] = deque()
         self._held_bytes = 0
-        self._recent: deque[Published] = deque()
+        self._recent: deque[PublishedEvent] = deque()
         self._subscriptions: list[Subscription] = []
         self._listeners: tuple[Listener, ...] = ()
         self._publishing = threading.RLock()
@@ -142,7 +142,7 @@ class Bus:
             self._refuse(field)
             return 0
         with self._publishing:
-            seq = self._offer_to_all(Published(event))
+            seq = self._offer_to_all(PublishedEvent(event))
             self._unheard.append(event)
             if len(self._unheard) == 1:
                 self._tell_listeners()
@@ -166,7 +166,7 @@ class Bus:
                     listener(self._unheard[0])
             self._unheard.popleft()
 
-    def _offer_to_all(self, published: Published) -> int:
+    def _offer_to_all(self, published: PublishedEvent) -> int:
         failed: list[Exception] = []
         with self._lock:
             self._seq += 1
@@ -214,7 +214,7 @@ class Bus:
         if first:
             log.warning("an event was not published: %s is not finite; more of them are counted, not logged", field)
 
-    def _remember(self, published: Published) -> None:
+    def _remember(self, published: PublishedEvent) -> None:
         self._history.append(published)
         self._held_bytes += published.size
         while len(self._history) > self._history_events or self._held_bytes > self._history_bytes:
@@ -223,8 +223,8 @@ class Bus:
         if len(self._recent) > _RECENT:
             self._recent.popleft().forget_bytes()
 
-    def _backlog(self, event_filter: EventFilter, resume: Resume) -> list[Published | Lost]:
-        backlog: list[Published | Lost] = []
+    def _backlog(self, event_filter: EventFilter, resume: Resume) -> list[PublishedEvent | Lost]:
+        backlog: list[PublishedEvent | Lost] = []
         after_seq = resume.after_seq
         if resume.run_id != self.run_id:
             backlog.append(Lost(0, 0, 0, "another run"))
@@ -249,7 +249,7 @@ class Subscription:
         bus: Bus,
         event_filter: EventFilter,
         wake: Callable[[], None],
-        outbox: Outbox[Published],
+        outbox: Outbox[PublishedEvent],
         max_age_ns: int,
     ) -> None:
         self._bus = bus
@@ -287,7 +287,7 @@ class Subscription:
         item = self._next()
         return item if item is None or isinstance(item, pb.Event) else item.shown(self._filter.view)
 
-    def _next(self) -> Published | pb.Event | None:
+    def _next(self) -> PublishedEvent | pb.Event | None:
         """What comes next: an event of the bus, or a Gap."""
         with self._bus._lock:
             self._woken = False
@@ -312,7 +312,7 @@ class Subscription:
                 self._bus._subscriptions.remove(self)
             self._outbox.clear()
 
-    def _offer(self, published: Published) -> None:
+    def _offer(self, published: PublishedEvent) -> None:
         if self.ended or not published.admitted_by(self._filter):
             return
         self._outbox.put(published)
@@ -331,7 +331,7 @@ class Subscription:
         with contextlib.suppress(Exception):  # waking may be what fails; whoever waits is ended with the call
             self._end(FAULT)
 
-    def _too_old(self) -> Callable[[Published], bool] | None:
+    def _too_old(self) -> Callable[[PublishedEvent], bool] | None:
         if not self._max_age_ns:
             return None
         oldest_ns = self._bus._now_ns() - self._max_age_ns

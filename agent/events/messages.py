@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from agent.log.replay.control import MAX_SPEED, ReplayPosition
-from agent.perceiving.findings import AudioSource, Finding, QueryFailed, Scored, Transition
+from agent.perceiving.findings import AudioSource, Finding, QueryFailed, ScoredTick, Transition
 from agent.scores import put_scores
 from agent.vectors import heat_map_message, vector_message
 from drivers.codec import MODALITY_VALUES
@@ -71,7 +71,7 @@ _RECORDING: dict[str, pb.RecordingState.State.ValueType] = {
 def found(finding: Finding) -> pb.Event:
     """The event that tells of what perception found."""
     match finding:
-        case Scored():
+        case ScoredTick():
             return embedding(finding.embedded, finding.scores)
         case Transition():
             return alert(finding)

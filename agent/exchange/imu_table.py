@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from agent.exchange.row_blocks import RowBlocks, rate_of
-from agent.exchange.tables import Table
+from agent.exchange.tables import TimesTable
 from agent.exchange.track import Media, Track
 from agent.log.format import LogError, LoggedSensor
 from drivers.driver import Sample
@@ -35,7 +35,7 @@ class ImuTrack(Track):
         """Open the table and write its head."""
         super().__init__(folder / (name + SUFFIX))
         self._nominal_hz = sensor.rate_hz
-        self._table = Table(self.path, COLUMNS)
+        self._table = TimesTable(self.path, COLUMNS)
 
     def _add(self, sample: Sample) -> None:
         for i, row in enumerate(sample.data):

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.exchange.tables import PICTURE_TIMES, Table, read_times, times_beside
+from agent.exchange.tables import PICTURE_TIMES, TimesTable, read_times, times_beside
 from agent.exchange.track import Media, Track
 from agent.log.format import LogError, LoggedSensor
 from common import private_files
@@ -32,7 +32,7 @@ class PictureTrack(Track):
         super().__init__(folder / name)
         self._sensor = sensor
         private_files.make_folder(self.path)
-        self._times = Table(times_beside(self.path), PICTURE_TIMES)
+        self._times = TimesTable(times_beside(self.path), PICTURE_TIMES)
 
     def _add(self, sample: Sample) -> None:
         path = self.path / f"{self.count:06d}_{sample.t_ns}"

@@ -100,7 +100,7 @@ def _check_expansion(path: Path) -> None:
         raise LogError(f"{path}: cannot be read: {error.strerror}") from None
 
 
-class Damaged(LogError):
+class DamagedBag(LogError):
     """A bag cannot be read on."""
 
 
@@ -132,12 +132,12 @@ class _Bag:
         return self._reader.connections
 
     def messages(self, connections: Sequence[Connection]) -> Iterator[tuple[Connection, int, bytes]]:
-        """(connection, time of recording, data) in the order of recording. Raises Damaged."""
+        """(connection, time of recording, data) in the order of recording. Raises DamagedBag."""
         assert self._reader is not None
         try:
             yield from self._reader.messages(connections)
         except Exception as error:  # noqa: BLE001  see the class
-            raise Damaged(f"{self.path}: is damaged ({_what(error)}); the part before is imported") from None
+            raise DamagedBag(f"{self.path}: is damaged ({_what(error)}); the part before is imported") from None
 
     def decode(self, connection: Connection, data: bytes) -> Any:
         """Return the message as an object. Raises BadData."""
@@ -218,7 +218,7 @@ def _first(bag: _Bag, connections: Sequence[Connection], count: int = PROBED) ->
             except BadData:
                 continue
             found.append(received if not found else Received(None, received.t_ns))
-    except Damaged:
+    except DamagedBag:
         return found  # said when all is read
     return found
 
@@ -235,7 +235,7 @@ def _samples(bag: _Bag, topics: Mapping[str, Topic], skipped: list[str]) -> Iter
                 topic.faults["messages that cannot be read"] += 1
                 continue
             yield from ((topic.name, sample) for sample in topic.samples(received))
-    except Damaged as damage:
+    except DamagedBag as damage:
         skipped.append(str(damage))
     for topic in topics.values():
         yield from ((topic.name, sample) for sample in topic.flush())

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.exchange.row_blocks import BLOCK_S, LONGEST_GAP_S, RowCount
-from agent.exchange.tables import SOUND_TIMES, Table, read_times, times_beside
+from agent.exchange.tables import SOUND_TIMES, TimesTable, read_times, times_beside
 from agent.exchange.track import Media, Track
 from agent.log.format import LogError, LoggedSensor
 from common import private_files
@@ -29,7 +29,7 @@ class SoundTrack(Track):
     def __init__(self, folder: Path, name: str, sensor: LoggedSensor) -> None:  # noqa: ARG002  the first block tells
         """Begin the table; the sound begins with the first block, whose rate and channels it has."""
         super().__init__(folder / (name + SUFFIX))
-        self._times = Table(times_beside(self.path), SOUND_TIMES)
+        self._times = TimesTable(times_beside(self.path), SOUND_TIMES)
         self._file: Any = None
         self._form = (0, 0)
         self._placed = RowCount(1.0)

@@ -22,7 +22,7 @@ def times_beside(media: Path) -> Path:
     return media.with_name((media.name if media.is_dir() else media.stem) + TIMES_SUFFIX)
 
 
-class Table:
+class TimesTable:
     """A CSV file that is being written. Raises OSError."""
 
     def __init__(self, path: Path, columns: Sequence[str]) -> None:

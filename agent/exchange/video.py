@@ -18,7 +18,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.exchange.tables import PICTURE_TIMES, Table, read_times, times_beside
+from agent.exchange.tables import PICTURE_TIMES, TimesTable, read_times, times_beside
 from agent.exchange.track import Media, Track
 from agent.log.format import LogError, LoggedSensor
 from common import private_files
@@ -146,7 +146,7 @@ class VideoTrack(Track):
         """Begin the table; the video begins with the first picture, whose size it has."""
         super().__init__(folder / (name + SUFFIX))
         self._rate_hz = max(round(sensor.rate_hz, 2), 0.01)  # MPEG-4 counts time in at most 65535 steps a second
-        self._times = Table(times_beside(self.path), PICTURE_TIMES)
+        self._times = TimesTable(times_beside(self.path), PICTURE_TIMES)
         self._encoder: Encoder | None = None
         self._size = (0, 0)
         self._passed = 0

@@ -60,7 +60,7 @@ class Counts:
 
 
 @dataclass
-class Result:
+class Assessment:
     """Counts and errors of an assessment."""
 
     alerts: dict[Sense, Counts] = field(default_factory=lambda: {"seen": Counts(), "heard": Counts()})
@@ -85,7 +85,7 @@ class Result:
         """Share of peaks inside the box."""
         return self.peaks_inside / self.peaks_total if self.peaks_total else float("nan")
 
-    def add(self, other: Result) -> None:
+    def add(self, other: Assessment) -> None:
         """Sum up several scenes."""
         for sense, counts in self.alerts.items():
             counts.add(other.alerts[sense])
@@ -96,14 +96,14 @@ class Result:
         self.peaks_total += other.peaks_total
 
 
-def assess(scene: Scene, start_ns: int, events: Iterable[pb.Event], kinds: Mapping[str, str]) -> Result:
+def assess(scene: Scene, start_ns: int, events: Iterable[pb.Event], kinds: Mapping[str, str]) -> Assessment:
     """Compare the events of one run with the scene that it saw.
 
     `start_ns` is the capture time of the scene's beginning, `kinds` the kind of thing that each query id asks for.
     """
     events = sorted(events, key=lambda e: e.seq)
     times_ns = [e.capture_ns for e in events if e.HasField("embedding")]
-    result = Result()
+    result = Assessment()
     for query_id, kind in kinds.items():
         for modality, sense in SENSES.items():
             truth = [_truth(scene, (t - start_ns) / 1e9, kind, sense) for t in times_ns]
@@ -195,7 +195,12 @@ def _episodes(truth: Sequence[Verdict]) -> list[tuple[int, int]]:
 
 
 def _count_unseen(
-    result: Result, scene: Scene, start_ns: int, kind: str, times_ns: Sequence[int], alerts: Sequence[tuple[int, int]]
+    result: Assessment,
+    scene: Scene,
+    start_ns: int,
+    kind: str,
+    times_ns: Sequence[int],
+    alerts: Sequence[tuple[int, int]],
 ) -> None:
     hidden = []
     for t in times_ns:
@@ -206,7 +211,7 @@ def _count_unseen(
     result.seen_but_only_heard += sum(any(a == t for t in hidden) for a, _ in alerts)
 
 
-def _count_source(result: Result, scene: Scene, t_s: float, source: pb.AudioSource) -> None:
+def _count_source(result: Assessment, scene: Scene, t_s: float, source: pb.AudioSource) -> None:
     if t_s < AUDIO_WINDOW_S:
         return
     sounded = scene.sounded_between(t_s - DIRECTION_WINDOW_S, t_s)

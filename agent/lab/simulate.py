@@ -45,7 +45,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class Instant:
     """A time of a scene that an example can be made of, and the wanted groups that it belongs to."""
 
     t_s: float
@@ -150,7 +150,7 @@ def examples(windows: int, seed: int, options: SceneOptions) -> Iterator[Example
         seed += 1
 
 
-def _moments(scene: Scene, rng: np.random.Generator) -> list[Moment]:
+def _moments(scene: Scene, rng: np.random.Generator) -> list[Instant]:
     first_s = _FIRST_S + rng.uniform(0.0, _STEP_S)
     before = round(AUDIO_S / _STEP_S)
     times_s = [first_s + _STEP_S * step for step in range(-before, round((_LAST_S - _FIRST_S) / _STEP_S))]
@@ -158,15 +158,15 @@ def _moments(scene: Scene, rng: np.random.Generator) -> list[Moment]:
     moments = []
     for last in range(before, len(truths)):
         about = describe(truths[last - before : last + 1], scene.options, rng)
-        moments.append(Moment(times_s[last], about, groups(about)))
+        moments.append(Instant(times_s[last], about, groups(about)))
     return moments
 
 
 def _chosen(
-    moments: list[Moment], number: int, shares: dict[str, float], counts: Counter[str], rng: np.random.Generator
-) -> list[Moment]:
+    moments: list[Instant], number: int, shares: dict[str, float], counts: Counter[str], rng: np.random.Generator
+) -> list[Instant]:
     """Pick moments one by one, each the one of the most wanted group, none close to another."""
-    left, chosen = [moments[i] for i in rng.permutation(len(moments))], list[Moment]()
+    left, chosen = [moments[i] for i in rng.permutation(len(moments))], list[Instant]()
     while left and len(chosen) < number:
         need = {group: counts[group] / share for group, share in shares.items()}
         best = min(left, key=lambda moment: min(need[group] for group in moment.groups))
@@ -255,7 +255,7 @@ def _heard(truths: Sequence[Truth]) -> str | None:
     return loudest if alone and (sounding[loudest] - 1) * _STEP_S >= _HEARD_S else None
 
 
-def example(scene: Scene, moment: Moment, key: str) -> Example:
+def example(scene: Scene, moment: Instant, key: str) -> Example:
     """Render the windows that end at a moment, cut as the agent cuts them: the newest image before, rows until then."""
     options, t_s = scene.options, moment.t_s
     newer, older = (math.floor(at_s * options.fps) for at_s in (t_s, t_s - FRAMES_APART_S))

@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from agent.embedding.embedder import Embedded
     from agent.scores import Scores
 
-__all__ = ["AudioSource", "Finding", "QueryFailed", "Scored", "Transition"]
+__all__ = ["AudioSource", "Finding", "QueryFailed", "ScoredTick", "Transition"]
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
+class ScoredTick:
     """A tick's vectors, and its scores where queries stand and can be scored."""
 
     embedded: Embedded
@@ -32,4 +32,4 @@ class QueryFailed:
     t_ns: int
 
 
-Finding = Scored | Transition | QueryFailed | AudioSource
+Finding = ScoredTick | Transition | QueryFailed | AudioSource

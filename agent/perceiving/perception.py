@@ -20,7 +20,7 @@ from agent.perceiving.alerts.book import AlertBook, Transition, hold_s_of
 from agent.perceiving.alerts.prompts import BACKGROUND, QUIET, THINGS, by_modality, embed_prompts, in_templates, rivals
 from agent.perceiving.alerts.scoring import Scorer
 from agent.perceiving.alerts.table import QueryTable
-from agent.perceiving.findings import Finding, QueryFailed, Scored
+from agent.perceiving.findings import Finding, QueryFailed, ScoredTick
 from agent.perceiving.localization.doa import DirectionFinder
 from agent.perceiving.localization.source import SourceFinder
 from agent.query import Query, QueryError, StandingQuery
@@ -120,7 +120,7 @@ class Perception:
         """What is found in a tick, each as soon as it is known: the audio source takes longest."""
         failed: dict[str, str] = {}
         scores = self._score(embedded, failed) if len(self._table) else None
-        yield Scored(embedded, scores)
+        yield ScoredTick(embedded, scores)
         if scores is not None:
             yield from self._follow(embedded, scores, failed)
         for query_id, reason in failed.items():

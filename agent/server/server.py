@@ -13,7 +13,7 @@ from agent.server.interface import Agent
 from agent.server.limits import Limits, Share
 from agent.server.listener import grpc_server, listen
 from agent.server.servicer import SERVICE, Servicer
-from agent.server.standard import HEALTH, Health, Reflection
+from agent.server.standard import HEALTH, HealthService, Reflection
 from agent.server.subscribers import Subscribers
 
 __all__ = ["Limits", "ListenError", "Server", "Share"]
@@ -29,7 +29,7 @@ class Server:
         self._limits = limits
         self._subscribers = Subscribers(agent.bus, agent.streams, write_timeout_s=limits.write_timeout_s)
         self._servicer = Servicer(agent, self._subscribers, limits)
-        self._health = Health(limits.watches)
+        self._health = HealthService(limits.watches)
         self._grpc = grpc_server(limits, limits.connections)
         self._grpc.add_generic_rpc_handlers((self._servicer.rpc_handlers(),))
         self._health.add_to(self._grpc)
@@ -41,7 +41,7 @@ class Server:
     async def start(self, address: str, *, insecure: bool = False, health_address: str = "") -> str:
         """Listen at `host:port` (port 0: any) and return the address that it became. Raises ListenError.
 
-        Health says NOT_SERVING until `set_serving`. An address that other machines reach needs `insecure`. At
+        HealthService says NOT_SERVING until `set_serving`. An address that other machines reach needs `insecure`. At
         `health_address` health and GetStatus are answered besides, also when clients have taken all connections of the
         first.
         """

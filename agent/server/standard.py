@@ -13,10 +13,10 @@ from agent.server.admission import Calls
 from agent.server.limits import Share
 from agent.server.refusal import Refusal
 
-HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+HEALTH = health_pb2.DESCRIPTOR.services_by_name["HealthService"].full_name
 
 
-class Health(health.HealthServicer):  # type: ignore[misc]  # the package has no types
+class HealthService(health.HealthServicer):  # type: ignore[misc]  # the package has no types
     """Answers checks always, and so many watchers as their share allows."""
 
     def __init__(self, share: Share) -> None:

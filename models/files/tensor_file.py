@@ -52,7 +52,7 @@ class NotFiniteError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class TensorEntry:
     """Place of a tensor: bytes `begin` to `end` from the file's start."""
 
     code: str
@@ -191,7 +191,7 @@ def _read_header(file: BinaryIO) -> bytes:
     return header
 
 
-def _parse(header: bytes, file_size: int) -> tuple[dict[str, str], dict[str, Entry]]:
+def _parse(header: bytes, file_size: int) -> tuple[dict[str, str], dict[str, TensorEntry]]:
     """Metadata and entries; raises TensorFileError unless the tensors fill the file exactly."""
     try:
         tree = json.loads(header)
@@ -213,13 +213,13 @@ def _parse(header: bytes, file_size: int) -> tuple[dict[str, str], dict[str, Ent
     return metadata, entries
 
 
-def _entry(fields: Mapping[str, Any], start: int) -> Entry:
+def _entry(fields: Mapping[str, Any], start: int) -> TensorEntry:
     code, shape, (begin, end) = fields["dtype"], tuple(fields["shape"]), fields["data_offsets"]
     if not isinstance(code, str) or any(type(n) is not int or n < 0 for n in (*shape, begin, end)) or end < begin:
         raise ValueError(f"a tensor of {code}, shape {fields['shape']}, bytes {begin} to {end}")
     if code in DTYPES and math.prod(shape) * DTYPES[code].itemsize != end - begin:
         raise ValueError(f"a tensor of {code} and shape {fields['shape']} has {end - begin} bytes")
-    return Entry(code, shape, start + begin, start + end)
+    return TensorEntry(code, shape, start + begin, start + end)
 
 
 def _pieces(values: Tensor) -> Iterator[Tensor]:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.preprocess.errors import Faults, PreprocessError
+from models.preprocess.errors import ItemFaults, PreprocessError
 
 Array = NDArray[Any] | Tensor
 Device = torch.device | str | None
@@ -49,7 +49,7 @@ def placed(x: Tensor, device: Device) -> Tensor:
     return x if device is None else x.to(device)
 
 
-def check_finite(name: str, x: Tensor, faults: Faults) -> None:
+def check_finite(name: str, x: Tensor, faults: ItemFaults) -> None:
     """Mark the items of float [B, ...] that hold NaN or infinity."""
     bad = (~x.isfinite()).flatten(1).sum(dim=1)  # [B]
     faults.add(bad > 0, lambda i: f"{name}: {bad[i]} values are NaN or infinite")

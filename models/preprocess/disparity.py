@@ -12,7 +12,7 @@ from torch import Tensor
 from models.encoders import IMAGE_PX
 from models.preprocess.arrays import Array, Device, checked, placed
 from models.preprocess.crop import centre
-from models.preprocess.errors import Faults, PreprocessError
+from models.preprocess.errors import ItemFaults, PreprocessError
 
 KINECT_FOCAL_PX: Final = 518.86
 KINECT_BASELINE_M: Final = 0.075
@@ -54,7 +54,7 @@ def depth(
             raise PreprocessError(f"{name}: {value:g} must be above 0")
     valid = x.isfinite() & (x > 0)  # [B, H, W]
     mean_m = x.where(valid, 0.0).sum(dim=(1, 2), dtype=torch.float64) / valid.sum(dim=(1, 2))  # [B]
-    faults = Faults(len(x))
+    faults = ItemFaults(len(x))
     faults.add(
         mean_m > _MEAN_MAX_M,
         lambda i: f"depth_m: mean is {mean_m[i]:.6g} m; the values look like millimetres, not metres",

@@ -28,7 +28,7 @@ class PreprocessError(ValueError):
         return cls(f"{place}{items[first]}{others}", items)
 
 
-class Faults:
+class ItemFaults:
     """Collects what is wrong with the items of a batch; the first fault of an item stands."""
 
     def __init__(self, batch: int) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from models.encoders import IMU_CHANNELS, IMU_STEPS
 from models.preprocess.arrays import Array, Device, check_rate, checked, placed
-from models.preprocess.errors import Faults, PreprocessError
+from models.preprocess.errors import ItemFaults, PreprocessError
 
 IMU_RATE_HZ: Final = 400
 IMU_WINDOW_S: Final = IMU_STEPS / IMU_RATE_HZ
@@ -108,7 +108,7 @@ def _check_values(x: Tensor, real: Tensor) -> None:
     """Raise PreprocessError for items without a real row, or with values that no such sensor measures."""
     infinite = x.isinf().flatten(1).sum(dim=1)  # [B]
     accel, gyro = (part.abs().nan_to_num(0.0).flatten(1).amax(dim=1) for part in (x[..., :3], x[..., 3:]))
-    faults = Faults(len(x))
+    faults = ItemFaults(len(x))
     faults.add(~real.any(dim=1), lambda _: "rows: all are NaN, so none ever came; check the connection")
     faults.add(infinite > 0, lambda i: f"rows: {infinite[i]} values are infinite")
     faults.add(

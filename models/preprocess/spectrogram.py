@@ -15,7 +15,7 @@ from torchaudio.transforms import Resample
 
 from models.encoders import AUDIO_FRAMES, AUDIO_MEL_BINS
 from models.preprocess.arrays import Array, Device, check_finite, check_rate, checked, placed
-from models.preprocess.errors import Faults, PreprocessError
+from models.preprocess.errors import ItemFaults, PreprocessError
 
 AUDIO_RATE_HZ: Final = 16000
 AUDIO_WINDOW_S: Final = 2
@@ -113,7 +113,7 @@ def _resampler(rate: int, device: torch.device, dtype: torch.dtype) -> Resample:
 def _checked(waveform: Array) -> Tensor:
     """The waveform as a tensor [B, n, channels]."""
     x = checked("waveform", waveform, torch.float32, ("B", "n", "channels"), " in -1..1")
-    faults = Faults(len(x))
+    faults = ItemFaults(len(x))
     check_finite("waveform", x, faults)
     peak = x.abs().flatten(1).amax(dim=1)  # [B]
     faults.add(peak > _PEAK_MAX, lambda i: f"waveform: peak is {peak[i]:.6g}; scale integer samples to -1..1")

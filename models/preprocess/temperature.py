@@ -10,7 +10,7 @@ from torch import Tensor
 
 from models.preprocess.arrays import Array, Device, check_finite, check_range, checked, placed
 from models.preprocess.crop import centre
-from models.preprocess.errors import Faults, PreprocessError
+from models.preprocess.errors import ItemFaults, PreprocessError
 
 THERMAL_LOW_C, THERMAL_HIGH_C = 0.0, 60.0
 ZERO_KELVIN_C: Final = -273.15
@@ -42,7 +42,7 @@ def thermal(
     """
     x = checked("temperature_c", temperature_c, torch.float32, ("B", "H", "W"), " degrees Celsius")
     check_range("low_c, high_c", low_c, high_c)
-    faults = Faults(len(x))
+    faults = ItemFaults(len(x))
     check_finite("temperature_c", x, faults)
     mean_c = x.mean(dim=(1, 2), dtype=torch.float64)  # [B]
     faults.add(

@@ -15,7 +15,7 @@ _NOT_DECAYED: Final = ("embedding", "pos_embed", "cls_token", "bias_k", "bias_v"
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class TrainingStage:
     """One kind of pair: images with `modality`. "text" trains the image tower as well.
 
     `keep` is the fraction of patches that enter the trunk (FLIP, Li 2023). With `focus` they are those on and around
@@ -38,14 +38,14 @@ class Recipe:
     """Everything that a training run depends on, beside the shards."""
 
     sizes: Sizes = NANO
-    stages: tuple[Stage, ...] = (
-        Stage("text", 600, 64, 1.5e-3, keep=0.2, focus=True, last_rate=0.8),
-        Stage("text", 900, 64, 1.2e-3, keep=0.4, last_rate=0.4),
-        Stage("text", 350, 64, 5e-4),
-        Stage("audio", 400, 64, 1.5e-3, keep=0.5),
-        Stage("depth", 250, 64, 1.5e-3, keep=0.5),
-        Stage("thermal", 250, 64, 1.5e-3, keep=0.5),
-        Stage("imu", 250, 64, 1.5e-3),
+    stages: tuple[TrainingStage, ...] = (
+        TrainingStage("text", 600, 64, 1.5e-3, keep=0.2, focus=True, last_rate=0.8),
+        TrainingStage("text", 900, 64, 1.2e-3, keep=0.4, last_rate=0.4),
+        TrainingStage("text", 350, 64, 5e-4),
+        TrainingStage("audio", 400, 64, 1.5e-3, keep=0.5),
+        TrainingStage("depth", 250, 64, 1.5e-3, keep=0.5),
+        TrainingStage("thermal", 250, 64, 1.5e-3, keep=0.5),
+        TrainingStage("imu", 250, 64, 1.5e-3),
     )
     seed: int = 0
     muon_ratio: float = 2.0
@@ -65,7 +65,7 @@ class Recipe:
                 raise ValueError(f"recipe: {stage} needs steps >= 1, batch >= 2 and 0 < keep <= 1")
 
 
-def learning_rate_factor(step: int, stage: Stage, warmup_steps: int) -> float:
+def learning_rate_factor(step: int, stage: TrainingStage, warmup_steps: int) -> float:
     """Learning rate at a step as a part of the highest: a linear rise, then half a cosine down to `stage.last_rate`."""
     rising = min(warmup_steps, stage.steps // 4)
     if step < rising:
@@ -74,7 +74,7 @@ def learning_rate_factor(step: int, stage: Stage, warmup_steps: int) -> float:
     return stage.last_rate + (1 - stage.last_rate) * falling
 
 
-def optimisers_of(model: ImageBind, stage: Stage, recipe: Recipe) -> list[torch.optim.Optimizer]:
+def optimisers_of(model: ImageBind, stage: TrainingStage, recipe: Recipe) -> list[torch.optim.Optimizer]:
     """Muon (Jordan 2024) for the matrices of the trunks, which it trains in far fewer steps, AdamW for the rest.
 
     Muon's steps are scaled to the size of AdamW's (Liu 2025, "Muon is Scalable for LLM Training", section 2.2).

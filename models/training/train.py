@@ -44,7 +44,7 @@ from models.training.image_patches import (
     whiten_stem,
 )
 from models.training.loss import info_nce, pooled_similarity
-from models.training.recipe import Recipe, Stage, learning_rate_factor, optimisers_of
+from models.training.recipe import Recipe, TrainingStage, learning_rate_factor, optimisers_of
 
 WEIGHTS: Final = "imagebind_nano.safetensors"
 CHECKPOINT: Final = "checkpoint.pt"
@@ -154,7 +154,7 @@ def train(
     return path
 
 
-def _train_stage(run: _Run, stage: Stage, at_most: int) -> int:
+def _train_stage(run: _Run, stage: TrainingStage, at_most: int) -> int:
     """Do the remaining steps of a stage, or `at_most`; returns how many were done."""
     recipe, model = run.recipe, run.model
     began = run.step
@@ -220,7 +220,7 @@ def _text_loss(
     rows: Rows,
     groups: list[Group],
     recipe: Recipe,
-    stage: Stage,
+    stage: TrainingStage,
     rng: np.random.Generator,
 ) -> Tensor:
     vision = model.encoders["vision"]
@@ -239,7 +239,13 @@ def _text_loss(
 
 
 def _image_loss(
-    model: ImageBind, stage: Stage, x: Tensor, vectors: Tensor, patches: Tensor, groups: list[Group], recipe: Recipe
+    model: ImageBind,
+    stage: TrainingStage,
+    x: Tensor,
+    vectors: Tensor,
+    patches: Tensor,
+    groups: list[Group],
+    recipe: Recipe,
 ) -> Tensor:
     with torch.autocast("cpu", torch.bfloat16):
         other = model({stage.modality: x}, keep=stage.keep)[stage.modality].float()  # [B, D]

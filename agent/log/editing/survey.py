@@ -12,7 +12,7 @@ from agent.log.reading import Damaged, facts_of, frames, open_log
 
 
 @dataclass
-class Topic:
+class TopicSurvey:
     """The messages of one sensor, or the events."""
 
     count: int = 0
@@ -57,7 +57,7 @@ class Survey:
     size: int = 0
     """Bytes on the disk."""
     model: str = ""
-    topics: dict[str, Topic] = field(default_factory=dict)
+    topics: dict[str, TopicSurvey] = field(default_factory=dict)
     """Counts by topic; samples on a sensor's raw topic are counted with the rest."""
     damages: list[str] = field(default_factory=list)
     """Places that are cut off or damaged, by file."""
@@ -83,7 +83,7 @@ def survey(files: Sequence[Path]) -> Survey:
                 for item in contents(frames(stream)):
                     if isinstance(item, Copied):
                         name = item.channel.topic.replace(RAW_TOPIC, SENSORS_TOPIC, 1)
-                        found.topics.setdefault(name, Topic()).add(item)
+                        found.topics.setdefault(name, TopicSurvey()).add(item)
                     elif item.name == MODEL_RECORD:
                         found.model = item.metadata.get("model", "")
             except Damaged as damage:

@@ -69,10 +69,6 @@ class QueryTable:
         """All queries, oldest first; safe to call from any thread."""
         return tuple(self._standing.values())
 
-    def get(self, query_id: str) -> StandingQuery | None:
-        """A query by its id; safe to call from any thread."""
-        return self._standing.get(query_id)
-
     def row_of(self, query_id: str) -> int:
         """Where a query is, until the table changes. Raises KeyError when it is unknown."""
         return self._row[query_id]
