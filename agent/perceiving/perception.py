@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-class Texts(Protocol):
+class QueryTexts(Protocol):
     """What perception needs of the model for a query."""
 
     def embed_texts(self, texts: Sequence[str], modality: Modality) -> Vectors:
@@ -50,7 +50,7 @@ class Texts(Protocol):
         ...
 
 
-class TextModel(Texts, Protocol):
+class TextModel(QueryTexts, Protocol):
     """What perception needs of the model when it is made."""
 
     def logit_scales(self, overrides: Mapping[Modality, float]) -> Mapping[Modality, float]:
@@ -78,7 +78,7 @@ class Perception:
         """The texts that stand for a query, for one modality of each space; may be called from any thread."""
         return {modality: in_templates([query.text]) for modality in self._spaces().values()}
 
-    def add(self, query: Query, model: Texts) -> StandingQuery:
+    def add(self, query: Query, model: QueryTexts) -> StandingQuery:
         """Watch for a query from the next tick on. Raises QueryError."""
         if query.clip and not self._clips_saved:
             raise QueryError("clip", "no clips are saved here; give clips.folder in the agent's configuration")
@@ -240,5 +240,5 @@ def _source_finders(model: TextModel, config: Config, audio_scale: float) -> Cal
     )
 
 
-def _embed(model: Texts, texts: Sequence[str], modality: Modality) -> Vectors:
+def _embed(model: QueryTexts, texts: Sequence[str], modality: Modality) -> Vectors:
     return embed_prompts(texts, lambda filled: model.embed_texts(filled, modality))
