@@ -19,7 +19,8 @@ from agent.config.parse import Config, synthetic
 from agent.events.filters import EventFilter
 from agent.lab.assessment import Result, assess
 from agent.query import Query
-from agent.run.run import Pipeline
+from agent.run import build
+from agent.run.run import Run
 from protos import perception_pb2 as pb
 from world.kinds import KINDS, SOUNDING
 from world.scene import Scene
@@ -81,9 +82,9 @@ def choose_kinds(scene: Scene, count: int, seed: int) -> tuple[list[str], list[s
     return [there[(seed + i) % len(there)] for i in range(min(count, len(there)))], absent[:count]
 
 
-def run(config: Config) -> tuple[Pipeline, list[pb.Event]]:
+def run(config: Config) -> tuple[Run, list[pb.Event]]:
     """Run a finite configuration to its end; all events. Raises RuntimeError when a tick is not accounted for."""
-    pipeline = Pipeline.offline(config)
+    pipeline = build.offline(config)
     everything = pipeline.bus.subscribe(EventFilter(pb.SubscribeRequest()), lambda: None, max_others=100_000)
     pipeline.load_model()
     pipeline.start()

@@ -22,14 +22,14 @@ from dataclasses import asdict, dataclass
 
 from agent.client import Client
 from agent.config.parse import synthetic
-from agent.run.run import Pipeline
+from agent.run import build
 from agent.run.serving import serving
 
 SEED = 7
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class Measured:
     """What a run gave: times in milliseconds, one a tick."""
 
     inference: list[float]
@@ -75,10 +75,10 @@ def main() -> None:
         print(f"{name:42} p50 {statistics.median(values):7.1f}  p99 {quantile(values, 0.99):7.1f} ms")
 
 
-async def measure(seconds: float) -> Run:
+async def measure(seconds: float) -> Measured:
     """Start, and run for a while from the first tick that has every window."""
     began = time.monotonic()
-    pipeline = Pipeline.live(synthetic(SEED))
+    pipeline = build.live(synthetic(SEED))
     inference, overhead, capture = [], [], []
     first_s = cpu_s = until = 0.0
     async with serving(pipeline, "127.0.0.1:0") as server, Client(server.address) as client:
@@ -102,7 +102,7 @@ async def measure(seconds: float) -> Run:
     shed = sum(status.ticks_shed.values())
     produced, delivered = status.ticks_produced, status.ticks_delivered
     ticks = f"{produced} ticks: {delivered} delivered, {shed} shed {dict(status.ticks_shed)}"
-    return Run(inference, overhead, capture, trips, first_s, cpu_s, ticks)
+    return Measured(inference, overhead, capture, trips, first_s, cpu_s, ticks)
 
 
 async def round_trip_ms(client: Client) -> float:

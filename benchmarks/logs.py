@@ -35,6 +35,7 @@ from agent.log.editing.survey import survey
 from agent.log.format import LoggedSensor, RunFacts
 from agent.log.reading import Damaged, frames
 from agent.log.recording.recorder import Recorder
+from agent.policy import LOSSLESS
 from drivers import image_file
 from drivers.driver import Clock, Sample
 
@@ -146,7 +147,7 @@ def measure_length(folder: Path, hours: float) -> None:
             print(f"  recording, after {(marks.pop(0) - clock.start_ns) / 3600e9:5.2f} h {rss_mb():8.1f}", flush=True)
 
     settings = RecordSettings(queue_bytes=2**22)
-    with Recorder(path, facts, settings, clock=clock, lossless=True) as recorder:
+    with Recorder(path, facts, settings, clock=clock, policy=LOSSLESS) as recorder:
         feed(write, clock, hours * 3600)
     put_back()
     size, middle_ns = path.stat().st_size, clock.start_ns + round(hours * 1800e9)

@@ -16,21 +16,23 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.capture.offline import Offline
 from agent.clock import RunClock
 from agent.config.parse import parse, synthetic
 from agent.events.filters import EventFilter
-from agent.health.health import Health, StreamState
+from agent.health.health import Health
 from agent.log import messages
 from agent.log.format import LoggedSensor, RunFacts
 from agent.log.recording.recorder import Recorder
 from agent.log.replay.samples import SampleReplay
-from agent.run.run import Pipeline
-from agent.run.sampler import Sampler, SampleStretch
+from agent.policy import LOSSLESS
+from agent.run import build
+from agent.run.run import Run
+from agent.run.sampler import Outlet, Sampler, SampleStretch
 from agent.streams import Stream, Streams
 from agent.windows.windower import Tick, Windower
 from drivers import image_file
@@ -86,9 +88,9 @@ def with_model(folder: Path, seconds: float) -> None:
     # Recorded without a model, whose events the log does not need.
     config = synthetic(pace="fast", duration_s=seconds)
     clock = RunClock.start()
-    run(Pipeline(config, clock, Offline(config.specs, clock), lossless=True, log_to=log), load=False)
-    pipeline = Pipeline.replaying(log, parse({**config.tree, "model": {"device": "cpu"}}))
-    windows_of = collect(Pipeline.replaying(log))
+    run(build.offline(config, log_to=log, clock=clock), load=False)
+    pipeline = build.replay(log, parse({**config.tree, "model": {"device": "cpu"}}))
+    windows_of = collect(build.replay(log))
     replay_s = run(pipeline)
     ticks = pipeline.status().ticks_delivered
     model_s = model_alone(windows_of)
@@ -126,7 +128,7 @@ def record(log: Path, seconds: float, frames: Sequence[NDArray[np.uint8]] = ()) 
     audio = rng.normal(0, 0.1, (round(48_000 * BLOCK_S), 8)).astype(np.float32)
     imu = rng.normal(0, 1, (round(1000 * BLOCK_S), 6)).astype(np.float32)
     facts = RunFacts("benchmark", START_NS, 0, SENSORS, {"sensors": {}})
-    with Recorder(log, facts, lossless=True) as recorder:
+    with Recorder(log, facts, policy=LOSSLESS) as recorder:
         for block in range(round(seconds / BLOCK_S)):
             t_ns = START_NS + round(block * BLOCK_S * 1e9)
             for i in range(3 if frames else 0):
@@ -136,24 +138,15 @@ def record(log: Path, seconds: float, frames: Sequence[NDArray[np.uint8]] = ()) 
             recorder.write_sample("imu", Sample(t_ns, imu, 1000.0))
 
 
-class Counter:
-    """An Outlet that counts ticks and keeps nothing."""
+class Counter(Outlet[Any]):
+    """Counts ticks and keeps nothing."""
 
     def __init__(self) -> None:
         self.ticks = 0
 
-    def submit(self, tick: Tick) -> None:  # noqa: ARG002
-        """Count it."""
-        self.ticks += 1
-
-    def settle(self) -> None:
-        """Nothing waits."""
-
-    def tell(self, states: Sequence[StreamState], now_ns: int) -> None:
-        """Health is of no interest."""
-
-    def start_anew(self) -> None:
-        """There is nothing to forget."""
+    def submit(self, ticks: Sequence[Tick]) -> None:
+        """Count them."""
+        self.ticks += len(ticks)
 
 
 def windows(log: Path) -> tuple[int, int]:
@@ -172,9 +165,9 @@ def windows(log: Path) -> tuple[int, int]:
 
     messages.decode = counted
     try:
-        intake = Sampler(replay, begin, replay.clock.start_ns, counter, lossless=True)
-        intake.start()
-        intake.ended.result()
+        sampler = Sampler(replay, begin, replay.clock.start_ns, counter, LOSSLESS)
+        sampler.start()
+        sampler.ended.result()
     finally:
         messages.decode = decode
     return counter.ticks, decoded
@@ -191,7 +184,7 @@ def decode_s(frames: Sequence[NDArray[np.uint8]]) -> float:
     return (time.perf_counter() - began) / len(files)
 
 
-def run(pipeline: Pipeline, *, load: bool = True) -> float:
+def run(pipeline: Run, *, load: bool = True) -> float:
     """Run to the end; seconds without the time to load the model."""
     subscription = pipeline.bus.subscribe(EventFilter(pb.SubscribeRequest()), lambda: None)
     try:
@@ -206,10 +199,10 @@ def run(pipeline: Pipeline, *, load: bool = True) -> float:
         pipeline.stop()
 
 
-def collect(pipeline: Pipeline) -> list[Tick]:
+def collect(pipeline: Run) -> list[Tick]:
     """The ticks of a replay, with their windows."""
     ticks: list[Tick] = []
-    pipeline.submit = ticks.append  # type: ignore[method-assign]
+    pipeline.submit = ticks.extend  # type: ignore[method-assign, assignment]
     run(pipeline, load=False)
     return ticks
 

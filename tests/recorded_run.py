@@ -15,7 +15,8 @@ from agent.config.recording import RecordSettings
 from agent.log.format import LoggedSensor, RunFacts
 from agent.log.recording.recorder import Recorder
 from agent.log.replay.samples import SampleReplay
-from agent.run.run import Pipeline
+from agent.policy import LOSSLESS
+from agent.run.run import Run
 from agent.run.to_the_end import events_of
 from drivers.driver import Sample
 from protos import perception_pb2 as pb
@@ -38,14 +39,14 @@ def facts(sensors: dict[str, LoggedSensor] = SENSORS) -> RunFacts:
 
 
 def recorded(path: Path, handed: Handed, run: RunFacts, settings: RecordSettings | None = None) -> Path:
-    with Recorder(path, run, settings, lossless=True) as recorder:
+    with Recorder(path, run, settings, policy=LOSSLESS) as recorder:
         for name, sample in handed:
             recorder.write_sample(name, sample)
     assert not recorder.report().drops
     return path
 
 
-def told_by(pipeline: Pipeline) -> tuple[list[pb.Event], pb.Status]:
+def told_by(pipeline: Run) -> tuple[list[pb.Event], pb.Status]:
     """Run a replay through the model to its end."""
     try:
         pipeline.load_model()
@@ -86,7 +87,7 @@ def samples(steps: int) -> list[tuple[str, Sample]]:
 
 
 def record(path: Path, handed: list[tuple[str, Sample]], events: int = 0) -> None:
-    with Recorder(path, facts(), lossless=True) as recorder:
+    with Recorder(path, facts(), policy=LOSSLESS) as recorder:
         for name, sample in handed:
             recorder.write_sample(name, sample)
         for seq in range(1, events + 1):
@@ -114,7 +115,7 @@ def main(path: Path, limit_bytes: int | None = None) -> None:
     if limit_bytes:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
-    recorder = Recorder(path, facts(), lossless=True)
+    recorder = Recorder(path, facts(), policy=LOSSLESS)
     handed = 0
     for name, sample in endless():
         recorder.write_sample(name, sample)

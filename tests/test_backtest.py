@@ -29,8 +29,9 @@ from agent.log.format import LogError, RecordError, ReplayError
 from agent.log.recording.recorder import Recorder
 from agent.log.replay.samples import config_of
 from agent.log.timeline import Timeline
+from agent.policy import LOSSLESS
 from agent.query import Query, QueryError
-from agent.run.run import Pipeline
+from agent.run import build
 from drivers.codec import MODALITY_NAMES
 from protos import perception_pb2 as pb
 from world.scene import Scene, SceneOptions
@@ -70,7 +71,7 @@ def spans_of_replay(
 ) -> list[list[tuple[int, int, tuple[str, ...]]]]:
     """Begin, end and carriers of every alert of the agent's own replay; what is on at the end lasts until then."""
     config = golden_config(queries=[{"id": q.id, "text": q.text, "threshold_on": q.threshold_on} for q in queries])
-    told, _ = told_by(Pipeline.replaying(log, config, **options))
+    told, _ = told_by(build.replay(log, config, **options))
     last_ns = max(event.capture_ns for event in told if event.HasField("embedding"))
     found: dict[str, dict[int, tuple[int, int, set[str]]]] = {query.id: {} for query in queries}
     for event in told:
@@ -208,7 +209,7 @@ def with_hole(path: Path) -> Path:
     """The golden events, those of the second half a hundred seconds later."""
     said = said_before(GOLDEN)
     embeddings = [event for event in said.events if event.HasField("embedding")]
-    with Recorder(path, Timeline([GOLDEN / "events.mcap"]).facts, lossless=True) as recorder:
+    with Recorder(path, Timeline([GOLDEN / "events.mcap"]).facts, policy=LOSSLESS) as recorder:
         recorder.write_model(said.model)
         for number, event in enumerate(embeddings):
             if number >= 8:
@@ -319,7 +320,7 @@ def test_logs_that_do_not_fit_are_refused(tmp_path: Path, nano_weights: Path) ->
         backtest([GOLDEN / "events.mcap"], ["a dog"], config=other, reuse_embeddings=True, out=tmp_path / "out")
     assert "its embeddings are of the model imagebind_nano" in one_line(foreign.value)
     mute = tmp_path / "mute.mcap"
-    with Recorder(mute, facts(), lossless=True):
+    with Recorder(mute, facts(), policy=LOSSLESS):
         pass
     with pytest.raises(LogError) as empty:
         backtest([mute], ["a dog"])

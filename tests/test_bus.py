@@ -10,6 +10,7 @@ import pytest
 import agent.events.bus
 from agent.events.bus import Bus, Published, Resume, Subscription
 from agent.events.filters import EventFilter
+from agent.faults import Faults
 from agent.vectors import vector_message
 from protos import perception_pb2 as pb
 from protos.sensors_pb2 import MODALITY_AUDIO, MODALITY_VISION
@@ -266,3 +267,65 @@ def test_many_publishers_one_order() -> None:
     for thread in threads:
         thread.join()
     assert seqs == list(range(1, 801))
+
+
+def test_listeners_are_handed_every_event_itself_in_order_until_they_end() -> None:
+    bus = Bus("run", lambda: 7)
+    first, second = list[pb.Event](), list[pb.Event]()
+    end_first = bus.listen(first.append)
+    bus.listen(second.append)
+    event = pb.Event(alert=pb.AlertTransition(query_id="dog"))
+    bus.publish(event)
+    end_first()
+    bus.publish(pb.Event(health=pb.StreamHealth(sensor="eye")))
+    assert first == [event]
+    assert first[0] is event
+    assert [told.seq for told in second] == [1, 2]
+    assert second[0].publish_ns == 7
+
+
+def test_what_is_refused_reaches_no_listener_and_a_listener_that_fails_costs_itself() -> None:
+    faults = Faults()
+    bus = Bus("run", lambda: 0, faults=faults)
+    told: list[pb.Event] = []
+
+    def fail(_: pb.Event) -> None:
+        raise ValueError("no room")
+
+    bus.listen(fail)
+    bus.listen(told.append)
+    assert bus.publish(pb.Event(embedding=pb.Embedding(inference_ms=float("nan")))) == 0
+    assert bus.publish(pb.Event(embedding=pb.Embedding(inference_ms=2.0))) == 1
+    assert [event.embedding.inference_ms for event in told] == [2.0]
+    assert faults.counts() == {"listeners": 1}
+
+
+def test_an_event_that_a_listener_publishes_reaches_all_after_the_one_that_it_was_told_of() -> None:
+    bus = Bus("run", lambda: 0)
+    told: list[int] = []
+
+    def answer(event: pb.Event) -> None:
+        if event.HasField("alert"):
+            bus.publish(pb.Event(health=pb.StreamHealth(sensor="eye")))
+
+    bus.listen(answer)
+    subscription = bus.subscribe(EventFilter(pb.SubscribeRequest()), lambda: None)
+    bus.listen(lambda event: told.append(event.seq))
+    bus.publish(pb.Event(alert=pb.AlertTransition(query_id="dog")))
+    taken = list(iter(subscription.take_event, None))
+    assert [event.WhichOneof("event") for event in taken] == ["alert", "health"]
+    assert told == [1, 2]
+
+
+def test_events_are_taken_as_a_subscriber_sees_them_without_being_parsed_again() -> None:
+    bus = Bus("run", lambda: 0)
+    whole = bus.subscribe(EventFilter(pb.SubscribeRequest(vectors=True)), lambda: None)
+    trimmed = bus.subscribe(EventFilter(pb.SubscribeRequest()), lambda: None)
+    event = pb.Event(embedding=pb.Embedding(tick=3, fused=pb.Vector(dtype=pb.Vector.DTYPE_FLOAT16, data=b"\0<")))
+    bus.publish(event)
+    assert whole.take_event() is event
+    shown = trimmed.take_event()
+    assert shown is not None
+    assert (shown.embedding.tick, shown.embedding.HasField("fused")) == (3, False)
+    assert event.embedding.HasField("fused")
+    assert trimmed.take_event() is None

@@ -15,6 +15,7 @@ from agent.log.format import LogError
 from agent.log.recording.recorder import Recorder
 from agent.log.timeline import Timeline
 from agent.log.whole_file import save_log
+from agent.policy import LOSSLESS
 from protos import perception_pb2 as pb
 from protos.sensors_pb2 import MODALITY_IMU
 
@@ -54,7 +55,7 @@ def changed(folder: Path) -> Path:
     begun = next(event for event in said.events if event.HasField("alert"))
     with_another = [event for event in said.events if event is not begun]
     (folder / golden.EVENTS).unlink()
-    with Recorder(folder / golden.EVENTS, Timeline([folder / golden.LOG]).facts, lossless=True) as recorder:
+    with Recorder(folder / golden.EVENTS, Timeline([folder / golden.LOG]).facts, policy=LOSSLESS) as recorder:
         recorder.write_model("imagebind_nano 000000000000")
         for event in with_another:
             recorder.write_event(event)
@@ -95,7 +96,7 @@ def test_a_golden_replay_is_made_of_a_log(tmp_path: Path) -> None:
     """Of an empty one: what the first test checks was made by the same function."""
     log = tmp_path / "short.mcap"
     facts = Timeline([GOLDEN / golden.LOG]).facts
-    with Recorder(log, facts, lossless=True):
+    with Recorder(log, facts, policy=LOSSLESS):
         pass
     assert golden.record(log, tmp_path / "golden") == len(golden.said_before(tmp_path / "golden").events)
     assert (tmp_path / "golden" / golden.LOG).read_bytes() == log.read_bytes()

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.files import checkpoint
+from models.files import checkpoint, store
 from models.imagebind import MODALITIES, ImageBind, InputError, Modality, Sizes
 from models.inference import Passes, Runner, RunnerError
 from models.packing import can_pack
@@ -23,7 +23,7 @@ from models.tokenizer import tokenize
 from models.transformer import TowerSizes
 
 REFERENCE = Path(__file__).parent / "data" / "reference"
-NANO = Path(checkpoint.__file__).parent / "weights" / "imagebind_nano.safetensors"
+NANO = store.SHIPPED["imagebind-nano"]
 SMALL = Sizes.from_published(json.loads((REFERENCE / "small_config.json").read_text()))
 TOWER = TowerSizes(16, 2, 2)
 TINY = Sizes(16, TOWER, TOWER, TOWER, TOWER, TOWER, TOWER)

@@ -10,7 +10,7 @@ from made_up import SIZES
 from agent.config.parse import parse
 from agent.log.format import EVENTS_TOPIC
 from agent.log.timeline import Timeline
-from agent.run.run import Pipeline
+from agent.run import build
 from models.files import checkpoint
 from models.imagebind import ImageBind
 from protos import perception_pb2 as pb
@@ -22,18 +22,17 @@ def test_it_names_the_model_that_was_loaded_after_it_began_and_holds_no_event_th
     checkpoint.save(ImageBind(SIZES), weights, {"trained_on": "nothing"})
     # Nothing pushes to it: no process is started, and no tick has anything to embed.
     sensors = {"depth": {"type": "remote", "modality": "depth", "rate_hz": 5, "width": 32, "height": 24}}
-    pipeline = Pipeline.live(
-        parse({"sensors": sensors, "model": {"weights": str(weights), "device": "cpu"}}), log_to=log
-    )
+    config = parse({"sensors": sensors, "model": {"weights": str(weights), "device": "cpu"}})
+    run = build.live(config, log_to=log)
     try:
-        pipeline.start()
-        name = pipeline.load_model().name
+        run.start()
+        name = run.load_model().name
         for similarity in (0.25, float("nan"), 0.5):
             source = pb.AudioSource(microphone="array", similarity=similarity)
-            pipeline.publish(pb.Event(capture_ns=pipeline.clock.now_ns(), audio_source=source))
-        assert pipeline.bus.refused.total() == 1
+            run.publish(pb.Event(capture_ns=run.clock.now_ns(), audio_source=source))
+        assert run.bus.refused.total() == 1
     finally:
-        pipeline.stop()
+        run.stop()
     timeline = Timeline([log])
     assert timeline.model() == name
     assert name.startswith("made_up ")

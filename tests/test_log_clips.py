@@ -17,6 +17,7 @@ from agent.log.reading import facts_of
 from agent.log.recording.clips import LATENESS_S, MAX_WAITING, MESSAGE_BYTES, Clip, ClipBuffer, Clips
 from agent.log.recording.recorder import Recorder
 from agent.log.replay.samples import SampleReplay
+from agent.policy import LOSSLESS
 from drivers.driver import Sample
 
 SECOND = 10**9
@@ -138,7 +139,7 @@ def test_the_recorder_fills_the_ring(tmp_path: Path, recording: bool) -> None:
     clock = ManualClock(START_NS)
     clips = make(clock)
     path = tmp_path / "run.mcap" if recording else None
-    with Recorder(path, facts(), lossless=True, clock=clock, clips=clips) as recorder:
+    with Recorder(path, facts(), policy=LOSSLESS, clock=clock, clips=clips) as recorder:
         recorder.write_model("imagebind_nano 0123")
         assert recorder.report().state == ("recording" if recording else "off")
         for name, sample in samples(30):

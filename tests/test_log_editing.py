@@ -25,6 +25,7 @@ from agent.log.reading import CHUNK_HEAD, RECORD_HEAD, facts_of, frames
 from agent.log.recording.recorder import Recorder
 from agent.log.replay.samples import SampleReplay
 from agent.log.writing import REDEFINE_CHUNKS
+from agent.policy import LOSSLESS
 from drivers.driver import Sample
 
 SECOND = 10**9
@@ -42,7 +43,7 @@ def log(
     """Three seconds of a run, an event every half second; sensors that are not there are not in the facts."""
     run = run or facts()
     run = replace(run, sensors={name: SENSORS[name] for name in sensors.split()})
-    with Recorder(path, run, settings, lossless=True) as recorder:
+    with Recorder(path, run, settings, policy=LOSSLESS) as recorder:
         recorder.write_model(model)
         for name, sample in samples(steps.stop):
             if sample.t_ns < START_NS + steps.start * SECOND // 10:
@@ -290,7 +291,7 @@ def test_a_sensor_that_is_not_there_cannot_be_cut(tmp_path: Path) -> None:
 
 def test_a_survey_tells_rates_gaps_and_damage(tmp_path: Path) -> None:
     path = tmp_path / "run.mcap"
-    with Recorder(path, facts(), lossless=True) as recorder:
+    with Recorder(path, facts(), policy=LOSSLESS) as recorder:
         recorder.write_model("imagebind_nano 0123")
         for name, sample in samples(30):
             if name == "camera" and sample.t_ns == START_NS + SECOND:

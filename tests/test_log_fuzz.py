@@ -19,6 +19,7 @@ from agent.log.editing.survey import survey
 from agent.log.format import ReplayError
 from agent.log.reading import Damaged, facts_of, frames
 from agent.log.recording.recorder import Recorder
+from agent.policy import LOSSLESS
 from drivers.driver import BadData
 
 TRIALS = 500
@@ -31,7 +32,7 @@ def whole_log(path: Path, compression: Compression) -> bytes:
     settings = RecordSettings(
         chunk_bytes=20_000, compression=dict.fromkeys(SENSORS, compression), pictures=PictureFormat(jpeg_quality=50)
     )
-    with Recorder(path, facts(), settings, lossless=True) as recorder:
+    with Recorder(path, facts(), settings, policy=LOSSLESS) as recorder:
         recorder.write_model("imagebind_nano 0123")
         for name, sample in samples(5):
             recorder.write_sample(name, sample)

@@ -24,7 +24,7 @@ from agent.exchange.media import export_media, import_folder
 from agent.log.format import LogError
 from agent.log.reading import facts_of
 from agent.log.replay.samples import SampleReplay
-from agent.run.run import Pipeline
+from agent.run import build
 from drivers.driver import Sample
 
 NO_FFMPEG = missing("ffmpeg")
@@ -116,7 +116,7 @@ def test_a_folder_of_media_is_a_log_that_replays(
     np.testing.assert_allclose(rows[0].data[0], [0, 0, 9.80665, 0, 0, math.pi / 2], rtol=1e-6)
     assert np.concatenate([s.data for s in sound]).shape == (264_600, 1)
 
-    found, status = told_by(Pipeline.replaying(log))
+    found, status = told_by(build.replay(log))
     assert status.ticks_produced == status.ticks_delivered == 12
     last = [event.embedding for event in found if event.HasField("embedding")][-1]
     assert {window.sensor for window in last.windows if window.present} == {"front_view", "imu", "microphone"}

@@ -22,6 +22,7 @@ from agent.log.reading import facts_of
 from agent.log.recording.parts import RETRY_S, Recording
 from agent.log.recording.recorder import Recorder, RecorderReport
 from agent.log.replay.samples import SampleReplay
+from agent.policy import LOSSLESS
 from drivers.driver import Sample
 
 IMU = {"imu": LoggedSensor("imu", 100.0), "gyro": LoggedSensor("imu", 100.0)}
@@ -95,7 +96,7 @@ def test_a_recording_is_split_by_time(tmp_path: Path) -> None:
 
 def test_a_split_recording_is_replayed_part_by_part(tmp_path: Path) -> None:
     handed = samples(30)
-    with Recorder(tmp_path / "run.mcap", facts(), RecordSettings(split_s=1.0), lossless=True) as recorder:
+    with Recorder(tmp_path / "run.mcap", facts(), RecordSettings(split_s=1.0), policy=LOSSLESS) as recorder:
         for name, sample in handed:
             recorder.write_sample(name, sample)
         for seq in range(1, 4):
@@ -279,7 +280,7 @@ def test_what_the_recorder_tells_when_the_disk_is_full(tmp_path: Path, small_dis
     told: list[RecorderReport] = []
     small_disk[0] = 600_000
     settings = RecordSettings(min_free_bytes=0)
-    with Recorder(tmp_path / "run.mcap", facts(), settings, lossless=True, on_change=told.append) as recorder:
+    with Recorder(tmp_path / "run.mcap", facts(), settings, policy=LOSSLESS, on_change=told.append) as recorder:
         for name, sample in samples(40):
             recorder.write_sample(name, sample)
     assert [report.state for report in told] == ["recording", "stopped", "closed"]
@@ -309,7 +310,7 @@ def test_chunks_are_compressed_for_the_topics_that_ask_for_it(
 ) -> None:
     path = tmp_path / "run.mcap"
     settings = RecordSettings(pictures=PictureFormat(colour="raw", plane="raw"), compression=compression)
-    with Recorder(path, facts(), settings, lossless=True) as recorder:
+    with Recorder(path, facts(), settings, policy=LOSSLESS) as recorder:
         for name, sample in samples(10):
             recorder.write_sample(name, sample)
     with path.open("rb") as stream:
@@ -324,7 +325,7 @@ def test_chunks_are_compressed_for_the_topics_that_ask_for_it(
 def test_png_keeps_colours_exactly(tmp_path: Path) -> None:
     path = tmp_path / "run.mcap"
     handed = [pair for pair in samples(2) if pair[0] == "camera"]
-    with Recorder(path, facts(), RecordSettings(pictures=PictureFormat(colour="png")), lossless=True) as recorder:
+    with Recorder(path, facts(), RecordSettings(pictures=PictureFormat(colour="png")), policy=LOSSLESS) as recorder:
         for name, sample in handed:
             recorder.write_sample(name, sample)
     for (_, was), (_, now) in zip(handed, replayed(SampleReplay(path)), strict=True):

@@ -24,7 +24,7 @@ from agent.exchange.rosbag import import_bag
 from agent.log.format import LogError
 from agent.log.reading import facts_of
 from agent.log.replay.samples import SampleReplay
-from agent.run.run import Pipeline
+from agent.run import build
 from drivers.driver import BadData, Sample
 
 TYPES = get_typestore(Stores.ROS2_HUMBLE)
@@ -176,7 +176,7 @@ def test_an_imported_bag_goes_through_the_pipeline(tmp_path: Path) -> None:
             t_ns = START_NS + step * 100_000_000
             write("/camera", t_ns, image(t_ns, "rgb8", colours(step)))
     import_bag(tmp_path / "drive", tmp_path / "drive.mcap")
-    _, status = told_by(Pipeline.replaying(tmp_path / "drive.mcap"))
+    _, status = told_by(build.replay(tmp_path / "drive.mcap"))
     assert status.ticks_produced == status.ticks_delivered == 5
     assert [stream.sensor for stream in status.streams] == ["camera"]
     assert status.streams[0].samples == 30

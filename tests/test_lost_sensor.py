@@ -1,4 +1,4 @@
-"""What ticks do about a sensor that is lost: they wait no longer than for those that are there, and again when it is."""
+"""Ticks wait no longer for a sensor that is lost, and wait again once it has come back."""
 
 from __future__ import annotations
 

@@ -18,7 +18,8 @@ from agent.client import Client, ClientError
 from agent.config.parse import Config, parse
 from agent.embedding.embedder import Embedded, Embedder
 from agent.embedding.reduction import LEFT_OUT
-from agent.run.run import Pipeline
+from agent.run import build
+from agent.run.run import Run
 from agent.run.serving import serving
 from agent.windows.window import Tick
 from protos import perception_pb2 as pb
@@ -66,7 +67,7 @@ def config(weights: Path) -> Config:
 class Agent:
     """A served pipeline, and what a subscriber has got of it."""
 
-    def __init__(self, pipeline: Pipeline, client: Client, health: health_pb2_grpc.HealthStub) -> None:
+    def __init__(self, pipeline: Run, client: Client, health: health_pb2_grpc.HealthStub) -> None:
         self.pipeline, self.client, self._health = pipeline, client, health
         self.events: list[pb.Event] = []
 
@@ -96,7 +97,7 @@ class Agent:
 
 @asynccontextmanager
 async def running(weights: Path) -> AsyncIterator[Agent]:
-    pipeline = Pipeline.live(config(weights))
+    pipeline = build.live(config(weights))
     async with (
         serving(pipeline, "127.0.0.1:0") as server,
         Client(server.address, timeout_s=DEADLINE_S) as client,
@@ -173,7 +174,7 @@ async def test_a_delivery_that_fails_on_every_tick_counts_as_well(
         def fail(_: Embedded) -> None:
             raise RuntimeError("nowhere to put it")
 
-        monkeypatch.setattr(agent_.pipeline.loaded.result().perception, "perceive", fail)
+        monkeypatch.setattr(agent_.pipeline.loaded.result().perceiving.perception, "perceive", fail)
         assert "nowhere to put it" in (await agent_.state(pb.ModelState.STATE_FAILING)).reason
         await agent_.until_health(NOT_SERVING)
 

@@ -16,14 +16,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.files import checkpoint
+from models.files import checkpoint, store
 from models.imagebind import MODALITIES, ImageBind, Modality, Sizes
 from models.interop import onnx_export
 from models.interop.onnx_export import ITEM_SHAPES, Exported, ExportError, export
 from models.tokenizer import tokenize
 from models.transformer import TowerSizes
 
-NANO = Path(onnx_export.__file__).parent / "weights" / "imagebind_nano.safetensors"
+NANO = store.SHIPPED["imagebind-nano"]
 FACTS = {"model": "imagebind_nano", "weights_sha256": "abc123", "licence": "Apache-2.0"}
 SMALL = Sizes(
     embedding_dim=48,

@@ -24,7 +24,8 @@ from agent.events.bus import Subscription
 from agent.events.filters import EventFilter
 from agent.lab.comparison import differences
 from agent.log.recording.recorder import Recorder
-from agent.run.run import Pipeline
+from agent.run import build
+from agent.run.run import Run
 from agent.vectors import heat_map_of
 from agent.windows.window import Tick
 from drivers.driver import Sample
@@ -66,7 +67,7 @@ def offline(weights: Path) -> Config:
     return config(weights, pace="fast", duration_s=DURATION_S)
 
 
-def subscribe(pipeline: Pipeline) -> Subscription:
+def subscribe(pipeline: Run) -> Subscription:
     request = pb.SubscribeRequest(vectors=True, heat_maps=True)
     return pipeline.bus.subscribe(EventFilter(request), lambda: None, max_others=10_000)
 
@@ -89,7 +90,7 @@ class HastyThermal(Offline):
 
 def run(config: Config, clock: RunClock, source: type[Offline] = Offline) -> tuple[list[pb.Event], list[pb.Status]]:
     """The events of an offline run, and its status again and again, the last one after its end."""
-    pipeline = Pipeline(config, clock, source(config.specs, clock), lossless=True)
+    pipeline = build.offline(config, clock=clock, source=source)
     subscription, statuses = subscribe(pipeline), []
     ended = threading.Event()
 
@@ -267,7 +268,7 @@ def test_live_all_modalities_arrive_late_ticks_are_shed_and_nothing_is_left(nano
     others = children()  # what tests before this one have left running for the whole process
     whole = config(nano_weights, microphone_hz=8_000)
     whole.model.leave_out = False
-    pipeline = Pipeline.live(whole)
+    pipeline = build.live(whole)
     subscription, events = subscribe(pipeline), list[pb.Event]()
 
     def status() -> pb.Status:
@@ -315,7 +316,7 @@ def children() -> set[str]:
 
 
 def test_faults_are_told_in_the_status_and_by_the_stream_that_has_them() -> None:
-    pipeline = Pipeline.offline(parse({"sensors": {"camera": {"type": "synthetic_camera", "duration_s": 1.0}}}))
+    pipeline = build.offline(parse({"sensors": {"camera": {"type": "synthetic_camera", "duration_s": 1.0}}}))
     for place in ("camera", "subscriber 7", "camera"):
         pipeline.faults.count(place, ValueError("odd"))
     assert dict(pipeline.status().faults) == {"camera": 2, "subscriber 7": 1}
@@ -331,7 +332,7 @@ def test_what_capture_and_subscribers_cost_is_counted_in_one_place(monkeypatch: 
 
     monkeypatch.setattr(SyntheticDepth, "read", fail)
     sensors = {name: {"type": f"synthetic_{name}", "pace": "fast", "duration_s": 1.0} for name in ("camera", "depth")}
-    pipeline = Pipeline.offline(parse({"sensors": sensors}))
+    pipeline = build.offline(parse({"sensors": sensors}))
     pipeline.bus.subscribe(EventFilter(pb.SubscribeRequest()), wake)
     pipeline.start()
     assert pipeline.wait(DEADLINE_S)
@@ -347,7 +348,7 @@ def test_a_recorder_that_fails_for_one_sensor_costs_its_samples_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sensors = {name: {"type": f"synthetic_{name}", "pace": "fast", "duration_s": 2.0} for name in ("camera", "depth")}
-    pipeline = Pipeline.offline(parse({"sensors": sensors}), tmp_path / "run.mcap")
+    pipeline = build.offline(parse({"sensors": sensors}), tmp_path / "run.mcap")
     write = Recorder.write_sample
 
     def write_or_fail(recorder: Recorder, sensor: str, sample: Sample) -> None:

@@ -15,12 +15,13 @@ from agent.log.format import LoggedSensor
 from agent.log.recording.recorder import Recorder
 from agent.log.replay.pictures import LoggedPicture, StoredPicture
 from agent.log.replay.samples import SampleReplay
+from agent.policy import LOSSLESS
 from drivers.driver import BadData, Sample
 
-LOSSLESS = RecordSettings(pictures=PictureFormat(colour="png"))
+EXACT = RecordSettings(pictures=PictureFormat(colour="png"))
 
 
-def stored(sample: Sample, modality: str = "vision", form: PictureFormat = LOSSLESS.pictures) -> StoredPicture:
+def stored(sample: Sample, modality: str = "vision", form: PictureFormat = EXACT.pictures) -> StoredPicture:
     sensor = LoggedSensor(modality, 10.0, scale=0.001)  # type: ignore[arg-type]
     _, message = messages.encode("camera", sensor, sample, form)
     return StoredPicture(message.DESCRIPTOR.full_name, sensor, message.SerializeToString())
@@ -29,9 +30,9 @@ def stored(sample: Sample, modality: str = "vision", form: PictureFormat = LOSSL
 def test_a_replay_is_recorded_as_it_is_played_and_the_copy_holds_the_same_samples(tmp_path: Path) -> None:
     handed = samples(12)
     handed[5] = handed[5][0], replace(handed[5][1], lost=2)  # a picture before which two are missing
-    original = recorded(tmp_path / "original.mcap", handed, facts(), LOSSLESS)
+    original = recorded(tmp_path / "original.mcap", handed, facts(), EXACT)
     replay = SampleReplay(original)
-    with Recorder(tmp_path / "copy.mcap", facts(), LOSSLESS, lossless=True) as recorder:
+    with Recorder(tmp_path / "copy.mcap", facts(), EXACT, policy=LOSSLESS) as recorder:
         replay.start()
         while not replay.ended:
             for sensor, sample in replay.poll(0.0):

@@ -24,6 +24,7 @@ from agent.log.files import recording_files
 from agent.log.format import LoggedSensor, RecordError, RunFacts, logged_sensors
 from agent.log.recording.recorder import Recorder
 from agent.log.replay.samples import SampleReplay
+from agent.policy import LOSSLESS
 from agent.streams import SensorSpec, Stream
 from drivers.driver import Sample
 
@@ -70,7 +71,7 @@ def test_other_readers_open_the_file(tmp_path: Path) -> None:
 def test_other_programs_open_the_pictures(tmp_path: Path, form: Literal["jpeg", "png", "raw"]) -> None:
     path = tmp_path / "run.mcap"
     pictures = PictureFormat(colour=form, plane="raw" if form == "raw" else "png")
-    with Recorder(path, facts(), RecordSettings(pictures=pictures), lossless=True) as recorder:
+    with Recorder(path, facts(), RecordSettings(pictures=pictures), policy=LOSSLESS) as recorder:
         for name, sample in one_of_each(3):
             recorder.write_sample(name, sample)
     topics = decoded(path)
@@ -153,7 +154,7 @@ def test_a_full_queue_drops_the_oldest_and_counts_by_topic(tmp_path: Path, monke
 
 def test_without_loss_whoever_hands_in_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     go_on = slow_disk(monkeypatch)
-    with Recorder(tmp_path / "run.mcap", facts(), RecordSettings(queue_bytes=4096), lossless=True) as recorder:
+    with Recorder(tmp_path / "run.mcap", facts(), RecordSettings(queue_bytes=4096), policy=LOSSLESS) as recorder:
         feeder = threading.Thread(target=lambda: [recorder.write_sample(*pair) for pair in samples(10)])
         feeder.start()
         go_on.set()

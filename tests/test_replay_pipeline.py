@@ -11,6 +11,7 @@ import pytest
 
 from agent.clock import ManualClock, RunClock
 from agent.config.parse import Config, parse
+from agent.embedding.embedder import Embedder
 from agent.events.bus import Subscription
 from agent.events.filters import EventFilter
 from agent.lab.comparison import Tolerances, differences
@@ -18,7 +19,8 @@ from agent.log.editing.cutting import cut
 from agent.log.format import ReplayError
 from agent.log.replay.control import Command, ReplayOptions
 from agent.log.timeline import Timeline
-from agent.run.run import Pipeline
+from agent.run import build
+from agent.run.run import Run
 from protos import perception_pb2 as pb
 
 S = 1_000_000_000
@@ -39,10 +41,10 @@ def config(weights: Path, **options: Any) -> Config:
     return parse({"model": model, "sensors": sensors, "queries": queries})
 
 
-class Run:
-    """A pipeline, and what it said."""
+class Ran:
+    """A run that has ended, and what it said."""
 
-    def __init__(self, pipeline: Pipeline, between: Callable[[Pipeline], None] = lambda _: None) -> None:
+    def __init__(self, pipeline: Run, between: Callable[[Run], None] = lambda _: None) -> None:
         request = pb.SubscribeRequest(vectors=True, heat_maps=True)
         everything = {"max_alerts": 100_000, "max_others": 100_000}
         subscription = pipeline.bus.subscribe(EventFilter(request), lambda: None, **everything)
@@ -67,31 +69,31 @@ def taken(subscription: Subscription) -> list[pb.Event]:
 @pytest.fixture(scope="module")
 def log(tmp_path_factory: pytest.TempPathFactory, nano_weights: Path) -> Path:
     path = tmp_path_factory.mktemp("log") / "run.mcap"
-    Run(Pipeline.offline(config(nano_weights, pace="fast", duration_s=DURATION_S), log_to=path))
+    Ran(build.offline(config(nano_weights, pace="fast", duration_s=DURATION_S), log_to=path))
     return path
 
 
-def replaying(logs: Path | list[Path], config: Config | None = None, **how: Any) -> Pipeline:
+def replaying(logs: Path | list[Path], config: Config | None = None, **how: Any) -> Run:
     """By the recorded configuration, given by the user: its weights are a file, which no log gets opened by itself."""
     first = logs if isinstance(logs, Path) else logs[0]
-    return Pipeline.replaying(logs, config or parse(Timeline([first]).facts.config), **how)
+    return build.replay(logs, config or parse(Timeline([first]).facts.config), **how)
 
 
 @pytest.fixture(scope="module")
-def first(log: Path) -> Run:
-    return Run(replaying(log))
+def first(log: Path) -> Ran:
+    return Ran(replaying(log))
 
 
-def test_a_replay_says_the_same_every_time_whatever_its_speed(log: Path, first: Run) -> None:
+def test_a_replay_says_the_same_every_time_whatever_its_speed(log: Path, first: Ran) -> None:
     """Numbers of events included: only what IGNORED names may differ."""
 
-    def ask_again_and_again(pipeline: Pipeline) -> None:
+    def ask_again_and_again(pipeline: Run) -> None:
         while not pipeline.wait(timeout_s=0.005):
             pipeline.status()
 
     pace = ManualClock()
     paced = replaying(log, options=ReplayOptions(speed=0.3), pace=pace)
-    again = Run(paced, ask_again_and_again)
+    again = Ran(paced, ask_again_and_again)
     assert pace.now_ns() == pytest.approx(DURATION_S / 0.3 * S, rel=0.05)
     assert {event.WhichOneof("event") for event in first.events} == {"embedding", "audio_source", "alert", "health"}
     assert differences(first.events, again.events) == []
@@ -104,17 +106,17 @@ def test_a_replay_says_the_same_every_time_whatever_its_speed(log: Path, first: 
     assert replay.position_s == replay.duration_s == pytest.approx(DURATION_S, abs=0.2)
 
 
-def test_a_jump_ends_what_is_on_and_starts_anew(log: Path, first: Run) -> None:
+def test_a_jump_ends_what_is_on_and_starts_anew(log: Path, first: Ran) -> None:
     target_ns = Timeline([log]).start_ns + 3 * S
 
-    def seek_once(pipeline: Pipeline) -> None:
+    def seek_once(pipeline: Run) -> None:
         assert pipeline.replay is not None
         seen = pipeline.bus.subscribe(EventFilter(pb.SubscribeRequest()), lambda: None)
         while len([event for event in taken(seen) if event.HasField("embedding")]) < 1:
             pipeline.wait(timeout_s=0.01)
-        pipeline.control.ask(Command(seek_ns=target_ns)).result(60)
+        pipeline.replay.ask(Command(seek_ns=target_ns)).result(60)
 
-    run = Run(replaying(log), seek_once)
+    run = Ran(replaying(log), seek_once)
     times = [event.capture_ns for event in run.of("embedding")]
     jumps = [i for i, (before, after) in enumerate(itertools.pairwise(times)) if after - before != S // 2]
     assert run.status.replay.stretch == 2
@@ -136,7 +138,7 @@ END = pb.ALERT_PHASE_END
 
 
 def test_only_some_sensors(log: Path) -> None:
-    run = Run(replaying(log, sensors=["thermal"]))
+    run = Ran(replaying(log, sensors=["thermal"]))
     assert {w.sensor for event in run.of("embedding") for w in event.embedding.windows} == {"thermal"}
     assert run.of("audio_source") == []
     with pytest.raises(ReplayError, match=r"has no sensor 'lidar'; its sensors are: camera, microphone, thermal"):
@@ -147,15 +149,16 @@ def test_only_some_sensors(log: Path) -> None:
         replaying(log, thermal_only, sensors=["camera"])
 
 
-def test_alerts_are_replayed_without_the_model(log: Path, first: Run) -> None:
+def test_alerts_are_replayed_without_the_model(log: Path, first: Ran) -> None:
     pipeline = replaying(log, reuse_embeddings=True)
     towers: set[str] = set()
 
-    def look(pipeline: Pipeline) -> None:
-        perception = pipeline.loaded.result().perception
-        towers.update(perception._embedder._model.modalities)
+    def look(pipeline: Run) -> None:
+        worker = pipeline.loaded.result().worker
+        assert isinstance(worker._model, Embedder)
+        towers.update(worker._model._model.modalities)
 
-    run = Run(pipeline, look)
+    run = Ran(pipeline, look)
     assert towers == {"text"}
     assert run.status.ticks_delivered == 2 * DURATION_S
     assert phases(run.events) == phases(first.events)
@@ -176,7 +179,7 @@ def phases(events: Sequence[pb.Event]) -> list[tuple[int, str, int]]:
 def test_recorded_embeddings_can_be_sought_and_paced_too(log: Path) -> None:
     start_ns, pace = Timeline([log]).start_ns, ManualClock()
     options = ReplayOptions(speed=2.0, from_ns=start_ns + 2 * S, to_ns=start_ns + 5 * S)
-    run = Run(replaying(log, sensors=["thermal"], options=options, reuse_embeddings=True, pace=pace))
+    run = Ran(replaying(log, sensors=["thermal"], options=options, reuse_embeddings=True, pace=pace))
     times = [event.capture_ns for event in run.of("embedding")]
     assert len(times) == 6
     assert start_ns + 2 * S <= times[0] < times[-1] < start_ns + 5 * S
@@ -184,10 +187,10 @@ def test_recorded_embeddings_can_be_sought_and_paced_too(log: Path) -> None:
     assert pace.now_ns() == pytest.approx((times[-1] - start_ns - 2 * S) / 2, rel=0.01)
 
 
-def test_a_tick_that_pieces_tell_of_twice_is_replayed_once(log: Path, first: Run, tmp_path: Path) -> None:
+def test_a_tick_that_pieces_tell_of_twice_is_replayed_once(log: Path, first: Ran, tmp_path: Path) -> None:
     start_ns = Timeline([log]).start_ns
     cut([log], tmp_path / "piece.mcap", from_ns=start_ns + 2 * S, to_ns=start_ns + 4 * S)
-    run = Run(replaying([log, tmp_path / "piece.mcap"], reuse_embeddings=True))
+    run = Ran(replaying([log, tmp_path / "piece.mcap"], reuse_embeddings=True))
     assert (run.status.ticks_delivered, sum(run.status.ticks_shed.values())) == (2 * DURATION_S, 0)
     assert phases(run.events) == phases(first.events)
 
@@ -205,7 +208,7 @@ def test_embeddings_that_cannot_be_reused_are_refused(log: Path, nano_weights: P
     other.stop()
     silent = tmp_path / "silent.mcap"
     clock = RunClock.start()
-    pipeline = Pipeline.offline(config(nano_weights, pace="fast", duration_s=1), log_to=silent)
+    pipeline = build.offline(config(nano_weights, pace="fast", duration_s=1), log_to=silent)
     assert clock.start_ns <= pipeline.clock.start_ns
     pipeline.start()  # without a model, ticks are not embedded
     pipeline.wait()

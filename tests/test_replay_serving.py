@@ -10,13 +10,12 @@ from pathlib import Path
 import pytest
 from fake_agent import until
 
-from agent.capture.offline import Offline
 from agent.client import Client
 from agent.clock import RunClock
 from agent.config.parse import parse
 from agent.log.replay.control import ReplayOptions
 from agent.log.replay.samples import config_of
-from agent.run.run import Pipeline
+from agent.run import build
 from agent.run.serving import serving
 from protos import perception_pb2 as pb
 
@@ -33,7 +32,7 @@ def log(tmp_path_factory: pytest.TempPathFactory, nano_weights: Path) -> Path:
     model = {"weights": str(nano_weights), "device": "cpu"}
     config = parse({"model": model, "sensors": sensors})
     clock = RunClock(time.time_ns() - time.monotonic_ns(), START_NS)
-    pipeline = Pipeline(config, clock, Offline(config.specs, clock), lossless=True, log_to=path)
+    pipeline = build.offline(config, log_to=path, clock=clock)
     pipeline.start()
     pipeline.wait()
     pipeline.stop()
@@ -43,7 +42,7 @@ def log(tmp_path_factory: pytest.TempPathFactory, nano_weights: Path) -> Path:
 @pytest.fixture
 async def client(log: Path) -> AsyncIterator[Client]:
     """Of a replay that stands at its start."""
-    pipeline = Pipeline.replaying(log, parse(config_of(log)), options=ReplayOptions(paused=True, lasting=True))
+    pipeline = build.replay(log, parse(config_of(log)), options=ReplayOptions(paused=True, lasting=True))
     async with serving(pipeline, "127.0.0.1:0") as server, Client(server.address) as client:
         await server.loaded
         yield client

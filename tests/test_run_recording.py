@@ -15,7 +15,8 @@ from agent.events.filters import EventFilter
 from agent.log.files import recording_files
 from agent.log.format import RecordError, sensor_of
 from agent.log.timeline import Timeline
-from agent.run.run import Pipeline
+from agent.run import build
+from agent.run.run import Run
 from protos import perception_pb2 as pb
 
 S = 1_000_000_000
@@ -34,7 +35,7 @@ def config(weights: Path, **keys: Any) -> Config:
     return parse({"model": model, "sensors": sensors, "queries": queries, **keys})
 
 
-def run_until(pipeline: Pipeline, done: Callable[[], bool]) -> list[pb.Event]:
+def run_until(pipeline: Run, done: Callable[[], bool]) -> list[pb.Event]:
     """What the agent says until something is so."""
     subscription = pipeline.bus.subscribe(EventFilter(pb.SubscribeRequest()), lambda: None, max_others=4096)
     try:
@@ -52,7 +53,7 @@ def run_until(pipeline: Pipeline, done: Callable[[], bool]) -> list[pb.Event]:
 def test_a_clip_of_an_alert_is_saved_though_nothing_else_is_recorded(nano_weights: Path, tmp_path: Path) -> None:
     folder = tmp_path / "clips"
     settings = {"folder": str(folder), "before_s": 1.0, "after_s": 1.0}
-    said = run_until(Pipeline.live(config(nano_weights, clips=settings)), lambda: any(folder.glob("*.mcap")))
+    said = run_until(build.live(config(nano_weights, clips=settings)), lambda: any(folder.glob("*.mcap")))
     begin_ns = next(e.alert.begin_ns for e in said if e.alert.phase == pb.ALERT_PHASE_BEGIN)
     (clip,) = folder.glob("*_anything_*.mcap")
     timeline = Timeline([clip])
@@ -71,7 +72,7 @@ def test_a_clip_of_an_alert_is_saved_though_nothing_else_is_recorded(nano_weight
 
 def test_a_run_records_into_the_folder_of_its_configuration(nano_weights: Path, tmp_path: Path) -> None:
     folder = tmp_path / "new" / "recordings"
-    pipeline = Pipeline.live(config(nano_weights, record={"folder": str(folder), "split_s": 1}))
+    pipeline = build.live(config(nano_weights, record={"folder": str(folder), "split_s": 1}))
     said = run_until(pipeline, lambda: len(list(folder.glob("*.mcap"))) >= 3)
     files = recording_files(folder)
     assert len(files) >= 3
@@ -90,7 +91,7 @@ def test_what_cannot_be_kept_is_told_before_anything_starts(nano_weights: Path, 
         ({"record": {"folder": str(in_the_way / "x")}}, "record.folder"),
         ({"clips": {"folder": str(in_the_way / "x")}}, "clips.folder"),
     ):
-        pipeline = Pipeline.live(config(nano_weights, **keys))
+        pipeline = build.live(config(nano_weights, **keys))
         with pytest.raises(RecordError, match=f"change {key}"):
             pipeline.start()
         pipeline.stop()
@@ -105,7 +106,7 @@ def test_what_cannot_be_kept_is_told_before_anything_starts(nano_weights: Path, 
 def test_a_recording_that_cannot_begin_leaves_no_thread(nano_weights: Path, tmp_path: Path) -> None:
     out = tmp_path / "drive.mcap"
     out.write_bytes(b"")
-    pipeline = Pipeline.live(config(nano_weights, clips={"folder": str(tmp_path / "clips")}), log_to=out)
+    pipeline = build.live(config(nano_weights, clips={"folder": str(tmp_path / "clips")}), log_to=out)
     with pytest.raises(RecordError, match="exists already"):
         pipeline.start()
     pipeline.stop()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ from agent.log.format import LogError
 from agent.log.recording.recorder import Recorder
 from agent.log.replay.control import ALL, Command, ReplayOptions
 from agent.log.replay.samples import SampleReplay
-from agent.run.sampler import Sampler, SampleStretch
+from agent.policy import LOSSLESS
+from agent.run.sampler import Outlet, Sampler, SampleStretch
 from agent.streams import Stream, Streams
 from agent.windows.windower import Tick, Windower
 from drivers.driver import Sample
@@ -64,7 +66,7 @@ def late(steps: int = STEPS) -> Pairs:
 
 
 def write(path: Path, handed: Pairs, event_every_s: float | None = None) -> Path:
-    with Recorder(path, facts(), lossless=True) as recorder:
+    with Recorder(path, facts(), policy=LOSSLESS) as recorder:
         seq = 0
         for name, sample in handed:
             recorder.write_sample(name, sample)
@@ -75,18 +77,23 @@ def write(path: Path, handed: Pairs, event_every_s: float | None = None) -> Path
     return path
 
 
-class Taken:
-    """An Outlet that keeps what it is given."""
+class Taken(Outlet[Any]):
+    """Keeps what it is given."""
 
     def __init__(self) -> None:
         self.said: list[Any] = []
         """Ticks, states of health, and "anew", in the order in which they came."""
+        self.on_item: Callable[[], object] = lambda: None
+        self.on_ticks: Callable[[int], None] = lambda _: None
 
-    def submit(self, tick: Tick) -> None:
-        self.said.append(tick)
+    def keep(self, item: tuple[str, Sample]) -> None:  # noqa: ARG002
+        self.on_item()
 
-    def settle(self) -> None:
-        """Everything is through at once."""
+    def ticked(self, count: int) -> None:
+        self.on_ticks(count)
+
+    def submit(self, ticks: Sequence[Tick]) -> None:
+        self.said += ticks
 
     def tell(self, states: Sequence[StreamState], now_ns: int) -> None:
         self.said += [(now_ns, state) for state in states]
@@ -115,23 +122,11 @@ def run(
         windower, health = Windower(streams(), HOP_NS, start_ns, faults), Health(streams(), faults)
         return SampleStretch(windower, health, replay.reports, None, faults)
 
-    def taken_item(_: tuple[str, Sample]) -> None:
-        on_item(intake, taken)
-
-    intake = Sampler(
-        replay,
-        begin,
-        replay.clock.start_ns,
-        taken,
-        lossless=True,
-        lasting=lasting,
-        on_ticks=on_ticks,
-        on_item=taken_item,
-        faults=faults,
-    )
-    intake.start()
-    intake.ended.result(60)
-    intake.join()
+    sampler = Sampler(replay, begin, replay.clock.start_ns, taken, LOSSLESS, lasting=lasting, faults=faults)
+    taken.on_item, taken.on_ticks = partial(on_item, sampler, taken), on_ticks
+    sampler.start()
+    sampler.ended.result(60)
+    sampler.join()
     return taken
 
 
@@ -217,7 +212,7 @@ def test_pauses_steps_and_changes_of_speed_do_not_matter(log: Path, first: Taken
 
 
 def test_status_that_is_asked_meanwhile_does_not_matter(log: Path, first: Taken) -> None:
-    found = run(SampleReplay(log), on_item=lambda intake, _: intake.stretch.states())
+    found = run(SampleReplay(log), on_item=lambda sampler, _: sampler.stretch.states())
     assert plain(found.said) == plain(first.said)
 
 
@@ -268,9 +263,9 @@ def test_a_seek_while_it_runs_is_a_replay_from_there(log: Path) -> None:
 
 
 def test_a_loop_is_the_same_every_time(log: Path, first: Taken) -> None:
-    def stop_in_the_fourth(intake: Sampler[Any], taken: Taken) -> None:
+    def stop_in_the_fourth(sampler: Sampler[Any], taken: Taken) -> None:
         if taken.said.count("anew") == 3:
-            intake.stop()
+            sampler.stop()
 
     said = run(SampleReplay(log, options=ReplayOptions(loop=True)), lasting=True, on_item=stop_in_the_fourth).said
     passes = [plain(part) for part in parted(said)]
@@ -323,8 +318,13 @@ def test_a_picture_is_decoded_for_a_window_only(log: Path, monkeypatch: pytest.M
     from agent.log import messages
 
     decoded: list[str] = []
-    decode = messages.decode
-    monkeypatch.setattr(messages, "decode", lambda schema, *rest: decoded.append(schema) or decode(schema, *rest))
+    sample_of = messages.sample_of
+
+    def counted(message: messages.Message, *rest: Any) -> Sample:
+        decoded.append(message.DESCRIPTOR.full_name)
+        return sample_of(message, *rest)
+
+    monkeypatch.setattr(messages, "sample_of", counted)
     taken = run(SampleReplay(log))
     pictures = decoded.count(messages.IMAGE_SCHEMA)
     assert 0 < pictures <= len(taken.ticks) * (2 + 1 + 1), "two frames, a depth map and a thermal picture a tick"
@@ -341,8 +341,8 @@ def test_a_picture_that_cannot_be_decoded_costs_its_window(tmp_path: Path) -> No
             if not isinstance(polled, Jump):
                 for name, sample in polled:
                     if name in ("camera", "depth") and sample.t_ns > START_NS + 2 * S:
-                        schema, sensor, encoded = sample._encoded  # type: ignore[attr-defined]
-                        object.__setattr__(sample, "_encoded", (schema, sensor, encoded[:60] + encoded[200:]))
+                        message = sample._picture._message  # type: ignore[attr-defined]
+                        message.data = message.data[:30] + message.data[170:]
                         broken += 1
             return polled
 

@@ -16,7 +16,7 @@ from agent.config.parse import parse
 from agent.embedding.embedder import Embedded, Embedder
 from agent.log.editing.survey import survey
 from agent.log.timeline import Timeline
-from agent.run.run import Pipeline
+from agent.run import build
 from agent.run.serving import serving
 from agent.windows.windower import Tick
 from protos import perception_pb2 as pb
@@ -58,7 +58,7 @@ async def test_what_is_said_at_the_end_reaches_the_log_and_subscribers_alike(
         "sensors": {"camera": {"type": "synthetic_camera", "width": 96, "height": 96, "rate_hz": 10, "seed": 7}},
         "queries": [{**query, "id": f"q{number}"} for number in range(ALERTS)],
     }
-    pipeline = Pipeline.live(parse(tree), log_to=tmp_path / "run.mcap")
+    pipeline = build.live(parse(tree), log_to=tmp_path / "run.mcap")
     told: list[pb.Event] = []
 
     async def follow(client: Client) -> str:

@@ -12,7 +12,7 @@ from running_agent import DEADLINE_S, busy_factor
 
 from agent.config.parse import parse
 from agent.log.editing.survey import survey
-from agent.run.run import Pipeline
+from agent.run import build
 from benchmarks.faults.commands import Command
 
 STOPS_S = 5.0
@@ -29,7 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, nano_weights: Path) -> Path
     (folder / "agent.yaml").write_text(yaml.safe_dump({"model": model, "sensors": {"thermal": THERMAL}}))
     fast = {"thermal": {**THERMAL, "pace": "fast", "duration_s": 2}}
     # Without `model`: of weights that a log names by a path nothing is read.
-    pipeline = Pipeline.offline(parse({"sensors": fast}), log_to=folder / "old.mcap")
+    pipeline = build.offline(parse({"sensors": fast}), log_to=folder / "old.mcap")
     pipeline.start()
     pipeline.wait()
     pipeline.stop()

@@ -21,6 +21,7 @@ from agent.log.replay.control import ReplayOptions
 from agent.log.replay.samples import SampleReplay
 from agent.log.seeking import chunks_of, records_from
 from agent.log.timeline import Timeline
+from agent.policy import LOSSLESS
 from drivers.driver import Sample
 
 S = 1_000_000_000
@@ -36,7 +37,7 @@ def stamps(pairs: Pairs) -> list[tuple[str, int]]:
 def split(folder: Path, handed: Pairs, run: RunFacts | None = None) -> list[Path]:
     """Record into parts of about a second."""
     settings = RecordSettings(split_s=1.0, chunk_bytes=64 * 1024)
-    with Recorder(folder / "run.mcap", run or facts(), settings, lossless=True) as recorder:
+    with Recorder(folder / "run.mcap", run or facts(), settings, policy=LOSSLESS) as recorder:
         for name, sample in handed:
             recorder.write_sample(name, sample)
     assert not recorder.report().drops
@@ -99,7 +100,7 @@ def test_a_part_that_is_cut_off_costs_its_end_only(parts: list[Path], tmp_path: 
 
 def test_files_that_do_not_belong_together_are_refused(parts: list[Path], tmp_path: Path) -> None:
     other = tmp_path / "other.mcap"
-    with Recorder(other, replace(facts(), run_id="d4e5f6"), lossless=True):
+    with Recorder(other, replace(facts(), run_id="d4e5f6"), policy=LOSSLESS):
         pass
     with pytest.raises(ReplayError, match=r"are of different runs \(a1b2c3 and d4e5f6\); replay them one after"):
         Timeline([parts[0], other])
@@ -114,7 +115,7 @@ def test_a_time_is_found_in_every_kind_of_file(parts: list[Path], tmp_path: Path
     """By the index, without it, and where the index lies."""
     handed = samples(STEPS)
     whole = tmp_path / "whole.mcap"
-    with Recorder(whole, facts(), RecordSettings(chunk_bytes=64 * 1024), lossless=True) as recorder:
+    with Recorder(whole, facts(), RecordSettings(chunk_bytes=64 * 1024), policy=LOSSLESS) as recorder:
         for name, sample in handed:
             recorder.write_sample(name, sample)
     with whole.open("rb") as stream:
@@ -137,7 +138,7 @@ def test_a_time_is_found_in_every_kind_of_file(parts: list[Path], tmp_path: Path
 @pytest.mark.parametrize("offset", [2**64 - 1, 2**63, 2**40])
 def test_an_index_that_points_behind_the_file_is_not_believed(tmp_path: Path, offset: int) -> None:
     whole = tmp_path / "whole.mcap"
-    with Recorder(whole, facts(), RecordSettings(chunk_bytes=64 * 1024), lossless=True) as recorder:
+    with Recorder(whole, facts(), RecordSettings(chunk_bytes=64 * 1024), policy=LOSSLESS) as recorder:
         for name, sample in samples(STEPS):
             recorder.write_sample(name, sample)
     data = bytearray(whole.read_bytes())

@@ -29,7 +29,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], list[Path]]:
         trees: list[Path] = []
 
         def figures(tree: Path, _seconds: float) -> dict[str, float]:
-            assert (tree / "agent" / "client.py").exists()
+            assert (tree / "agent" / "cli.py").exists()
             trees.append(tree)
             mine = factor if tree == ROOT else 1.0
             return {"start, s": 3.0, SETTLED: 80.0 * mine * len(trees), CPU: 100.0 * mine * len(trees)}

@@ -6,7 +6,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 from agent.clock import ManualClock
 from agent.embedding.embedder import Embedded
-from agent.embedding.worker import MAX_JOBS, Accounting, ModelHung, Worker, WorkerError
+from agent.embedding.requests import Pictures, Sound, Texts
+from agent.embedding.worker import MAX_JOBS, Accounting, Done, ModelHung, Worker, WorkerError
+from agent.policy import LIVE, LOSSLESS
 from agent.windows.window import Tick, Window
 
 DEADLINE_S = 10.0
@@ -45,6 +47,8 @@ class Model:
         self.batches: list[list[int]] = []
         self.entered = threading.Semaphore(0)
         self.released = threading.Event()
+        self.on_request: Callable[[Any], Any] = len
+        """Answers requests, by the texts, pictures or sounds that they hold."""
         self._fails_on, self._largest = frozenset(fails_on), largest
         if not held:
             self.released.set()
@@ -58,6 +62,18 @@ class Model:
         if any(t.index in self._fails_on for t in ticks):
             raise RuntimeError("device failed")
         return [Embedded(t, {}, {}, None, 0.0, {}) for t in ticks]
+
+    def embed_texts(self, texts: Sequence[str]) -> Any:
+        return self.on_request(texts)
+
+    def embed_images(self, images: Sequence[NDArray[np.uint8]]) -> Any:
+        return self.on_request(images)
+
+    def embed_audio(self, recordings: Sequence[Sound]) -> Any:
+        return self.on_request(recordings)
+
+    def unknown_words(self, text: str) -> Any:
+        return self.on_request(text)
 
     def wait_entered(self) -> None:
         assert self.entered.acquire(timeout=DEADLINE_S)
@@ -73,9 +89,23 @@ class Delivered:
         self.indices.append(embedded.tick.index)
 
 
+def at_once(consume: Callable[[Embedded], object]) -> Callable[[Embedded, Done], None]:
+    """A next stage that is done before the worker goes on."""
+
+    def take(embedded: Embedded, done: Done) -> None:
+        try:
+            consume(embedded)
+        except ValueError as error:
+            done(error)
+        else:
+            done(None)
+
+    return take
+
+
 def test_live_the_oldest_waiting_ticks_are_shed_and_counted() -> None:
     model, delivered = Model(held=True), Delivered()
-    worker = Worker(model, delivered, max_pending=2, lossless=False)
+    worker = Worker(model, at_once(delivered), LIVE, max_pending=2)
     worker.submit(tick(0))
     model.wait_entered()
     for i in range(1, 6):
@@ -91,7 +121,7 @@ def test_live_the_oldest_waiting_ticks_are_shed_and_counted() -> None:
 
 def test_lossless_submit_waits_and_nothing_is_lost() -> None:
     model, delivered = Model(held=True), Delivered()
-    worker = Worker(model, delivered, max_pending=2, lossless=True)
+    worker = Worker(model, at_once(delivered), LOSSLESS, max_pending=2)
     producer = threading.Thread(target=lambda: [worker.submit(tick(i)) for i in range(10)])
     producer.start()
     # One runs, two wait, and the producer is held up with the fourth.
@@ -107,7 +137,7 @@ def test_lossless_submit_waits_and_nothing_is_lost() -> None:
 
 def test_lossless_batches_do_not_depend_on_timing() -> None:
     model, delivered = Model(), Delivered()
-    worker = Worker(model, delivered, max_pending=8, lossless=True, batch=4)
+    worker = Worker(model, at_once(delivered), LOSSLESS, max_pending=8, batch=4)
     for i in range(10):
         worker.submit(tick(i))
         until(lambda: not worker.accounting().in_flight >= 4)  # however slow the producer is
@@ -120,7 +150,7 @@ def test_lossless_batches_do_not_depend_on_timing() -> None:
 
 def test_live_a_batch_takes_what_waits() -> None:
     model = Model(held=True)
-    worker = Worker(model, Delivered(), max_pending=8, lossless=False, batch=4)
+    worker = Worker(model, at_once(Delivered()), LIVE, max_pending=8, batch=4)
     worker.submit(tick(0))
     model.wait_entered()
     for i in range(1, 7):
@@ -133,7 +163,7 @@ def test_live_a_batch_takes_what_waits() -> None:
 
 def test_a_batch_that_does_not_fit_is_halved_and_loses_nothing() -> None:
     model, delivered = Model(largest=2), Delivered()
-    worker = Worker(model, delivered, max_pending=8, lossless=True, batch=8)
+    worker = Worker(model, at_once(delivered), LOSSLESS, max_pending=8, batch=8)
     for i in range(8):
         worker.submit(tick(i))
     assert worker.drain(DEADLINE_S)
@@ -145,7 +175,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_loses_nothing() -> None:
 def test_ticks_that_fail_alone_are_shed_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     model, delivered = Model(fails_on=(2, 5, 6)), Delivered()
     with caplog.at_level(logging.ERROR):
-        worker = Worker(model, delivered, max_pending=8, lossless=True, batch=8)
+        worker = Worker(model, at_once(delivered), LOSSLESS, max_pending=8, batch=8)
         for i in range(8):
             worker.submit(tick(i))
         assert worker.drain(DEADLINE_S)
@@ -163,7 +193,7 @@ def test_a_consumer_that_fails_costs_its_tick_only(caplog: pytest.LogCaptureFixt
             raise ValueError("no room")
         delivered(embedded)
 
-    worker = Worker(Model(), consume, max_pending=4, lossless=True)
+    worker = Worker(Model(), at_once(consume), LOSSLESS, max_pending=4)
     for i in range(3):
         worker.submit(tick(i))
     assert worker.drain(DEADLINE_S)
@@ -173,9 +203,28 @@ def test_a_consumer_that_fails_costs_its_tick_only(caplog: pytest.LogCaptureFixt
     assert "no room" in caplog.text
 
 
+def test_no_tick_is_begun_while_more_than_a_batch_waits_for_the_next_stage() -> None:
+    model, handed = Model(), list[tuple[int, Done]]()
+    worker = Worker(model, lambda e, done: handed.append((e.tick.index, done)), LIVE, max_pending=3)
+    for i in range(8):
+        worker.submit(tick(i))
+        until(lambda: len(model.batches) == min(2, len(handed)) and len(handed) == min(2, worker.accounting().produced))
+    assert model.batches == [[0], [1]]
+    assert worker.accounting() == Accounting(8, 0, {"behind": 3}, 5)
+    assert worker.progress().running == "what follows from tick 0"
+    assert worker.ask(Texts(["a dog"])).result(DEADLINE_S) == 1
+    handed[0][1](None)
+    handed[1][1](ValueError("no room"))
+    until(lambda: len(handed) == 4)
+    assert [index for index, _ in handed] == [0, 1, 5, 6]
+    assert worker.accounting() == Accounting(8, 1, {"behind": 3, "delivery error": 1}, 3)
+    worker.stop()
+    assert worker.accounting() == Accounting(8, 1, {"behind": 3, "delivery error": 1, "stopped": 1}, 2)
+
+
 def test_drain_gives_up_when_the_model_hangs() -> None:
     model = Model(held=True)
-    worker = Worker(model, Delivered(), max_pending=2, lossless=False)
+    worker = Worker(model, at_once(Delivered()), LIVE, max_pending=2)
     worker.submit(tick(0))
     assert not worker.drain(0.01)
     model.released.set()
@@ -185,11 +234,11 @@ def test_drain_gives_up_when_the_model_hangs() -> None:
 
 def test_stop_sheds_what_waits_and_finishes_what_runs() -> None:
     model, delivered = Model(held=True), Delivered()
-    worker = Worker(model, delivered, max_pending=4, lossless=False)
+    worker = Worker(model, at_once(delivered), LIVE, max_pending=4)
     worker.submit(tick(0))
     model.wait_entered()
     worker.submit(tick(1))
-    job = worker.call(lambda: 1)
+    job = worker.ask(Texts(["a dog"]))
     stopping = threading.Thread(target=worker.stop)
     stopping.start()
     until(lambda: bool(worker.accounting().shed))
@@ -202,12 +251,12 @@ def test_stop_sheds_what_waits_and_finishes_what_runs() -> None:
     assert worker.accounting() == Accounting(3, 1, {"stopped": 2}, 0)
     assert job.cancelled()
     with pytest.raises(WorkerError, match="stopping"):
-        worker.call(lambda: 1)
+        worker.ask(Texts(["a dog"]))
 
 
 def test_stop_releases_a_producer_that_waits() -> None:
     model = Model(held=True)
-    worker = Worker(model, Delivered(), max_pending=1, lossless=True)
+    worker = Worker(model, at_once(Delivered()), LOSSLESS, max_pending=1)
     producer = threading.Thread(target=lambda: [worker.submit(tick(i)) for i in range(3)])
     producer.start()
     until(lambda: worker.accounting().produced == 3)
@@ -222,14 +271,17 @@ def test_stop_releases_a_producer_that_waits() -> None:
 
 def test_jobs_run_between_ticks_on_the_same_thread_and_give_their_result_or_error() -> None:
     threads: list[int] = []
+    model = Model()
     worker = Worker(
-        Model(), lambda _: threads.append(threading.get_ident()), max_pending=4, lossless=True, clock=ManualClock()
+        model, at_once(lambda _: threads.append(threading.get_ident())), LOSSLESS, max_pending=4, clock=ManualClock()
     )
     worker.submit(tick(0))
-    assert worker.call(threading.get_ident).result(DEADLINE_S) == threads[0]
-    failing = worker.call(lambda: 1 // 0)
+    model.on_request = lambda _: threading.get_ident()
+    assert worker.ask(Texts(["a dog"])).result(DEADLINE_S) == threads[0]
+    model.on_request = lambda given: 1 // (len(given) - 2)
+    failing = worker.ask(Texts(["a", "b"]))
     assert isinstance(failing.exception(DEADLINE_S), ZeroDivisionError)
-    assert worker.call(lambda: "alive").result(DEADLINE_S) == "alive"
+    assert worker.ask(Texts(["a", "b", "c"])).result(DEADLINE_S) == 1
     worker.stop()
 
 
@@ -242,11 +294,12 @@ def test_ticks_go_before_jobs_but_an_overloaded_worker_does_one_job_a_second() -
         order.append(f"tick {embedded.tick.index}")
         clock.sleep_until(clock.now_ns() + 400_000_000)  # a tick takes 0.4 s of the run's clock
 
-    worker = Worker(model, consume, max_pending=20, lossless=False, clock=clock)
+    worker = Worker(model, at_once(consume), LIVE, max_pending=20, clock=clock)
     worker.submit(tick(0))
     model.wait_entered()
+    model.on_request = lambda texts: order.append(f"job {texts[0]}")
     for name in ("a", "b"):
-        worker.call(lambda name=name: order.append(f"job {name}"))
+        worker.ask(Texts([name]))
     for i in range(1, 9):
         worker.submit(tick(i))
     model.released.set()
@@ -268,11 +321,12 @@ def test_jobs_take_a_tenth_of_the_time_while_ticks_wait() -> None:
         clock.sleep_until(clock.now_ns() + ns)
         shares.append(took["job"] / sum(took.values()))
 
-    worker = Worker(model, lambda _: pass_time("tick", 400_000_000), max_pending=200, lossless=False, clock=clock)
+    model.on_request = lambda _: pass_time("job", 300_000_000)
+    worker = Worker(model, at_once(lambda _: pass_time("tick", 400_000_000)), LIVE, max_pending=200, clock=clock)
     worker.submit(tick(0))
     model.wait_entered()
     for _ in range(60):
-        worker.call(partial(pass_time, "job", 300_000_000))
+        worker.ask(Texts(["a dog"]))
     for i in range(1, 100):
         worker.submit(tick(i))
     model.released.set()
@@ -306,10 +360,12 @@ def refuse(pictures: list[NDArray[np.uint8]]) -> None:
 def test_what_a_job_was_given_is_free_once_it_is_answered(
     function: Callable[[list[NDArray[np.uint8]]], object], fails: bool
 ) -> None:
-    worker = Worker(Model(), Delivered(), max_pending=2, lossless=False)
+    model = Model()
+    model.on_request = function
+    worker = Worker(model, at_once(Delivered()), LIVE, max_pending=2)
     pictures = [np.zeros((4, 4), np.uint8) for _ in range(3)]
     sent = [weakref.ref(picture) for picture in pictures]
-    answer = worker.call(partial(function, pictures))
+    answer = worker.ask(Pictures(pictures))
     del pictures
     error = answer.exception(DEADLINE_S)
     assert (error is not None) == fails
@@ -324,7 +380,7 @@ def test_what_a_job_was_given_is_free_once_it_is_answered(
 
 @pytest.mark.usefixtures("no_collection")
 def test_a_tick_is_free_once_it_is_delivered() -> None:
-    worker = Worker(Model(), Delivered(), max_pending=2, lossless=False)
+    worker = Worker(Model(), at_once(Delivered()), LIVE, max_pending=2)
     picture = np.zeros((2, 4, 4, 3), np.uint8)
     seen = weakref.ref(picture)
     worker.submit(Tick(0, 0, {"eye": Window("eye", "vision", picture, 0.0, 0, "")}, 0))
@@ -336,12 +392,12 @@ def test_a_tick_is_free_once_it_is_delivered() -> None:
 
 def test_jobs_beyond_the_bound_are_refused() -> None:
     model = Model(held=True)
-    worker = Worker(model, Delivered(), max_pending=2, lossless=False)
+    worker = Worker(model, at_once(Delivered()), LIVE, max_pending=2)
     worker.submit(tick(0))
     model.wait_entered()
-    jobs = [worker.call(lambda: 1) for _ in range(MAX_JOBS)]
+    jobs = [worker.ask(Texts(["a dog"])) for _ in range(MAX_JOBS)]
     with pytest.raises(WorkerError, match="ask again later"):
-        worker.call(lambda: 1)
+        worker.ask(Texts(["a dog"]))
     model.released.set()
     assert [job.result(DEADLINE_S) for job in jobs] == [1] * MAX_JOBS
     worker.stop()
@@ -350,7 +406,7 @@ def test_jobs_beyond_the_bound_are_refused() -> None:
 def test_progress_tells_what_runs_and_what_failed_in_a_row() -> None:
     clock = ManualClock()
     model = Model(held=True, fails_on=(0, 1))
-    worker = Worker(model, Delivered(), max_pending=9, lossless=False, clock=clock)
+    worker = Worker(model, at_once(Delivered()), LIVE, max_pending=9, clock=clock)
     assert (worker.progress().running, worker.progress().failures) == ("", 0)
     worker.submit(tick(0))
     model.wait_entered()
@@ -376,29 +432,31 @@ def test_progress_tells_what_runs_and_what_failed_in_a_row() -> None:
 def test_jobs_are_refused_while_the_model_hangs_also_those_that_wait_and_the_one_that_runs() -> None:
     held, entered = threading.Event(), threading.Event()
 
-    def hang() -> int:
+    def hang(texts: Sequence[str]) -> int:
         entered.set()
         assert held.wait(DEADLINE_S)
-        return 1
+        return len(texts)
 
-    worker = Worker(Model(), Delivered(), max_pending=2, lossless=False)
-    running = worker.call(hang)
+    model = Model()
+    model.on_request = hang
+    worker = Worker(model, at_once(Delivered()), LIVE, max_pending=2)
+    running = worker.ask(Texts(["a dog"]))
     assert entered.wait(DEADLINE_S)
-    waiting = worker.call(lambda: 2)
-    worker.refuse_jobs("it hangs")
+    waiting = worker.ask(Texts(["a cat"]))
+    worker.refuse_requests("it hangs")
     for refused in (running, waiting):
         assert isinstance(refused.exception(DEADLINE_S), ModelHung)
     with pytest.raises(ModelHung, match="it hangs"):
-        worker.call(lambda: 3)
+        worker.ask(Texts(["a bird"]))
     held.set()
-    worker.refuse_jobs("")
-    assert worker.call(lambda: 4).result(DEADLINE_S) == 4
+    worker.refuse_requests("")
+    assert worker.ask(Texts(["one", "two"])).result(DEADLINE_S) == 2
     worker.stop()
 
 
 def test_a_batch_larger_than_what_may_wait_is_refused() -> None:
     with pytest.raises(ValueError, match="batch is 4"):
-        Worker(Model(), Delivered(), max_pending=2, lossless=True, batch=4)
+        Worker(Model(), at_once(Delivered()), LOSSLESS, max_pending=2, batch=4)
 
 
 @settings(max_examples=20, deadline=None)
@@ -411,7 +469,11 @@ def test_the_accounting_is_exact_at_every_moment(
     logging.getLogger("agent.embedding.worker").setLevel(logging.CRITICAL)
     delivered = Delivered()
     worker = Worker(
-        Model(fails_on=sorted(fails_on)), delivered, max_pending=max_pending, lossless=lossless, batch=batch
+        Model(fails_on=sorted(fails_on)),
+        at_once(delivered),
+        policy=LOSSLESS if lossless else LIVE,
+        max_pending=max_pending,
+        batch=batch,
     )
     seen: list[Accounting] = []
     watching = threading.Event()

@@ -14,7 +14,7 @@ from agent.log.stored_config import stored_config
 from agent.log.timeline import Timeline
 from agent.perceiving.alerts.book import hold_s_of
 from agent.query import Query
-from agent.run.run import Pipeline
+from agent.run import build
 from agent.run.to_the_end import events_of
 from drivers.codec import MODALITY_NAMES
 from drivers.driver import MODALITIES
@@ -64,14 +64,14 @@ def config_for(timeline: Timeline, config: Config | None) -> Config:
 def score(timeline: Timeline, queries: Sequence[Query], config: Config, *, reuse_embeddings: bool = False) -> Scored:
     """Replay a recording as fast as the model goes, with these queries in place of the configured ones.
 
-    Raises what `agent.run.run.Pipeline.replaying` and `load_model` do, and BacktestError when the recording has
+    Raises what `agent.run.build.replay` and `load_model` do, and BacktestError when the recording has
     nothing that a query could be seen, heard or felt in.
     """
     _check_modalities(timeline, queries, config)
     # The audio source is not asked for, and no alert depends on it.
     config = replace(config, queries=tuple(queries), camera=None, microphone=None)
     files = [file.path for file in timeline.files]
-    pipeline = Pipeline.replaying(files, config, reuse_embeddings=reuse_embeddings)
+    pipeline = build.replay(files, config, reuse_embeddings=reuse_embeddings)
     only_scores = pb.SubscribeRequest(kinds=[pb.EVENT_KIND_EMBEDDING])
     rows = _Rows(queries)
     try:
@@ -93,7 +93,7 @@ def score(timeline: Timeline, queries: Sequence[Query], config: Config, *, reuse
         model.name,
         np.array(rows.times_ns, np.int64),
         np.stack(rows.values),
-        {standing.query.id: standing.warnings for standing in model.perception.queries()},
+        {standing.query.id: standing.warnings for standing in model.perceiving.queries()},
         lacking,
     )
 

@@ -16,7 +16,7 @@ from agent.commands.view import LiveView
 from agent.commands.watching import watch
 from agent.config.parse import Config
 from agent.lab.assessment import Result, assess
-from agent.run.run import Pipeline
+from agent.run import build
 from agent.run.serving import serving
 from common.errors import UserFault
 from protos import perception_pb2 as pb
@@ -37,7 +37,7 @@ async def show(config: Config, seconds: float, picture: Path | None = None) -> R
         if not package.found:
             console.print(f"optional system package {package.package} is missing: {package.without}", style="dim")
     scene = scene_of(config)
-    pipeline = Pipeline.live(config)
+    pipeline = build.live(config)
     view = LiveView(f"sensebind demo, scene {scene.options.seed}")
     events: list[pb.Event] = []
     frames: list[RenderableType] = []

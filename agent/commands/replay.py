@@ -16,7 +16,8 @@ from agent.log.format import ReplayError, sensor_of
 from agent.log.replay.control import MAX_SPEED, SPEEDS, ReplayOptions, checked_speed
 from agent.log.stored_config import judged
 from agent.log.timeline import Entry, Timeline
-from agent.run.run import Pipeline
+from agent.run import build
+from agent.run.run import Run
 from agent.run.to_the_end import events_of
 from drivers.driver import BadData
 from protos import perception_pb2 as pb
@@ -37,7 +38,7 @@ def replaying(
     sensors: str | None = None,
     reuse_embeddings: bool = False,
     serve: bool = False,
-) -> Pipeline:
+) -> Run:
     """Make the pipeline of a replay from the words of the command line. Raises ReplayError and ConfigError."""
     if paused and not serve:
         raise ReplayError("--paused: without --serve nobody could let the replay go on; add that, or leave this out")
@@ -57,7 +58,7 @@ def replaying(
         if config is None:
             judged(timeline)
         _check_samples(timeline)
-    return Pipeline.replaying(logs, config, sensors=names, options=options, reuse_embeddings=reuse_embeddings)
+    return build.replay(logs, config, sensors=names, options=options, reuse_embeddings=reuse_embeddings)
 
 
 def _check_samples(timeline: Timeline) -> None:
@@ -79,7 +80,7 @@ def _is_sample(timeline: Timeline, entry: Entry) -> bool:
     return True
 
 
-def replay(pipeline: Pipeline) -> pb.Status:
+def replay(pipeline: Run) -> pb.Status:
     """Run a replay to its end, and print its events, what became of the ticks and what the log lacks."""
     printer, clock = Printer(Console()), RunClock.start()
     try:

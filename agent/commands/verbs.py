@@ -21,7 +21,7 @@ from agent.commands.weights import weights_app
 
 if TYPE_CHECKING:
     from agent.config.parse import Config
-    from agent.run.run import Pipeline
+    from agent.run.run import Run
 
 app = typer.Typer(
     help="Streaming sensor fusion in ImageBind's embedding space.",
@@ -48,11 +48,11 @@ def run(
 ) -> None:
     """Run the agent until Ctrl-C: capture, embed, localize, alert, serve."""
     ending.meant()
-    from agent.run.run import Pipeline
+    from agent.run import build
 
     loaded = _config(config)
     address = listen or loaded.server.listen
-    asyncio.run(_serve(Pipeline.live(loaded), address, insecure=insecure or loaded.server.insecure))
+    asyncio.run(_serve(build.live(loaded), address, insecure=insecure or loaded.server.insecure))
 
 
 @app.command()
@@ -65,12 +65,12 @@ def record(
     """Run the agent and write everything that it sees and says into a log (MCAP)."""
     ending.meant()
     from agent.log.format import RecordError
-    from agent.run.run import Pipeline
+    from agent.run import build
 
     loaded = _config(config)
     if out is None and loaded.record_folder is None:
         raise RecordError("nowhere to record: give --out FILE, or record.folder in the configuration")
-    pipeline = Pipeline.live(loaded, log_to=out)
+    pipeline = build.live(loaded, log_to=out)
     address = listen or loaded.server.listen
     asyncio.run(_serve(pipeline, address, insecure=insecure or loaded.server.insecure))
     assert pipeline.recorder is not None
@@ -291,14 +291,14 @@ def _config(path: Path | None, seed: int | None = None) -> Config:
     return synthetic(seed) if path is None else load(path)
 
 
-async def _serve(pipeline: Pipeline, address: str, *, insecure: bool) -> None:
+async def _serve(pipeline: Run, address: str, *, insecure: bool) -> None:
     """Serve a pipeline until a signal comes, or a fault."""
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     with ending.calling(lambda: loop.call_soon_threadsafe(stop.set)):
         await _serve_until(stop, pipeline, address, insecure=insecure)
 
 
-async def _serve_until(stop: asyncio.Event, pipeline: Pipeline, address: str, *, insecure: bool) -> None:
+async def _serve_until(stop: asyncio.Event, pipeline: Run, address: str, *, insecure: bool) -> None:
     from agent.run.serving import serving
 
     async with serving(pipeline, address, insecure=insecure) as server:

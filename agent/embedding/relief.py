@@ -43,7 +43,7 @@ class Took:
     costs: Mapping[Modality, float]
     """Of the modalities that were embedded."""
     total_s: float
-    """From when it was taken up to when all that follows from it was published."""
+    """Of the model, or of what follows from its vectors on another thread: the longer of the two."""
     settle_s: float
     """From its time to when its windows were cut."""
     absent: frozenset[Modality] = frozenset()

@@ -16,8 +16,8 @@ from models.preprocess import AUDIO_SLACK_S, AUDIO_WINDOW_S
 class Relieved:
     """Embeds ticks by the step that its `relief` is on. To be used by the worker's thread; others may read `relief`.
 
-    Who delivers the ticks tells so with `done`. `clock` is the one that ticks are stamped by. Without `leave_out` ticks
-    stay whole, and overload is told only.
+    The next stage tells with `followed` how long what follows from a tick took. `clock` is the one that ticks are
+    stamped by. Without `leave_out` ticks stay whole, and overload is told only.
     """
 
     def __init__(
@@ -30,26 +30,35 @@ class Relieved:
         steps = ladder(modalities, long_audio=long_audio)
         self.relief = Relief(steps if leave_out else steps[:1], hop_ns / 1e9)
         self._count = 0
-        self._began_ns = self._tick_ns = 0
+        self._tick_ns = 0
+        self._followed_s = 0.0
         if leave_out:
             embedder.begins = self._begins
 
     def embed(self, ticks: Sequence[Tick]) -> list[Embedded]:
         """As `Embedder.embed`."""
-        self._began_ns = self._clock.now_ns()
+        began_ns = self._clock.now_ns()
         self._tick_ns = ticks[0].t_ns
         step = self.relief.step
         kept = [reduced(tick, step, self._count + i) for i, tick in enumerate(ticks)]
         self._count += len(ticks)
-        return self._embedder.embed(kept)
+        results = self._embedder.embed(kept)
+        total_s = (self._clock.now_ns() - began_ns) / 1e9 / len(ticks)
+        for embedded in results:
+            self._note(embedded, total_s)
+        return results
 
-    def done(self, embedded: Embedded) -> None:
-        """All that follows from a tick has been published."""
+    def followed(self, took_s: float) -> None:
+        """What follows from a tick took so long. May be called from another thread."""
+        self._followed_s = took_s
+
+    def _note(self, embedded: Embedded, total_s: float) -> None:
         now_ns, tick = self._clock.now_ns(), embedded.tick
         given = {w.modality for w in tick.windows.values() if not w.missing or w.missing == LEFT_OUT}
         took = Took(
             {modality: cost_ms / 1e3 for modality, cost_ms in embedded.costs_ms.items()},
-            (now_ns - self._began_ns) / 1e9,
+            # Beside each other, the slower of the two decides how many ticks are possible.
+            max(total_s, self._followed_s),
             (tick.settled_ns - tick.t_ns) / 1e9,
             frozenset(w.modality for w in tick.windows.values()) - given,
         )

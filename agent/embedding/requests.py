@@ -1,11 +1,18 @@
-"""What others ask of the model beside ticks, and what it answers."""
+"""What others ask of the model beside ticks, as values, and what it answers.
+
+Values, so that they can be asked of a model in another process.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from agent.vectors import Vectors
 
 Sound = tuple[NDArray[np.float32], float]
 """Audio rows [n, channels] with full scale -1..1, and their rate in Hz."""
@@ -20,6 +27,37 @@ class EmbedError(ValueError):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Texts:
+    """Texts to be embedded. Answer: float32 [n, D]."""
+
+    texts: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pictures:
+    """RGB pictures, uint8 [H, W, 3] each, to be embedded. Answer: float32 [n, D]. Raises EmbedError."""
+
+    pictures: Sequence[NDArray[np.uint8]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sounds:
+    """Audio to be embedded. Answer: float32 [n, D]. Raises EmbedError."""
+
+    sounds: Sequence[Sound]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class UnknownWords:
+    """A text that may hold words which the weights were never trained on. Answer: a list of them."""
+
+    text: str
+
+
+Request = Texts | Pictures | Sounds | UnknownWords
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class EmbedAnswer:
     """Unit vectors, float32 [n, D] each, in the order of what was asked."""
 
@@ -27,3 +65,40 @@ class EmbedAnswer:
     images: NDArray[np.float32]
     audio: NDArray[np.float32]
     model: str
+
+
+class Answers(Protocol):
+    """A model that requests can be asked of."""
+
+    def embed_texts(self, texts: Sequence[str]) -> Vectors:
+        """Unit vectors float32 [n, D]."""
+        ...
+
+    def embed_images(self, images: Sequence[NDArray[np.uint8]]) -> Vectors:
+        """Unit vectors float32 [n, D] of RGB pictures [H, W, 3]. Raises ValueError."""
+        ...
+
+    def embed_audio(self, recordings: Sequence[Sound]) -> Vectors:
+        """Unit vectors float32 [n, D]. Raises ValueError."""
+        ...
+
+    def unknown_words(self, text: str) -> list[str]:
+        """The words that the weights were never trained on."""
+        ...
+
+
+def answer(model: Answers, request: Request) -> Vectors | list[str]:
+    """A model's answer to a request. Raises EmbedError, and whatever else the model raises."""
+    match request:
+        case Texts(texts):
+            return model.embed_texts(texts)
+        case UnknownWords(text):
+            return model.unknown_words(text)
+    try:
+        match request:
+            case Pictures(pictures):
+                return model.embed_images(pictures)
+            case Sounds(sounds):
+                return model.embed_audio(sounds)
+    except ValueError as error:
+        raise EmbedError(str(error)) from None

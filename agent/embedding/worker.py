@@ -1,10 +1,12 @@
-"""The thread that runs the model: ticks first, other work between them, every tick accounted for.
+"""The thread that runs the model: ticks first, requests between them, every tick accounted for.
 
     produced == delivered + sum(shed.values()) + in_flight       at every moment
 
-Live, at most `max_pending` ticks wait: when one more comes the OLDEST is shed ("behind"). Lossless, `submit` waits
-instead. Jobs (texts of queries, requests) run when no tick waits. While ticks do, a job that has waited for a second
-goes before them, as long as jobs take no more than a tenth of the time.
+Ticks and requests come in as values, and vectors go out. At most `max_pending` ticks wait: live, when one more comes,
+the OLDEST is shed ("behind"); lossless, `submit` waits instead. What is embedded is handed over to the next stage, on
+a thread of its own, and counts as in flight until that stage is done with it; while more than a batch waits there, no
+tick is begun. Requests (texts of queries, pictures, sounds) run when no tick waits. While ticks do, a request that has
+waited for a second goes before them, as long as requests take no more than a tenth of the time.
 """
 
 from __future__ import annotations
@@ -15,11 +17,14 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 
 from agent.clock import RunClock
 from agent.embedding.condition import Progress
 from agent.embedding.job import Job
+from agent.embedding.requests import Answers, Request
+from agent.policy import Policy
 from drivers.driver import Clock
 
 if TYPE_CHECKING:
@@ -28,14 +33,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
 MAX_JOBS = 256
-"""Jobs that may wait; one more is refused."""
+"""Requests that may wait; one more is refused."""
 JOB_PATIENCE_NS = 1_000_000_000
-"""A job that has waited this long goes before ticks, when none has run for as long."""
+"""A request that has waited this long goes before ticks, when none has run for as long."""
 JOB_SHARE = 0.1
-"""Of the time, at most, that jobs take from ticks that wait."""
+"""Of the time, at most, that requests take from ticks that wait."""
 
 LONGEST_FAULT = 200
 """Characters of a failure's message that are kept."""
@@ -46,19 +49,27 @@ STOPPED = "stopped"
 
 
 class WorkerError(RuntimeError):
-    """A job was refused; the message says why."""
+    """A request was refused; the message says why."""
 
 
 class ModelHung(WorkerError):
-    """A job was refused because what runs does not come back."""
+    """A request was refused because what runs does not come back."""
+
+
+Done = Callable[[Exception | None], None]
+"""Tells the worker that a tick is delivered (None), or what it was lost to."""
 
 
 class Embeds(Protocol):
-    """What the worker needs of an embedder."""
+    """What embeds ticks."""
 
     def embed(self, ticks: Sequence[Tick]) -> list[Embedded]:
         """One result a tick, in order."""
         ...
+
+
+class Model(Embeds, Answers, Protocol):
+    """What the worker needs of a model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,27 +87,31 @@ class Accounting:
 class Worker:
     """Runs from its construction until `stop`.
 
-    `on_embedded` is called on the worker's thread, tick by tick in order, and so are jobs: what only they touch needs
-    no lock. Up to `batch` ticks share a forward pass. Lossless, a pass waits for exactly `batch` ticks (fewer only
-    while draining), because rounding depends on the size of a batch and a replay must give the same vectors each time.
+    `model` answers requests, and embeds ticks unless `embeds` does so in its place. `hand_over` is called on the
+    worker's thread, tick by tick in order, and must not wait: whoever takes the vectors calls `Done` later, on any
+    thread. Up to `batch` ticks share a forward pass. Where the policy is `in_order`, a pass waits for exactly `batch`
+    ticks (fewer only while draining), because rounding depends on the size of a batch and a replay must give the same
+    vectors each time.
     """
 
     def __init__(
         self,
-        embedder: Embeds,
-        on_embedded: Callable[[Embedded], None],
+        model: Model,
+        hand_over: Callable[[Embedded, Done], None],
+        policy: Policy,
         *,
         max_pending: int,
-        lossless: bool,
         batch: int = 1,
+        embeds: Embeds | None = None,
         clock: Clock | None = None,
     ) -> None:
         if not 1 <= batch <= max_pending:
             raise ValueError(f"batch is {batch}; it lies between 1 and max_pending, {max_pending}")
-        self._embedder = embedder
-        self._on_embedded = on_embedded
+        self._model = model
+        self._embeds = embeds or model
+        self._hand_over = hand_over
         self._max_pending = max_pending
-        self._lossless = lossless
+        self._policy = policy
         self._batch = batch
         self._clock = clock or RunClock.start()
         self._changed = threading.Condition()
@@ -104,6 +119,8 @@ class Worker:
         self._pending: deque[Tick] = deque()
         self._jobs: deque[Job] = deque()
         self._produced = self._delivered = self._running = 0
+        self._handed: deque[tuple[int, int]] = deque()
+        """Index, and since when, of ticks that the next stage is not done with, in order."""
         self._shed: Counter[str] = Counter()
         self._draining = 0
         self._stopping = False
@@ -112,32 +129,31 @@ class Worker:
         self._progress = Progress(0)
         self._hung = ""
         self._answering: Job | None = None
-        self._logged: set[str] = set()  # touched by the thread only
+        self._logged: set[str] = set()
         self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
         self._thread.start()
 
     def submit(self, tick: Tick) -> None:
-        """Hand over a tick. Lossless: waits while `max_pending` ticks wait. After `stop` it is shed."""
+        """Hand over a tick; waits for room where the policy says so. After `stop` it is shed."""
         with self._changed:
             self._produced += 1
-            if self._lossless:
-                # Counted as running while it waits to be queued, so that the sum holds meanwhile.
-                self._running += 1
-                self._changed.wait_for(lambda: self._stopping or len(self._pending) < self._max_pending)
-                self._running -= 1
+            # Counted as running while it waits to be queued, so that the sum holds meanwhile.
+            self._running += 1
+            room = self._max_pending
+            self._policy.wait_for_room(self._changed, lambda: self._stopping or len(self._pending) < room)
+            self._running -= 1
             if self._stopping:
                 self._shed[STOPPED] += 1
                 return
             self._pending.append(tick)
-            if len(self._pending) > self._max_pending:
-                self._pending.popleft()
+            for _ in self._policy.too_many(self._pending, lambda: len(self._pending) > room):
                 self._shed[BEHIND] += 1
             self._changed.notify_all()
 
-    def call(self, function: Callable[[], T]) -> Future[T]:
-        """Run a function on the worker's thread when no tick waits. Raises WorkerError when it cannot be queued.
+    def ask(self, request: Request) -> Future[Any]:
+        """Have a request answered when no tick waits. Raises WorkerError when it cannot be queued.
 
-        Do not wait for the future on the worker's own thread.
+        The future holds what `agent.embedding.requests` says of the request, or what it raises.
         """
         with self._changed:
             if self._stopping:
@@ -146,13 +162,13 @@ class Worker:
                 raise ModelHung(self._hung)
             if len(self._jobs) >= MAX_JOBS:
                 raise WorkerError(f"{MAX_JOBS} requests wait for the model already; ask again later")
-            job = Job(function, self._clock.now_ns())
+            job = Job(request, self._clock.now_ns())
             self._jobs.append(job)
             self._changed.notify_all()
         return job.future
 
-    def refuse_jobs(self, reason: str) -> None:
-        """Refuse jobs with ModelHung for a reason, the one that runs too; with an empty one, take them again."""
+    def refuse_requests(self, reason: str) -> None:
+        """Refuse requests with ModelHung for a reason, the one that runs too; with an empty one, take them again."""
         with self._changed:
             self._hung = reason
             if not reason:
@@ -165,9 +181,14 @@ class Worker:
             job.refuse(ModelHung(reason))
 
     def progress(self) -> Progress:
-        """What runs, and what came of the last ticks."""
+        """What runs, and what came of the last ticks; what the next stage does not come back from runs as well."""
         with self._changed:
-            return replace(self._progress, now_ns=self._clock.now_ns())
+            progress = replace(self._progress, now_ns=self._clock.now_ns())
+            if not progress.running and self._handed:
+                index, since_ns = self._handed[0]
+                running = f"what follows from tick {index}"
+                return replace(progress, running=running, running_since_ns=since_ns, running_ticks=1)
+            return progress
 
     def accounting(self) -> Accounting:
         """The counts, all of one moment."""
@@ -186,7 +207,10 @@ class Worker:
                 self._draining -= 1
 
     def stop(self, timeout_s: float = 10.0) -> None:
-        """Shed what waits, cancel jobs, finish what runs and end the thread; may be called again."""
+        """Shed what waits, cancel requests, finish what runs and end the thread; may be called again.
+
+        What was handed over is the next stage's to finish.
+        """
         with self._changed:
             self._stopping = True
             self._shed[STOPPED] += len(self._pending)
@@ -230,8 +254,8 @@ class Worker:
             self._progress = replace(self._progress, running=what, running_since_ns=now_ns, running_ticks=ticks)
 
     def _ticks_ready(self) -> bool:
-        enough = self._batch if self._lossless and not self._draining else 1
-        return len(self._pending) >= enough
+        enough = self._batch if self._policy.in_order and not self._draining else 1
+        return len(self._pending) >= enough and len(self._handed) <= self._batch
 
     def _job_is_due(self) -> bool:
         now_ns = self._clock.now_ns()
@@ -240,12 +264,12 @@ class Worker:
         return now_ns - self._last_job_ns >= max(JOB_PATIENCE_NS, self._last_job_took_ns * (1 / JOB_SHARE - 1))
 
     def _do(self, job: Job) -> None:
-        """Answer a job; nothing of it may be left in a variable here (see `Job.call`)."""
+        """Answer a job; nothing of it may be left in a variable here (see `Job.ask`)."""
         if not job.begin():
             return
         started_ns = self._clock.now_ns()
         self._answering = job
-        answer = job.call()
+        answer = job.ask(self._model)
         del job
         with self._changed:
             self._answering = None
@@ -266,11 +290,11 @@ class Worker:
             self._count(ticks[0], MODEL_ERROR)
         else:
             for embedded in results:
-                self._hand_over(embedded)
+                self._pass_on(embedded)
 
     def _embed(self, ticks: Sequence[Tick]) -> list[Embedded] | None:
         try:
-            results = self._embedder.embed(ticks)
+            results = self._embeds.embed(ticks)
             if len(results) != len(ticks):
                 raise RuntimeError(f"the embedder gave {len(results)} results for {len(ticks)} ticks")
         except Exception as error:  # noqa: BLE001 (whatever the model raises, the next tick may work)
@@ -280,15 +304,24 @@ class Worker:
             return None
         return results
 
-    def _hand_over(self, embedded: Embedded) -> None:
+    def _pass_on(self, embedded: Embedded) -> None:
+        tick = embedded.tick
+        with self._changed:
+            self._handed.append((tick.index, self._clock.now_ns()))
+        done = partial(self._done, tick)
         try:
-            self._on_embedded(embedded)
+            self._hand_over(embedded, done)
         except Exception as error:  # noqa: BLE001 (one tick's fault must not end the thread)
-            self._log_once("tick %d could not be delivered and is shed: %s", embedded.tick.index, error)
+            done(error)
+
+    def _done(self, tick: Tick, error: Exception | None) -> None:
+        """The next stage is through with the tick that was handed over first."""
+        if error is not None:
+            self._log_once("tick %d could not be delivered and is shed: %s", tick.index, error)
             self._note_failure(error)
-            self._count(embedded.tick, DELIVERY_ERROR)
-        else:
-            self._count(embedded.tick, None)
+        with self._changed:
+            self._handed.popleft()
+        self._count(tick, None if error is None else DELIVERY_ERROR)
 
     def _count(self, tick: Tick, shed: str | None) -> None:
         """One running tick is done: delivered, or shed for a reason."""

@@ -1,7 +1,9 @@
-"""Events from whoever publishes to whoever subscribes. Publishing is possible on any thread and never waits.
+"""Events from whoever publishes to whoever subscribes. Publishing is possible on any thread.
 
-Every event gets the next `seq` of the run. It is serialised when the first subscriber takes it, once for each View, and
-kept in a history of bounded size from which a subscriber that was away is resumed.
+Every event gets the next `seq` of the run. Listeners are parts of the agent's own process: they are handed every event
+itself, in order of seq, by the thread that publishes. Subscribers take when they like what their filter lets through,
+as events or as bytes: serialised when the first of them takes it, once for each View. A history of bounded size is
+kept, from which a subscriber that was away is resumed.
 """
 
 from __future__ import annotations
@@ -32,6 +34,8 @@ _RECENT = 64
 _STAMP_BYTES = 48
 """What the run's id (32 letters), seq and time of publishing add to an event."""
 
+Listener = Callable[[pb.Event], None]
+
 ALERTS_OVERFLOW = "alerts were not read"
 FAULT = "a fault of the agent's own, of which its log says more"
 
@@ -54,6 +58,10 @@ class Published:
         """Give it its place in the run."""
         self._event.run_id, self._event.seq, self._event.publish_ns = run_id, seq, publish_ns
         self.seq, self.publish_ns = seq, publish_ns
+
+    def shown(self, view: View) -> pb.Event:
+        """Return what a view shows; not to be changed."""
+        return view.apply(self._event)
 
     def admitted_by(self, event_filter: EventFilter) -> bool:
         """Whether a filter lets it through."""
@@ -107,6 +115,11 @@ class Bus:
         self._held_bytes = 0
         self._recent: deque[Published] = deque()
         self._subscriptions: list[Subscription] = []
+        self._listeners: tuple[Listener, ...] = ()
+        self._publishing = threading.RLock()
+        """Held while an event is handed on, so that listeners get all in order. A listener may publish as well."""
+        self._unheard: deque[pb.Event] = deque()
+        """The event that listeners are being told of, and those that they published meanwhile."""
 
     @property
     def last_seq(self) -> int:
@@ -121,12 +134,38 @@ class Bus:
     def publish(self, event: pb.Event) -> int:
         """Number an event and hand it to all that want it; it belongs to the bus from here on.
 
-        Returns its seq, or 0 when it is refused because a value in it is not finite (counted in `refused`).
+        Returns its seq, or 0 when it is refused because a value in it is not finite (counted in `refused`). Waits only
+        where a listener does.
         """
         if field := non_finite(event):
             self._refuse(field)
             return 0
-        published = Published(event)
+        with self._publishing:
+            seq = self._offer_to_all(Published(event))
+            self._unheard.append(event)
+            if len(self._unheard) == 1:
+                self._tell_listeners()
+        return seq
+
+    def listen(self, listener: Listener) -> Callable[[], None]:
+        """Hand every event from now on to a listener, which must not change it; returns what ends that."""
+        with self._publishing:
+            self._listeners = (*self._listeners, listener)
+
+        def end() -> None:
+            with self._publishing:
+                self._listeners = tuple(other for other in self._listeners if other is not listener)
+
+        return end
+
+    def _tell_listeners(self) -> None:
+        while self._unheard:
+            for listener in self._listeners:
+                with self.faults.guard("listeners"):
+                    listener(self._unheard[0])
+            self._unheard.popleft()
+
+    def _offer_to_all(self, published: Published) -> int:
         failed: list[Exception] = []
         with self._lock:
             self._seq += 1
@@ -237,16 +276,28 @@ class Subscription:
 
     def take(self) -> bytes | None:
         """Return the next event, serialised; None when nothing waits."""
+        item = self._next()
+        if item is None or isinstance(item, pb.Event):
+            return None if item is None else item.SerializeToString()
+        return item.serialize(self._filter.view)
+
+    def take_event(self) -> pb.Event | None:
+        """Return the next event, which others may hold as well; None when nothing waits."""
+        item = self._next()
+        return item if item is None or isinstance(item, pb.Event) else item.shown(self._filter.view)
+
+    def _next(self) -> Published | pb.Event | None:
+        """What comes next: an event of the bus, or a Gap."""
         with self._bus._lock:
             self._woken = False
             item = self._outbox.take(self._too_old())
         if isinstance(item, Lost):
             self.taken_seq, self.took_gap = item.last_seq, True
-            return self._gap(item).SerializeToString()
+            return self._gap(item)
         if item is None:
             return None
         self.taken_seq, self.took_gap = item.seq, False
-        return item.serialize(self._filter.view)
+        return item
 
     def end(self, reason: str) -> None:
         """Let no more come, for a reason; what waits can still be taken."""

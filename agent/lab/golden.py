@@ -19,7 +19,7 @@ from agent.log.format import LogError
 from agent.log.stored_config import stored_config
 from agent.log.timeline import Timeline
 from agent.log.whole_file import save_log
-from agent.run.run import Pipeline
+from agent.run import build
 from agent.run.to_the_end import events_of
 from common import private_files
 from common.printable import say
@@ -88,7 +88,7 @@ def check(folder: Path, *, exact: bool = False, accept: bool = False, tell: Call
 def said_now(log: Path) -> Said:
     """Replay a log on the CPU, where rounding differs least between machines, by its own configuration."""
     config = stored_config(Timeline([log]), {"device": "cpu", "dtype": "float32"})
-    pipeline = Pipeline.replaying(log, config)
+    pipeline = build.replay(log, config)
     whole = pb.SubscribeRequest(vectors=True, heat_maps=True)
     try:
         model = pipeline.load_model().name

@@ -1,21 +1,19 @@
 """What follows from a tick's vectors: scores, alerts, the audio source.
 
-Lives on the worker's thread: queries are added and removed between ticks, so nothing here needs a lock.
+Lives on one thread: queries are added and removed between ticks, so nothing here needs a lock.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agent.embedding.reduction import LEFT_OUT
-from agent.embedding.requests import EmbedError, Sound
 from agent.faults import Faults
 from agent.microphone_array import voiced_band_hz
 from agent.perceiving.alerts.book import AlertBook, Transition, hold_s_of
@@ -30,16 +28,32 @@ from drivers.driver import Modality
 
 if TYPE_CHECKING:
     from agent.config.parse import Config
-    from agent.embedding.embedder import Embedded, Embedder
+    from agent.embedding.embedder import Embedded
 
 
 log = logging.getLogger(__name__)
 
 
+class TextModel(Protocol):
+    """What perception needs of the model."""
+
+    def embed_texts(self, texts: Sequence[str]) -> Vectors:
+        """Unit vectors float32 [n, D]."""
+        ...
+
+    def unknown_words(self, text: str) -> list[str]:
+        """The words that the weights were never trained on."""
+        ...
+
+    def logit_scales(self, overrides: Mapping[Modality, float] | None = None) -> dict[Modality, float]:
+        """The factor on the cosine of a window and a text, per modality."""
+        ...
+
+
 class Perception:
     """Scores every tick against the queries and finds the audio source."""
 
-    def __init__(self, embedder: Embedder, config: Config, faults: Faults | None = None) -> None:
+    def __init__(self, embedder: TextModel, config: Config, faults: Faults | None = None) -> None:
         """What one query, or the search for the source, raises is counted in `faults` and costs nothing else."""
         self._embedder = embedder
         self._faults = faults or Faults()
@@ -91,25 +105,6 @@ class Perception:
         """Whether what the sensors gave around a query's alerts is to be saved."""
         standing = self._standing.get(query_id)
         return standing is not None and standing.query.clip
-
-    @property
-    def dimensions(self) -> int:
-        """D, the length of every vector."""
-        return self._embedder.dimensions
-
-    def embed_texts(self, texts: Sequence[str]) -> Vectors:
-        """Unit vectors float32 [n, D]."""
-        return self._embedder.embed_texts(texts)
-
-    def embed_images(self, images: Sequence[NDArray[np.uint8]]) -> Vectors:
-        """Unit vectors float32 [n, D] of RGB images [H, W, 3]. Raises EmbedError."""
-        with _as_embed_error():
-            return self._embedder.embed_images(images)
-
-    def embed_audio(self, audio: Sequence[Sound]) -> Vectors:
-        """Unit vectors float32 [n, D]. Raises EmbedError."""
-        with _as_embed_error():
-            return self._embedder.embed_audio(audio)
 
     def perceive(self, embedded: Embedded) -> Iterator[Finding]:
         """What is found in a tick, each as soon as it is known: the audio source takes longest."""
@@ -207,15 +202,6 @@ def _left_out(embedded: Embedded) -> set[Modality]:
     windows = embedded.tick.windows
     spared = {windows[sensor].modality for sensor, reason in embedded.missing.items() if reason == LEFT_OUT}
     return spared - {windows[sensor].modality for sensor in embedded.vectors} if spared else spared
-
-
-@contextmanager
-def _as_embed_error() -> Iterator[None]:
-    """What cannot be embedded is the fault of who asked for it."""
-    try:
-        yield
-    except ValueError as error:
-        raise EmbedError(str(error)) from None
 
 
 def _by_modality(embedded: Embedded) -> tuple[dict[Modality, Vectors], Vectors | None]:

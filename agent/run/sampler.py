@@ -19,6 +19,7 @@ from agent.capture.source import CaptureReport, Jump, Source
 from agent.faults import Faults
 from agent.health.health import Health, StreamState
 from agent.log.format import LogError
+from agent.policy import Policy
 from agent.windows.windower import Tick, Windower
 from drivers.driver import Clock, DriverError, Sample
 
@@ -126,32 +127,36 @@ class SampleStretch:
         return self._windower.newest_ns if self._clock is None else self._clock.now_ns()
 
 
-class Outlet(Protocol):
-    """What takes ticks and health."""
+class Outlet(Generic[T]):
+    """Takes items, ticks and health; by itself it takes no note of any."""
 
-    def submit(self, tick: Tick) -> None:
-        """Take a tick; may wait, and `settle` waits until all are through."""
-        ...
+    def keep(self, item: T) -> None:
+        """Take note of an item, before anything follows from it."""
+
+    def ticked(self, count: int) -> None:
+        """So many ticks follow from the items taken last."""
+
+    def submit(self, ticks: Sequence[Tick]) -> None:
+        """Take ticks, in order; may wait, and `settle` waits until all are through."""
 
     def settle(self) -> None:
         """Wait until every tick so far has been delivered, or the run is stopped."""
-        ...
 
     def tell(self, states: Sequence[StreamState], now_ns: int) -> None:
         """Publish the health of streams."""
-        ...
 
     def start_anew(self) -> None:
         """Forget what was perceived, since the source jumps."""
-        ...
+
+    def through(self) -> None:
+        """Everything up to the end of the source is through."""
 
 
 class Sampler(Generic[T]):
     """One thread, from `start` until the source has ended or `stop` is called.
 
-    `lossless`: every item is seen through by itself, ticks and health of it in order, so that what follows does not
-    depend on how the source was read. `lasting`: at its end the source may still jump. `on_item` is told of every item,
-    `on_ticks` of how many ticks an item gave, `on_end` when everything up to the end of the source is through.
+    Where the policy wants it, every item is seen through by itself, ticks and health of it in order, so that what
+    follows does not depend on how the source was read. `lasting`: at its end the source may still jump.
     """
 
     def __init__(
@@ -159,24 +164,20 @@ class Sampler(Generic[T]):
         source: Source[T],
         begin: Callable[[int], Stretch[T]],
         start_ns: int,
-        outlet: Outlet,
+        outlet: Outlet[T],
+        policy: Policy,
         *,
-        lossless: bool,
         lasting: bool = False,
-        on_item: Callable[[T], None] = lambda _: None,
-        on_ticks: Callable[[int], None] = lambda _: None,
-        on_end: Callable[[], None] = lambda: None,
         faults: Faults | None = None,
     ) -> None:
         self.ended: Future[None] = Future()
         """Done when nothing is taken any more; holds what ended that, when it was a fault."""
         self.stretch: Stretch[T] = begin(start_ns)
         self._source, self._begin, self._outlet = source, begin, outlet
-        self._lossless, self._lasting = lossless, lasting
-        self._on_item, self._on_ticks, self._on_end = on_item, on_ticks, on_end
+        self._policy, self._lasting = policy, lasting
         self._faults = faults or Faults()
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="intake", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
 
     def start(self) -> None:
         """Begin."""
@@ -201,7 +202,7 @@ class Sampler(Generic[T]):
         except Exception as error:
             failure = error
             if not isinstance(error, DriverError | LogError):  # those are the user's, who is told by `ended`
-                log.exception("the intake of samples failed")
+                log.exception("taking samples failed")
         try:
             self._outlet.settle()
             self._source.stop()
@@ -236,27 +237,28 @@ class Sampler(Generic[T]):
             return
         for item in polled:
             with self._faults.guard(PLACE):
-                self._on_item(item)
+                self._outlet.keep(item)
             with self._faults.guard(PLACE):
                 self.stretch.push(item)
-            if self._lossless:
+            if self._policy.in_order:
                 self._hand_on()
-        if not self._lossless:
+        if not self._policy.in_order:
             self._hand_on()
 
     def _hand_on(self) -> None:
         ticks = self._ticks(self.stretch.advance)
         while ticks:
-            self._on_ticks(len(ticks))
+            self._outlet.ticked(len(ticks))
             self._submit(ticks)
-            ticks = self._ticks(self.stretch.advance) if self._lossless else ()
+            # Live, the rest of many follows once samples have been taken.
+            ticks = self._ticks(self.stretch.advance) if self._policy.in_order else ()
         self._tell()
 
     def _finish(self) -> None:
         self._submit(self._ticks(self.stretch.finish))
         self._tell(at_end=True)
         self._outlet.settle()
-        self._on_end()
+        self._outlet.through()
 
     def _ticks(self, cut: Callable[[], Sequence[Tick]]) -> Sequence[Tick]:
         with self._faults.guard(PLACE):
@@ -264,14 +266,13 @@ class Sampler(Generic[T]):
         return ()
 
     def _submit(self, ticks: Sequence[Tick]) -> None:
-        for tick in ticks:
-            with self._faults.guard(PLACE):
-                self._outlet.submit(tick)
+        with self._faults.guard(PLACE):
+            self._outlet.submit(ticks)
 
     def _tell(self, *, at_end: bool = False) -> None:
         with self._faults.guard(PLACE):
             states = self.stretch.changes(at_end=at_end)
-            if states and self._lossless:
+            if states and self._policy.in_order:
                 # After the ticks before it and before those that follow, however the threads go.
                 self._outlet.settle()
             if states:

@@ -1,4 +1,4 @@
-"""A pipeline behind the server: what clients ask of it, on the asyncio thread."""
+"""A run behind the server: what clients ask of it, on the asyncio thread."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.clock import RunClock
-from agent.embedding.requests import EmbedAnswer, EmbedError, Sound
+from agent.embedding.requests import EmbedAnswer, EmbedError, Pictures, Request, Sound, Sounds, Texts
 from agent.embedding.watch import LOOK_S
-from agent.events import messages
 from agent.events.bus import Bus
 from agent.log.replay.control import ReplayControl
 from agent.query import Query, StandingQuery
-from agent.run.loaded import Loaded
-from agent.run.run import Pipeline
+from agent.run.model import LoadedModel
+from agent.run.run import Run
 from agent.server.server import Server
 from agent.streams import Streams
+from agent.vectors import Vectors
 from drivers.remote import Remote
 from protos import perception_pb2 as pb
 
@@ -45,30 +45,30 @@ GRACE_S = 1.0
 """In which subscribers must take what waits for them. All together remains within `agent.commands.signals.END_S`."""
 
 
-class ServedPipeline:
-    """Implements `agent.server.interface.Agent`: queries and requests become jobs of the pipeline's worker."""
+class ServedRun:
+    """Implements `agent.server.interface.Agent`: requests go to the run's worker, changes of queries to its stage."""
 
-    def __init__(self, pipeline: Pipeline) -> None:
-        self._pipeline = pipeline
+    def __init__(self, run: Run) -> None:
+        self._run = run
 
     @property
     def bus(self) -> Bus:
         """Where its events are."""
-        return self._pipeline.bus
+        return self._run.bus
 
     @property
     def streams(self) -> Streams:
         """Its sensors."""
-        return self._pipeline.streams
+        return self._run.streams
 
     @property
     def remotes(self) -> Mapping[str, Remote]:
         """Its sensors of type `remote`, by name."""
-        return self._pipeline.remotes
+        return self._run.remotes
 
     def now_ns(self) -> int:
         """The run's clock."""
-        return self._pipeline.clock.now_ns()
+        return self._run.clock.now_ns()
 
     async def ready(self) -> None:
         """Wait until the model is loaded."""
@@ -77,58 +77,44 @@ class ServedPipeline:
     async def add_query(self, query: Query) -> StandingQuery:
         """Watch for a query from the next tick on. Raises QueryError."""
         model = await self._model()
-
-        def add() -> StandingQuery:
-            standing = model.perception.add(query)
-            self._pipeline.tell_query("added", standing)
-            return standing
-
-        return await asyncio.wrap_future(model.worker.call(add))
+        return await asyncio.wrap_future(model.stage.call(functools.partial(model.perceiving.add, query)))
 
     async def remove_query(self, query_id: str) -> None:
         """Watch for it no more. Raises KeyError."""
         model = await self._model()
-
-        def remove() -> None:
-            # Published here, so that all are told even if the client has gone meanwhile.
-            standing, ended = model.perception.remove(query_id)
-            for transition in ended:
-                self._pipeline.publish(messages.alert(transition))
-            self._pipeline.tell_query("removed", standing)
-
-        await asyncio.wrap_future(model.worker.call(remove))
+        # Published there, so that all are told even if the client has gone meanwhile.
+        await asyncio.wrap_future(model.stage.call(functools.partial(model.perceiving.remove, query_id)))
 
     def list_queries(self) -> Sequence[StandingQuery]:
         """All queries, oldest first."""
-        loaded = self._pipeline.loaded
+        loaded = self._run.loaded
         if loaded.done() and not loaded.exception():
-            return loaded.result().perception.queries()
-        return [StandingQuery(query) for query in self._pipeline.config.queries]
+            return loaded.result().perceiving.queries()
+        return [StandingQuery(query) for query in self._run.config.queries]
 
     async def embed(
         self, texts: Sequence[str], images: Sequence[NDArray[np.uint8]], audio: Sequence[Sound]
     ) -> EmbedAnswer:
         """Embed what is sent, after live ticks. Raises EmbedError."""
         model = await self._model()
-        perception = model.perception
         return EmbedAnswer(
-            await _in_parts(model, perception.embed_texts, "texts", texts),
-            await _in_parts(model, perception.embed_images, "images", images),
-            await _in_parts(model, perception.embed_audio, "audio", audio),
+            await _one_by_one(model, "texts", [Texts([text]) for text in texts]),
+            await _one_by_one(model, "images", [Pictures([image]) for image in images]),
+            await _one_by_one(model, "audio", [Sounds([sound]) for sound in audio]),
             model.name,
         )
 
     def status(self) -> pb.Status:
         """How the run goes."""
-        return self._pipeline.status()
+        return self._run.status()
 
     @property
     def replay(self) -> ReplayControl | None:
         """How the log is played; None when the agent captures."""
-        return self._pipeline.replay
+        return self._run.replay
 
-    async def _model(self) -> Loaded:
-        return await _settled(self._pipeline.loaded)
+    async def _model(self) -> LoadedModel:
+        return await _settled(self._run.loaded)
 
 
 async def _settled(future: concurrent.futures.Future[T]) -> T:
@@ -139,17 +125,15 @@ async def _settled(future: concurrent.futures.Future[T]) -> T:
     return await asyncio.shield(wrapped)
 
 
-async def _in_parts(
-    model: Loaded, embed: Callable[[Sequence[T]], NDArray[np.float32]], field: str, items: Sequence[T]
-) -> NDArray[np.float32]:
-    """Embed the items of a request's field in a job each, so that a live tick waits for one picture at most.
+async def _one_by_one(model: LoadedModel, field: str, requests: Sequence[Request]) -> Vectors:
+    """Ask for the items of a request's field one by one, so that a live tick waits for one picture at most.
 
     float32 [n, D]. Raises EmbedError.
     """
-    vectors = [np.zeros((0, model.perception.dimensions), np.float32)]
-    for i, item in enumerate(items):
+    vectors = [np.zeros((0, model.dimensions), np.float32)]
+    for i, request in enumerate(requests):
         try:
-            vectors.append(await asyncio.wrap_future(model.worker.call(functools.partial(embed, [item]))))
+            vectors.append(await asyncio.wrap_future(model.worker.ask(request)))
         except EmbedError as error:
             raise EmbedError(str(error), f"{field}[{i}]") from None
     return np.concatenate(vectors)
@@ -157,38 +141,38 @@ async def _in_parts(
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """A pipeline that is being served."""
+    """A run that is being served."""
 
     address: str
-    loaded: asyncio.Future[Loaded]
+    loaded: asyncio.Future[LoadedModel]
     """Done when the model is; raises what kept it from being loaded."""
     ended: asyncio.Future[None]
     """Done when no samples are taken any more; raises what ended that."""
 
 
 @asynccontextmanager
-async def serving(pipeline: Pipeline, address: str, *, insecure: bool = False) -> AsyncIterator[Serving]:
-    """Run a pipeline and serve it; listens at once, while the model is still being loaded.
+async def serving(run: Run, address: str, *, insecure: bool = False) -> AsyncIterator[Serving]:
+    """Run a run and serve it; listens at once, while the model is still being loaded.
 
     What must lose nothing begins once it is. Raises ListenError and RecordError.
     """
-    server = Server(ServedPipeline(pipeline))
+    server = Server(ServedRun(run))
     telling: list[asyncio.Task[None]] = []
     # What a log says of the network counts for nothing.
-    health_address = "" if pipeline.replay else pipeline.config.server.health_listen
+    health_address = "" if run.replay else run.config.server.health_listen
     try:
         listening = await _whole(server.start(address, insecure=insecure, health_address=health_address))
-        telling.append(asyncio.create_task(_tell_health(pipeline, server)))
-        if not pipeline.lossless:
-            pipeline.start()
+        telling.append(asyncio.create_task(_tell_health(run, server)))
+        if not run.policy.in_order:
+            run.start()
         # A thread that nothing waits for: an agent that is told to stop does not load a model to the end first.
-        threading.Thread(target=_load, args=[pipeline], name="load", daemon=True).start()
-        yield Serving(listening, asyncio.wrap_future(pipeline.loaded), asyncio.wrap_future(pipeline.ended))
+        threading.Thread(target=_load, args=[run], name="load", daemon=True).start()
+        yield Serving(listening, asyncio.wrap_future(run.loaded), asyncio.wrap_future(run.ended))
     finally:
         for task in telling:
             task.cancel()
         await asyncio.gather(*telling, return_exceptions=True)
-        await _end(pipeline, server)
+        await _end(run, server)
 
 
 async def _whole(step: Coroutine[Any, Any, T]) -> T:
@@ -201,7 +185,7 @@ async def _whole(step: Coroutine[Any, Any, T]) -> T:
         raise
 
 
-async def _end(pipeline: Pipeline, server: Server) -> None:
+async def _end(run: Run, server: Server) -> None:
     """End in an order that tells subscribers what the log holds, and in time whatever hangs.
 
     Health and refusals of new calls come first; then no samples are taken, and the tick that is being embedded is seen
@@ -210,9 +194,9 @@ async def _end(pipeline: Pipeline, server: Server) -> None:
     """
     clock = RunClock.start()
     await server.begin_stop()
-    await _within(HALT_S, pipeline.halt)
+    await _within(HALT_S, run.halt)
     left_s = DISK_S - (clock.now_ns() - clock.start_ns) / 1e9
-    closing = asyncio.ensure_future(_within(left_s + SPARE_S, lambda: pipeline.close_log(left_s)))
+    closing = asyncio.ensure_future(_within(left_s + SPARE_S, lambda: run.close_log(left_s)))
     await asyncio.wait({closing}, timeout=TELL_S)
     await server.stop(GRACE_S)
     await closing
@@ -236,22 +220,22 @@ async def _within(timeout_s: float, function: Callable[[], None]) -> None:
             await done.wait()
 
 
-def _load(pipeline: Pipeline) -> None:
-    with suppress(Exception):  # `Pipeline.loaded` holds it
-        pipeline.load_model()
-        if pipeline.lossless:
-            pipeline.start()
+def _load(run: Run) -> None:
+    with suppress(Exception):  # `Run.loaded` holds it
+        run.load_model()
+        if run.policy.in_order:
+            run.start()
 
 
-async def _tell_health(pipeline: Pipeline, server: Server) -> None:
+async def _tell_health(run: Run, server: Server) -> None:
     """SERVING from when the model is loaded until samples are no longer taken, but while it hangs or always fails."""
-    await _settled(pipeline.loaded)
+    await _settled(run.loaded)
     serves = False
-    while not pipeline.ended.done():
-        if pipeline.condition.works != serves:
+    while not run.ended.done():
+        if run.condition.works != serves:
             serves = not serves
             await server.set_serving(serves)
-        with suppress(Exception):  # not yet, or `Pipeline.ended` holds it
+        with suppress(Exception):  # not yet, or `Run.ended` holds it
             async with asyncio.timeout(LOOK_S):
-                await _settled(pipeline.ended)
+                await _settled(run.ended)
     await server.set_serving(False)

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from agent.config.parse import parse
-from agent.run.run import Pipeline
+from agent.run import build
 from agent.server.ingest import Intake
 from drivers.codec import encode_sample
 from drivers.driver import Modality, Sample
@@ -20,7 +20,7 @@ class CaptureOnly:
 
     def __init__(self, sensors: Mapping[str, Mapping[str, Any]], **settings: Any) -> None:
         tree = {"sensors": {name: dict(options) for name, options in sensors.items()}, **settings}
-        self.pipeline = Pipeline.live(parse(tree))
+        self.pipeline = build.live(parse(tree))
         self._ingest = Intake(self.pipeline.remotes, self.pipeline.clock.now_ns)
 
     def __enter__(self) -> Self:

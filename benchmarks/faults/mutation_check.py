@@ -23,6 +23,7 @@ from agent.log.recording.recorder import Recorder
 from agent.log.replay.samples import SampleReplay
 from agent.log.stored_config import stored_config
 from agent.log.timeline import Timeline
+from agent.policy import LOSSLESS
 from benchmarks.faults.hostile_logs import START_NS
 from benchmarks.faults.mutated_logs import mutated
 from drivers.driver import Sample
@@ -109,7 +110,7 @@ def _recorded(path: Path) -> bytes:
         path,
         RunFacts("a1b2c3", START_NS, 0, SENSORS, {"sensors": tree}),
         RecordSettings(chunk_bytes=20_000),
-        lossless=True,
+        policy=LOSSLESS,
     ) as recorder:
         recorder.write_model("imagebind_nano 0123")
         for step in range(2):

@@ -46,5 +46,5 @@ def _push(agent: CaptureOnly, stopping: threading.Event) -> None:
     rng = np.random.default_rng(1)
     while not stopping.wait(1 / RATE_HZ):
         for name, offset_s in OFFSETS_S.items():
-            taken_ns = agent.run.run.clock.now_ns() - round(offset_s * 1e9)
+            taken_ns = agent.pipeline.clock.now_ns() - round(offset_s * 1e9)
             agent.push(name, "depth", Sample(taken_ns, rng.uniform(1, 3, (48, 64)).astype(np.float32)))

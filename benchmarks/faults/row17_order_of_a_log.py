@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from recorded_run import SENSORS, START_NS, facts, samples
 
@@ -15,7 +16,8 @@ from agent.faults import Faults
 from agent.health.health import Health, StreamState
 from agent.log.recording.recorder import Recorder
 from agent.log.replay.samples import SampleReplay
-from agent.run.sampler import Sampler, SampleStretch
+from agent.policy import LOSSLESS
+from agent.run.sampler import Outlet, Sampler, SampleStretch
 from agent.streams import Stream, Streams
 from agent.windows.windower import Tick, Windower
 from benchmarks.faults.measured import Measured
@@ -33,30 +35,25 @@ FAR = {"a year ahead": 365 * 86_400 * S, "five minutes ahead": 300 * S, "an hour
 Pairs = list[tuple[str, Sample]]
 
 
-class Digest:
-    """An Outlet that keeps a digest of every number of every window."""
+class Digest(Outlet[Any]):
+    """A digest of every number of every window."""
 
     def __init__(self) -> None:
         self.ticks = 0
         self._drops: dict[str, int] = {}
         self._hash = hashlib.sha256()
 
-    def submit(self, tick: Tick) -> None:
-        """Take a tick."""
-        self.ticks += 1
-        for name, window in sorted(tick.windows.items()):
-            data = b"" if window.data is None else window.data.tobytes()
-            self._hash.update(f"{tick.index} {name} {window.missing} {window.newest_ns}".encode() + data)
-
-    def settle(self) -> None:
-        """Everything is through at once."""
+    def submit(self, ticks: Sequence[Tick]) -> None:
+        """Take ticks."""
+        for tick in ticks:
+            self.ticks += 1
+            for name, window in sorted(tick.windows.items()):
+                data = b"" if window.data is None else window.data.tobytes()
+                self._hash.update(f"{tick.index} {name} {window.missing} {window.newest_ns}".encode() + data)
 
     def tell(self, states: Sequence[StreamState], _now_ns: int) -> None:
         """Keep what was dropped."""
         self._drops.update({state.sensor: state.dropped for state in states})
-
-    def start_anew(self) -> None:
-        """Nothing is remembered."""
 
     @property
     def dropped(self) -> int:
@@ -101,7 +98,7 @@ def run() -> Measured:
 
 
 def _replayed(path: Path, handed: Pairs) -> tuple[Digest, dict[str, int]]:
-    with Recorder(path, facts(), lossless=True) as recorder:
+    with Recorder(path, facts(), policy=LOSSLESS) as recorder:
         for name, sample in handed:
             recorder.write_sample(name, sample)
     replay, digest, faults = SampleReplay(path), Digest(), Faults()
@@ -111,10 +108,10 @@ def _replayed(path: Path, handed: Pairs) -> tuple[Digest, dict[str, int]]:
         windower, health = Windower(table, HOP_NS, start_ns, faults), Health(table, faults)
         return SampleStretch(windower, health, replay.reports, None, faults)
 
-    intake = Sampler(replay, begin, replay.clock.start_ns, digest, lossless=True, faults=faults)
-    intake.start()
-    intake.ended.result(60)
-    intake.join()
+    sampler = Sampler(replay, begin, replay.clock.start_ns, digest, LOSSLESS, faults=faults)
+    sampler.start()
+    sampler.ended.result(60)
+    sampler.join()
     return digest, faults.counts()
 
 

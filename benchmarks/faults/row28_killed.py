@@ -11,6 +11,7 @@ from pathlib import Path
 from agent.log.format import LogError, RunFacts
 from agent.log.recording.recorder import Recorder
 from agent.log.timeline import Timeline
+from agent.policy import LOSSLESS
 from benchmarks.faults.measured import Measured
 from benchmarks.logs import SENSORS, kill_recordings, load
 
@@ -25,7 +26,7 @@ BAR_MS = 250.0
 
 def record(path: Path) -> None:
     """Two seconds of the load, complete."""
-    with Recorder(path, RunFacts("benchmark", START_NS, 0, SENSORS, {}), lossless=True) as recorder:
+    with Recorder(path, RunFacts("benchmark", START_NS, 0, SENSORS, {}), policy=LOSSLESS) as recorder:
         for name, sample in load(START_NS):
             if sample.t_ns > START_NS + 2_000_000_000:
                 return

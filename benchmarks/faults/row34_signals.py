@@ -21,7 +21,7 @@ import yaml
 
 from agent.config.parse import parse
 from agent.log.editing.survey import survey
-from agent.run.run import Pipeline
+from agent.run import build
 from benchmarks.faults.commands import Command
 from benchmarks.faults.measured import Measured
 
@@ -131,7 +131,7 @@ def prepare(folder: Path) -> None:
     """A configuration, and a log of two seconds."""
     (folder / "agent.yaml").write_text(yaml.safe_dump({"sensors": {"thermal": THERMAL}}))
     fast = {"thermal": {**THERMAL, "pace": "fast", "duration_s": 2}}
-    pipeline = Pipeline.offline(parse({"sensors": fast}), log_to=folder / "old.mcap")
+    pipeline = build.offline(parse({"sensors": fast}), log_to=folder / "old.mcap")
     pipeline.start()
     pipeline.wait()
     pipeline.stop()

@@ -18,7 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from agent.client import Client
 from agent.config.parse import Config, parse
 from agent.embedding.embedder import Embedded, Embedder
-from agent.run.run import Pipeline
+from agent.run import build
 from agent.run.serving import serving
 from agent.windows.window import Tick
 from models.files import checkpoint
@@ -110,7 +110,7 @@ async def troubled_agent() -> AsyncIterator[tuple[Watched, Trouble]]:
     trouble = Trouble()
     with trouble.in_place(), tempfile.TemporaryDirectory() as folder:
         config = small_agent(Path(folder))
-        pipeline = Pipeline.live(config)
+        pipeline = build.live(config)
         async with (
             serving(pipeline, "127.0.0.1:0") as server,
             Client(server.address) as client,

@@ -19,6 +19,7 @@ from agent.log.recording import retention
 from agent.log.recording.recorder import Recorder
 from agent.log.replay.samples import SampleReplay
 from agent.log.timeline import Timeline
+from agent.policy import LOSSLESS
 from agent.run.recording import live_recording
 from drivers.driver import Sample
 from every_key import Row, Rows
@@ -55,7 +56,7 @@ def picture(number: int) -> Sample:
 def recorded(folder: Path, samples: list[tuple[str, Sample]], **record: Any) -> list[Path]:
     """The files of samples that are recorded as the configuration says."""
     made = config(record=record)
-    with Recorder(folder / "run.mcap", facts(made), made.record, lossless=True) as recorder:
+    with Recorder(folder / "run.mcap", facts(made), made.record, policy=LOSSLESS) as recorder:
         for sensor, sample in samples:
             recorder.write_sample(sensor, sample)
     assert not recorder.report().drops
@@ -123,7 +124,7 @@ def state_with_500_mb_left(min_free_mb: float, folder: Path) -> str:
 
 def folder_of_a_live_run(name: str, folder: Path) -> str:
     made = config(record={"folder": str(folder / name)})
-    recorder, _ = live_recording(made, facts(made), None, ManualClock(START_NS), lambda _: None)
+    recorder = live_recording(made, facts(made), None, ManualClock(START_NS), lambda _: None).recorder
     assert recorder is not None
     recorder.close()
     (file,) = folder.rglob("*.mcap")
@@ -131,15 +132,17 @@ def folder_of_a_live_run(name: str, folder: Path) -> str:
     return file.parent.name
 
 
-def clip(place: Path, **clips: Any) -> tuple[Path, list[float]]:
-    """The clip of an alert that began 4 s after the start, and when its pictures were captured, every 0.1 s."""
+def saved_clips(place: Path, asks: bool, **clips: Any) -> list[Path]:
+    """The clips of a run with an alert that began 4 s after its start; a picture came every 0.1 s."""
     made = config(
-        clips={"folder": str(place / "clips"), "before_s": 1.5, "after_s": 2.5, **clips}, record={"colour": "raw"}
+        clips={"folder": str(place / "clips"), "before_s": 1.5, "after_s": 2.5, **clips},
+        record={"colour": "raw"},
+        queries=[{"id": "dog", "text": "a dog", "clip": asks}],
     )
     clock = ManualClock(START_NS)
-    recorder, alert_clips = live_recording(made, facts(made), None, clock, lambda _: None)
+    keeping = live_recording(made, facts(made), None, clock, lambda _: None)
+    recorder = keeping.recorder
     assert recorder is not None
-    assert alert_clips is not None
     # Not beyond the clip's grace: it is saved when the recording is closed, however busy the machine is.
     for number in range(46 + round(10 * made.clips.after_s)):
         sample = picture(number)
@@ -147,9 +150,15 @@ def clip(place: Path, **clips: Any) -> tuple[Path, list[float]]:
         recorder.write_sample("camera", sample)
         if number == 40:
             alert = pb.AlertTransition(query_id="dog", alert_id=1, phase=pb.ALERT_PHASE_BEGIN, begin_ns=sample.t_ns)
-            alert_clips.on_event(pb.Event(run_id="a1b2c3", alert=alert), lambda _: True)
+            for listener in keeping.listeners:
+                listener(pb.Event(run_id="a1b2c3", alert=alert))
     recorder.close()
-    (path,) = place.rglob("*_dog_*.mcap")
+    return list(place.rglob("*_dog_*.mcap"))
+
+
+def clip(place: Path, **clips: Any) -> tuple[Path, list[float]]:
+    """The one that is saved, and when its pictures were captured after the alert began."""
+    (path,) = saved_clips(place, asks=True, **clips)
     replay = SampleReplay(path)
     replay.start()
     times = []
@@ -193,6 +202,7 @@ ROWS: Rows = {
         schemas("depth", "plane"), ("png", "foxglove.CompressedImage png"), ("raw", "foxglove.RawImage raw")
     ),
     "record.compression": Row(is_compressed, ({"camera": "lz4"}, True), ({"imu": "lz4"}, False)),
+    "queries.clip": Row(lambda asks, folder: len(saved_clips(folder, asks)), (True, 1), (False, 0)),
     "clips.folder": Row(
         lambda name, folder: clip(folder, folder=str(folder / name))[0].parent.name,
         ("here", "here"),

@@ -27,7 +27,7 @@ from agent.perceiving.alerts.scoring import Scores
 from agent.perceiving.findings import AudioSource, Scored
 from agent.perceiving.localization.doa import SPEED_OF_SOUND_MPS
 from agent.perceiving.perception import Perception
-from agent.run.run import Pipeline
+from agent.run import build
 from agent.run.serving import serving
 from agent.windows.windower import Tick, Window, Windower
 from drivers.driver import MODALITIES, Modality, Sample
@@ -111,7 +111,7 @@ def leaves_out(leave_out: bool, folder: Path) -> bool:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("agent.embedding.weights.load_embedder.__defaults__", (Noted,))
         model = {"weights": weights(folder), "device": "cpu", "leave_out": leave_out}
-        pipeline = Pipeline.live(config(model=model))
+        pipeline = build.live(config(model=model))
         try:
             pipeline.load_model()
         finally:
@@ -135,7 +135,7 @@ def refusal(**server: Any) -> Callable[[Path], str]:
 
 def health_address(listen: str, _: Path) -> str:
     async def start() -> None:
-        async with serving(Pipeline.live(config(server={"health_listen": listen})), "127.0.0.1:0"):
+        async with serving(build.live(config(server={"health_listen": listen})), "127.0.0.1:0"):
             raise AssertionError("it listens where this machine has no address")
 
     with pytest.raises(ListenError) as refused:
@@ -285,11 +285,6 @@ def phases(series: Sequence[float], key: str) -> Callable[[Any, Path], list[tupl
     return lambda value, _: [(phase, at) for _, phase, at in alerts(series, **{key: value})]
 
 
-def asks_for_a_clip(clip: bool, folder: Path) -> bool:
-    made = config(queries=[{"id": "q", "text": "a dog", "clip": clip}], clips={"folder": str(folder)})
-    return perception(made).asks_for_clips("q")
-
-
 # Localization: a broadband sound from 40 degrees to the left, that looks like what a patch of the picture shows.
 
 MICS_M = [[0.0323, 0.0323, 0.0], [0.0323, -0.0323, 0.0], [-0.0323, -0.0323, 0.0], [-0.0323, 0.0323, 0.0]]
@@ -404,7 +399,6 @@ ROWS: Rows = {
         (3.0, [("begin", 0.5), ("end", 1.5), ("begin", 4.5)]),
         (5.0, [("begin", 0.5), ("end", 1.5), ("begin", 6.5)]),
     ),
-    "queries.clip": Row(asks_for_a_clip, (True, True), (False, False)),
     "background_prompts": Row(
         lambda prompts, _: score(seen(thing("dog", "hum")), background_prompts=prompts),
         (["a hum"], 0.5),

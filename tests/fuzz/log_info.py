@@ -15,6 +15,7 @@ from agent.config.recording import RecordSettings
 from agent.log.format import LogError, LoggedSensor, RunFacts
 from agent.log.reading import frames
 from agent.log.recording.recorder import Recorder
+from agent.policy import LOSSLESS
 from drivers.driver import Sample
 from fuzz import scratch
 from fuzz.log_recipe import APART, log_of, recipe_of, step
@@ -47,7 +48,7 @@ def small_log() -> bytes:
     facts = RunFacts("a1b2c3", 10**18, 0, {"imu": LoggedSensor("imu", 100.0)}, config, {})
     path = scratch.file("small.mcap", b"")
     path.unlink()
-    with Recorder(path, facts, RecordSettings(chunk_bytes=500), lossless=True) as recorder:
+    with Recorder(path, facts, RecordSettings(chunk_bytes=500), policy=LOSSLESS) as recorder:
         recorder.write_model("imagebind_nano 0123")
         for i in range(8):
             recorder.write_sample(

@@ -44,7 +44,7 @@ def passes(tree: Path, tests: str) -> bool:
 
 
 class Trees:
-    """Copies of the tree, each for one mutant at a time; tests are seen to pass in one before a mutant is judged by them."""
+    """Copies of the tree, each for one mutant at a time. Tests pass in one before they judge a mutant."""
 
     def __init__(self, folder: Path, count: int) -> None:
         self._free: SimpleQueue[Path] = SimpleQueue()

@@ -22,6 +22,7 @@ from agent.log.format import EVENTS_TOPIC, MODEL_RECORD, SENSORS_TOPIC, RunFacts
 from agent.log.recording.clips import Clips
 from agent.log.recording.parts import Recording
 from agent.log.recording.report import BAD_DATA, DISK_SLOW, QUEUE_FULL, STOPPED, TAKEN_AWAY, RecorderReport, State
+from agent.policy import LIVE, Policy
 from drivers.driver import BadData, Clock, Sample, image_like
 from protos import perception_pb2 as pb
 
@@ -52,8 +53,8 @@ class _Item:
 class Recorder:
     """Records from its construction until `close`. Any thread may hand in.
 
-    At most `settings.queue_bytes` wait to be written: when full, the oldest is dropped and counted; with `lossless`
-    (offline runs) the one who hands in waits instead.
+    At most `settings.queue_bytes` wait to be written: when full, the oldest is dropped and counted; lossless, whoever
+    hands in waits instead.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class Recorder:
         facts: RunFacts,
         settings: RecordSettings | None = None,
         *,
-        lossless: bool = False,
+        policy: Policy = LIVE,
         clock: Clock | None = None,
         clips: Clips | None = None,
         on_change: Callable[[RecorderReport], None] | None = None,
@@ -74,7 +75,7 @@ class Recorder:
         """
         self._facts = facts
         self._settings = settings or RecordSettings()
-        self._lossless = lossless
+        self._policy = policy
         self._clips = clips
         self._on_change = on_change
         self._changed = threading.Condition()
@@ -177,15 +178,14 @@ class Recorder:
         with self._changed:
             if isinstance(item.payload, Sample):
                 self._latest_ns = item.payload.t_ns
-            if self._lossless:
-                self._changed.wait_for(lambda: not self._takes() or self._queued_bytes < self._settings.queue_bytes)
+            limit = self._settings.queue_bytes
+            self._policy.wait_for_room(self._changed, lambda: not self._takes() or self._queued_bytes < limit)
             if not self._takes() and not isinstance(item.payload, str):
                 self._drop(item, STOPPED)
                 return
             self._queue.append(self._begin_encoding(item))
             self._queued_bytes += item.size
-            while not self._lossless and self._queued_bytes > self._settings.queue_bytes and len(self._queue) > 1:
-                oldest = self._queue.popleft()
+            for oldest in self._policy.too_many(self._queue, lambda: self._queued_bytes > limit):
                 self._queued_bytes -= oldest.size
                 self._drop(oldest, QUEUE_FULL)
             self._changed.notify_all()
