@@ -58,7 +58,7 @@ MUTANTS = (
         DOA,
         "spectra / np.maximum(magnitude, 1e-12)",
         "spectra",
-        "tests/test_doa.py -k open_field",
+        "tests/test_doa.py",
     ),
     Mutant(
         "doa: frames not weighted by energy",
@@ -191,7 +191,7 @@ MUTANTS = (
         ROWS,
         "if sample.lost and abs(offset - sample.lost) <= tolerance:",
         "if False:",
-        "tests/test_windows.py",
+        "tests/test_lost_and_repeated.py",
     ),
     Mutant(
         "windows: holes of audio are filled whatever their size",
@@ -226,7 +226,7 @@ MUTANTS = (
         WINDOWER,
         "if sample.t_ns in self._stamps:",
         "if False:",
-        "tests/test_windows.py",
+        "tests/test_lost_and_repeated.py",
     ),
     Mutant(
         "windows: stamps of the far future are taken",
