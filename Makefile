@@ -43,7 +43,7 @@ format: $(VENV)/installed
 protos: $(VENV)/installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m protos.generate
 
-# Shards out of the synthetic world, then the weights that ship. An interrupted run goes on: make train RESUME=--resume
+# Shards out of the synthetic world, then the weights that ship. To resume an interrupted run: make train RESUME=--resume
 train: $(VENV)/installed
 	$(BIN)/sensebind simulate --out shards/train --windows 6600 --seed 10000
 	$(BIN)/sensebind simulate --out shards/val --windows 800 --seed 5000

@@ -1,4 +1,4 @@
-"""Where the server may listen."""
+"""Addresses of the server: their form, and whether it may and can listen there."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def split_address(address: str) -> tuple[str, int]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a host."""
+    """Return whether only this machine can reach a host."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -37,8 +37,8 @@ def check_listen(address: str, *, insecure: bool) -> None:
     host, port = split_address(address)
     if not is_loopback(host) and not insecure:
         raise ListenError(
-            f"{address}: whoever reaches this address could watch and listen, for TLS and authentication are not built "
-            "yet; listen on 127.0.0.1, or accept that with --insecure"
+            f"{address}: other machines could watch and listen: TLS and authentication are not built yet; "
+            "listen on 127.0.0.1, or accept that with --insecure"
         )
     try:
         family, kind, protocol, _, resolved = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]

@@ -1,4 +1,4 @@
-"""Where `sensebind VERB` begins and ends: signals first, then the verbs, then what went wrong as one line.
+"""Entry point of `sensebind VERB`: signals first, then the verbs, then a fault as one line.
 
 The verbs are in `agent.commands.verbs`, which is imported once signals are handled.
 """
@@ -15,7 +15,7 @@ from common.errors import UserFault
 
 
 def main() -> None:
-    """Run a command; what a user can cause ends as one line on stderr and exit code 1."""
+    """Run a command; a fault of the user ends as one line on stderr and exit status 1."""
     ending.take_signals()
     try:
         status = _run()
@@ -29,7 +29,7 @@ def main() -> None:
 
 
 def _run() -> int:
-    """The exit status of the command."""
+    """Run a command and return its exit status."""
     try:
         import logging
 
@@ -61,7 +61,7 @@ def _tell(line: str) -> None:
 
 
 def _flushed() -> bool:
-    """Whether what was printed has reached whoever reads it; what has not is forgotten."""
+    """Return whether the output has reached its reader; the rest is dropped."""
     try:
         sys.stdout.flush()
     except OSError:

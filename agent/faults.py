@@ -27,7 +27,7 @@ class Faults:
     """Counts by place: the name of a sensor, a query, a subscriber. May be used from several threads."""
 
     def __init__(self) -> None:
-        """Nothing has failed yet."""
+        """Start with no faults."""
         self._lock = Lock()
         self._counts: Counter[str] = Counter()
         self._first: dict[str, str] = {}
@@ -52,12 +52,12 @@ class Faults:
             log.error("%s: a fault of the agent's own; it goes on without what failed", where, exc_info=error)
 
     def of(self, where: str) -> int:
-        """How many there were in one place."""
+        """Return the number of faults in one place."""
         with self._lock:
             return self._counts[where]
 
     def counts(self) -> dict[str, int]:
-        """How many there were, by place."""
+        """Return the number of faults, by place."""
         with self._lock:
             return dict(self._counts)
 
@@ -76,7 +76,7 @@ class _Guard:
         self._faults, self._where = faults, where
 
     def __enter__(self) -> None:
-        """Nothing to prepare."""
+        """Do nothing: only the end of the block matters."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

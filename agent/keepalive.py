@@ -1,4 +1,4 @@
-"""How either end of a connection finds out that the other has vanished or is frozen."""
+"""Pings by which either end of a connection notices that the other has vanished or is frozen."""
 
 from __future__ import annotations
 

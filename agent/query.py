@@ -1,13 +1,21 @@
-"""A query: what the user asks to be told of, and when it counts as seen or heard."""
+"""A query: what the user asks to be told of, and when it counts as seen or heard.
+
+Its fields are those of `pb.AddQueryRequest`, by the same names. Here alone stands what else is to be said of each: its
+type, its default, its limits and its help. The configuration, the command line, the client, the server and reports take
+them from here, so that another field is an edit of the proto, of this file, and of where it is used.
+"""
 
 from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
-from typing import cast
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Self, TypedDict, cast, get_type_hints
 
+from drivers.codec import MODALITY_NAMES, MODALITY_VALUES
 from drivers.driver import MODALITIES, Modality
+from protos import perception_pb2 as pb
 
 MAX_TEXT = 1000
 """Characters. CLIP reads 77 tokens, about 60 words, and drops the rest."""
@@ -32,18 +40,22 @@ class QueryError(ValueError):
 class Query:
     """What the user asks to be told of. Raises QueryError for a value that cannot work."""
 
-    id: str
-    text: str
-    modalities: tuple[Modality, ...] = ()
-    """Which may carry it; empty: every one that is present."""
-    threshold_on: float = 0.6
-    threshold_off: float = cast("float", None)
+    id: str = field(metadata={"help": "Its name; one is made if none is given."})
+    text: str = field(metadata={"help": "What to watch for, in words, for example 'a dog barking'."})
+    modalities: tuple[Modality, ...] = field(
+        default=(), metadata={"help": "Which may carry it; repeat for several.", "option": "--modality"}
+    )
+    """Empty: every one that is present."""
+    threshold_on: float = field(
+        default=0.6, metadata={"help": "Score at which the alert begins, 0..1.", "option": "--threshold"}
+    )
+    threshold_off: float = field(default=cast("float", None), metadata={"help": "Score below which it ends."})
     """None when it is made, and only then: OFF_RATIO of `threshold_on`."""
-    min_duration_s: float = 0.5
+    min_duration_s: float = field(default=0.5, metadata={"help": "Over the threshold for this long first."})
     """On for this long before the alert begins: two ticks of the default hop, so that one odd window is no alert."""
-    cooldown_s: float = 2.0
+    cooldown_s: float = field(default=2.0, metadata={"help": "From an end to the next begin."})
     """After an end, before the next begin."""
-    clip: bool = False
+    clip: bool = field(default=False, metadata={"help": "Save what the sensors gave around its alerts."})
     """Save what was recorded around the begin of its alerts."""
 
     def __post_init__(self) -> None:
@@ -70,9 +82,77 @@ class Query:
                 "threshold_off",
                 f"is {self.threshold_off}; it lies over 0 and at most at threshold_on {self.threshold_on}",
             )
-        for field, seconds in (("min_duration_s", self.min_duration_s), ("cooldown_s", self.cooldown_s)):
-            if not (math.isfinite(seconds) and 0 <= seconds <= MAX_SECONDS):
-                raise QueryError(field, f"is {seconds}; it lies between 0 and {MAX_SECONDS:.0f}")
+        for name, seconds in self.tree().items():
+            if name.endswith("_s") and not (math.isfinite(seconds) and 0 <= seconds <= MAX_SECONDS):
+                raise QueryError(name, f"is {seconds}; it lies between 0 and {MAX_SECONDS:.0f}")
+
+    @classmethod
+    def of(cls, request: pb.AddQueryRequest, query_id: str) -> Self:
+        """The query that a request asks for, under an id; what it leaves open has its default. Raises QueryError.
+
+        Raises KeyError for a modality that is not a sensor's.
+        """
+        described = request.DESCRIPTOR.fields_by_name
+        given = {
+            name: getattr(request, name)
+            for name in FIELDS
+            if not described[name].has_presence or request.HasField(cast("Any", name))
+        }
+        modalities = [MODALITY_NAMES[modality] for modality in request.modalities]
+        return cls.of_tree({**given, "modalities": modalities, "id": query_id})
+
+    @classmethod
+    def of_tree(cls, tree: Mapping[str, Any]) -> Self:
+        """The query of plain values by field; what is absent or None has its default. Raises QueryError."""
+        given = {name: value for name, value in tree.items() if value is not None}
+        return cls(**{**given, "modalities": tuple(given.get("modalities", ()))})
+
+    def tree(self) -> dict[str, Any]:
+        """Plain values by field, in the order of the fields."""
+        return {name: getattr(self, name) for name in FIELDS} | {"modalities": list(self.modalities)}
+
+    def message(self) -> pb.Query:
+        """The query as it stands in events and answers, where it may have warnings as well."""
+        return pb.Query(**{**self.tree(), "modalities": [MODALITY_VALUES[m] for m in self.modalities]})
+
+
+@dataclass(frozen=True, slots=True)
+class QueryField:
+    """What is to be known of a field of Query by who reads one from users."""
+
+    name: str
+    type: Any
+    help: str
+    option: str
+    """Of the command line."""
+
+
+class QueryOptions(TypedDict, total=False):
+    """The fields that a caller may leave open, as keywords; None has its default."""
+
+    modalities: Iterable[Modality] | None
+    threshold_on: float | None
+    threshold_off: float | None
+    min_duration_s: float | None
+    cooldown_s: float | None
+    clip: bool | None
+
+
+def _fields() -> dict[str, QueryField]:
+    types = get_type_hints(Query)
+    return {
+        one.name: QueryField(
+            one.name,
+            types[one.name],
+            one.metadata["help"],
+            one.metadata.get("option", f"--{one.name.replace('_', '-')}"),
+        )
+        for one in fields(Query)
+    }
+
+
+FIELDS: Mapping[str, QueryField] = _fields()
+"""By name, in order."""
 
 
 @dataclass(frozen=True, slots=True)

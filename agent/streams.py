@@ -77,7 +77,7 @@ def fault_of_name(name: str) -> str:
     """What is wrong with the name of a sensor, which becomes one of topics and files; empty when nothing is."""
     if _SENSOR_NAME.fullmatch(name) and name.strip("."):
         return ""
-    return f"the name {brief(name)} is not 1 to 64 letters, digits, '_', '.' or '-', of which one at least is no '.'"
+    return f"the name {brief(name)} is not 1 to 64 letters, digits, '_', '.' or '-', and not only dots"
 
 
 # What the options leave open is bounded, so that a ring has a size before its device is open.

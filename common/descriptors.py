@@ -17,7 +17,7 @@ from typing import TypeVar
 MOST = 65_536
 """Descriptors that a process asks for; some programs that it starts walk through all that they are allowed."""
 KEPT = 24
-"""For two starts of drivers, and some files."""
+"""Number in reserve: for two starts of drivers, and some files."""
 FOR_A_START = 9
 """The start of a driver takes so many for a moment, and four for as long as it lives."""
 LARGEST_SHARE = 8
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 def raise_limit() -> None:
-    """Let this process, and those that it starts, open as many files as its user may, up to `MOST`."""
+    """Raise the limit of open files of this process, and of those that it starts, up to `MOST`."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MOST if hard == resource.RLIM_INFINITY else min(hard, MOST)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -40,7 +40,7 @@ class Reserve:
     """Descriptors of this process that are open for nothing. Holds none before `keep`. For several threads."""
 
     def __init__(self) -> None:
-        """Nothing is kept yet."""
+        """Start with nothing in reserve."""
         self._lock = Lock()
         self._size = 0
         self._lent = 0
@@ -87,7 +87,7 @@ class Reserve:
         os.close(fd)
 
     def fill(self) -> None:
-        """Take what is missing, as far as there are any."""
+        """Refill the reserve, as far as descriptors are free."""
         with self._lock:
             if self._lent:
                 return
@@ -99,9 +99,9 @@ class Reserve:
 
     @property
     def held(self) -> int:
-        """How many are kept at present."""
+        """Number of descriptors in reserve."""
         return len(self._held)
 
 
 RESERVE = Reserve()
-"""Of this process: the limit is the process's too."""
+"""The reserve of this process: the limit is the process's, too."""

@@ -10,13 +10,13 @@ from common.printable import brief, shortened
 MAX_LEVELS = 32
 MAX_VALUES = 100_000
 MAX_CHARACTERS = 10_000
-"""Of a text."""
+"""Length of the longest text."""
 MAX_NUMBER = 2**63
-"""Of a whole number; a float holds what it holds."""
+"""Limit of whole numbers; floats are unlimited."""
 
 
 def fault_of(value: Any) -> str:
-    """What is wrong with a value, with the keys that lead to it; empty when nothing is."""
+    """Return the first fault of a value, with the keys that lead to it; empty if it has none."""
     count, level = 0, [("", value)]
     for _ in range(MAX_LEVELS):
         inner: list[tuple[str, Any]] = []
@@ -27,7 +27,7 @@ def fault_of(value: Any) -> str:
             if isinstance(outer, dict):
                 for key in outer:
                     if not isinstance(key, str) or _fault_of_one(key):
-                        return f"{prefix}{brief(key)}: is no name for a key"
+                        return f"{prefix}{brief(key)}: is not a name for a key"
                 inner += [(f"{prefix}{shortened(key)}", item) for key, item in outer.items()]
             elif isinstance(outer, list | tuple):
                 inner += [(f"{prefix}{index}", item) for index, item in enumerate(outer)]
@@ -48,5 +48,5 @@ def _fault_of_one(value: Any) -> str:
         case str() if len(value) > MAX_CHARACTERS:
             return f"has {len(value)} characters; {MAX_CHARACTERS} are allowed"
         case str():
-            return "" if value.isascii() or value == value.encode(errors="replace").decode() else "is no whole text"
-    return f"is {type(value).__name__}, which is no plain value"
+            return "" if value.isascii() or value == value.encode(errors="replace").decode() else "is not valid Unicode"
+    return f"is {type(value).__name__}, which is not a plain value"

@@ -19,7 +19,7 @@ SHOWN = 80
 _MOST_ITEMS = 4
 _MOST_LEVELS = 3
 _MOST_BITS = 256
-# C0, DEL and C1 controls, line separators, what turns the direction of writing, and halves of characters.
+# C0, DEL and C1 controls, line separators, marks of the direction of writing, and halves of characters.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
@@ -34,7 +34,7 @@ def shortened(text: str, most: int = SHOWN) -> str:
 
 
 def brief(value: Any, most: int = SHOWN) -> str:
-    """As `repr` of plain values, of at most so many characters, and at a cost that does not depend on their size."""
+    """Return `repr` of plain values, at most so many characters of it, at a cost that does not depend on their size."""
     return shortened(_repr(value, most, _MOST_LEVELS), most)
 
 
@@ -47,7 +47,7 @@ class PrintableFormatter(logging.Formatter):
     """Lines of a program's log whose messages may quote a file or a peer; a traceback keeps its lines."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  the name is logging's
-        """The line, printable."""
+        """Return the formatted line with control characters escaped."""
         return printable(super().formatMessage(record))
 
 

@@ -1,4 +1,4 @@
-"""Files and folders that hold what sensors saw: for their owner alone from the moment at which they exist.
+"""Files and folders of recordings: only for their owner, from the moment at which they exist.
 
 Modes are given when things are made, so that there is no moment at which others may open them, whatever the umask.
 Folders that exist are left as they are.
@@ -14,7 +14,7 @@ FOLDER_MODE = 0o700
 
 
 def opener(path: str, flags: int) -> int:
-    """For `open`: a file that is made is private. A link in its place is not followed."""
+    """Open a file for `open`: a new file is private. A link in its place is not followed."""
     return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE)
 
 
@@ -39,4 +39,4 @@ def make_folders(path: Path) -> None:
     missing = [folder for folder in (path, *path.parents) if not os.path.lexists(folder)]
     for folder in reversed(missing):
         folder.mkdir(FOLDER_MODE, exist_ok=True)
-    path.mkdir(exist_ok=True)  # tells what is in the way
+    path.mkdir(exist_ok=True)  # its error names the obstacle

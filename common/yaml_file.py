@@ -21,7 +21,7 @@ MAX_NUMBER = 100
 """Characters of a number or a date."""
 _NUMBERS = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "timestamp"))
 _MERGE = "tag:yaml.org,2002:merge"
-# What constructors of plain values raise for what they cannot make one of.
+# Errors of the constructors of plain values.
 _UNUSABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
 
 
@@ -114,14 +114,15 @@ class _Loader(yaml.SafeLoader):
 
 
 def _measure(node: yaml.Node, levels: int, known: dict[int, tuple[int, int]]) -> tuple[int, int]:
-    """How many values a node stands for, and how many levels, its aliases followed; 0, 0 while that is being found out.
+    """Return the number of values that a node stands for, and of levels, with aliases followed; 0, 0 while being
+    measured.
 
     Raises ComposerError for too many, too deep ones, or those without end.
     """
     if id(node) in known:
         count, height = known[id(node)]
         if not count:
-            raise yaml.composer.ComposerError(None, None, "an alias of what it stands in", node.start_mark)
+            raise yaml.composer.ComposerError(None, None, "an alias of a value that contains it", node.start_mark)
         if height > levels:
             raise yaml.composer.ComposerError(None, None, f"nested more than {MAX_LEVELS} levels deep", node.start_mark)
         return count, height

@@ -47,7 +47,7 @@ def video_capture(source: str, backend: int, settings: Sequence[int] = ()) -> An
     Raises BadOption for a name that OpenCV cannot take.
     """
     if not can_name(source):
-        raise BadOption(f"source is {without_password(source)!a}, a name that is no UTF-8; rename it")
+        raise BadOption(f"source is {without_password(source)!a}, a name that is not UTF-8; rename it")
     return import_cv2().VideoCapture(source, backend, settings)
 
 

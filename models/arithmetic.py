@@ -28,7 +28,7 @@ _WEIGHT: Final = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*\*\s
 _QUOTED: Final = re.compile(r"""\s*("[^"]+"|'[^']+')\s*(?=[+-]|$)""")
 _BARE: Final = re.compile(r"""\s*(?!["'\s])((?:(?!\s-)[^+])+)""")
 _CANCELLED: Final = 1e-5
-"""Of the summed weights: a shorter sum is what float32 leaves of vectors that cancel."""
+"""Fraction of the summed weights: a shorter sum is the float32 remainder of vectors that cancel."""
 _SHOWN: Final = 24
 
 
@@ -38,7 +38,7 @@ class CombinationError(UserFault, ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Term(Generic[K]):
-    """One summand: `weight` times the unit vector of what `kind` and `name` say."""
+    """One summand: `weight` times the unit vector of the input `kind`, `name`."""
 
     weight: float
     kind: K

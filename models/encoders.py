@@ -159,7 +159,7 @@ class TextEncoder(nn.Module):
         return out
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """What moves and casts a module's tensors, one by one."""
+        """Move or cast the module's tensors one by one, as `Module.to` does."""
 
         def applied(x: Tensor) -> Tensor:
             changed = fn(x)
@@ -171,14 +171,14 @@ class TextEncoder(nn.Module):
 
 
 def vision_encoder(sizes: TowerSizes, embedding_dim: int, patch_px: int = VISION_PATCH_PX) -> PatchEncoder:
-    """For [B, 3, 2, 224, 224]."""
+    """Make the encoder of [B, 3, 2, 224, 224]."""
     patches = (IMAGE_PX // patch_px) ** 2
     stem = VisionStem(sizes.width, patch_px)
     return PatchEncoder(stem, patches, sizes, embedding_dim, pre_norm=True, bias_kv=False)
 
 
 def audio_encoder(sizes: TowerSizes, embedding_dim: int) -> PatchEncoder:
-    """For [B, 1, 128, 204]."""
+    """Make the encoder of [B, 1, 128, 204]."""
     rows, columns = ((n - AUDIO_PATCH) // AUDIO_STRIDE + 1 for n in (AUDIO_MEL_BINS, AUDIO_FRAMES))
     stem = MapStem(sizes.width, AUDIO_PATCH, AUDIO_STRIDE)
     return PatchEncoder(stem, rows * columns, sizes, embedding_dim, pre_norm=False, bias_kv=True)
@@ -191,6 +191,6 @@ def map_encoder(sizes: TowerSizes, embedding_dim: int) -> PatchEncoder:
 
 
 def imu_encoder(sizes: TowerSizes, embedding_dim: int) -> PatchEncoder:
-    """For [B, 6, 2000]."""
+    """Make the encoder of [B, 6, 2000]."""
     patches = IMU_STEPS // IMU_PATCH_STEPS
     return PatchEncoder(ImuStem(sizes.width), patches, sizes, embedding_dim, pre_norm=False, bias_kv=True)

@@ -273,7 +273,7 @@ def _as_batch(modality: Modality, x: Tensor) -> tuple[Tensor, int]:
 
 
 def _trimmed(tokens: Tensor) -> Tensor:
-    """Without the columns after the last end-of-text: under causal attention they change nothing."""
+    """Return the tokens without the columns after the last end-of-text: under causal attention they change nothing."""
     return tokens[:, : int(tokens.argmax(dim=-1).max()) + 1] if len(tokens) else tokens
 
 

@@ -28,9 +28,9 @@ class TowerSizes:
     drop_path: float = 0.0
     """Stochastic depth of the last block while training."""
     layer_norm_eps: float = 1e-6
-    """Of the LayerNorms in trunk and head; those in the stems have PyTorch's 1e-5. CLIP has 1e-5 everywhere."""
+    """Epsilon of the LayerNorms in trunk and head; those in the stems have PyTorch's 1e-5. CLIP has 1e-5 everywhere."""
     activation: Activation = "gelu"
-    """In the MLPs; OpenAI's CLIP models were trained with `quick_gelu`, x * sigmoid(1.702 x)."""
+    """Activation in the MLPs; OpenAI's CLIP models were trained with `quick_gelu`, x * sigmoid(1.702 x)."""
 
     def __post_init__(self) -> None:
         for name, largest in (("width", WIDTH_MAX), ("blocks", 256), ("heads", 256)):

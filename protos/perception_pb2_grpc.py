@@ -86,70 +86,74 @@ class PerceptionServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Subscribe(self, request, context):
-        """Streams events until the client ends the call; the initial metadata come once it is subscribed. A subscriber that is slow
-        loses the oldest embeddings, sources and health reports and is told so by a Gap; it never loses an alert silently: when
-        alerts cannot be queued, or nothing is read for 10 s, the call ends with RESOURCE_EXHAUSTED.
+        """Streams events until the client ends the call. The initial metadata arrive when the subscription stands. A slow
+        subscriber loses the oldest embeddings, sources and health reports, and a Gap says which; it never loses an alert
+        silently: when alerts cannot be queued, or the client reads nothing for 10 s, the call ends with RESOURCE_EXHAUSTED.
 
-        gRPC itself takes up to 4 MiB for a client that does not read, and the agent cannot see that: such a client is served old
-        news later. A client that may be slow calls Watch, or sets its channel's `grpc.http2.bdp_probe` to 0 (64 KiB).
+        gRPC itself buffers up to 4 MiB for a client that does not read, and the agent cannot see that: such a client gets old
+        events later. A client that may be slow calls Watch, or sets its channel's `grpc.http2.bdp_probe` to 0 (64 KiB).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Watch(self, request_iterator, context):
-        """As Subscribe, for a client that says what it has read: the first message is `subscribe`, each that follows a `read_seq`.
-        At most `max_unread` events are on their way; what comes meanwhile is queued, dropped and told as above, whatever gRPC
-        would hold. A client that reads nothing for 10 s while events wait is ended with RESOURCE_EXHAUSTED.
+        """Like Subscribe, for a client that reports its progress: its first message is `subscribe`, each later one a `read_seq`.
+        At most `max_unread` events are in transit; later ones are queued, dropped and reported as above, whatever gRPC
+        would buffer. The call of a client that reads nothing for 10 s while events wait ends with RESOURCE_EXHAUSTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def AddQuery(self, request, context):
-        """Registers a query; the answer carries its id. INVALID_ARGUMENT with field violations for an unusable one. Like
-        RemoveQuery and Embed it ends with UNAVAILABLE while the model is loading, and RESOURCE_EXHAUSTED while too many wait.
+        """Registers a query; the answer carries its id. INVALID_ARGUMENT with field violations for an unusable query. Like
+        RemoveQuery and Embed, it ends with UNAVAILABLE while the model is loading, and with RESOURCE_EXHAUSTED while too many
+        such calls wait.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RemoveQuery(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Removes a query; its alerts end. NOT_FOUND for an unknown id.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListQueries(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists all queries, whoever added them.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Embed(self, request, context):
-        """Embeds what is sent: the model as a service, on the same worker, after live ticks. INVALID_ARGUMENT for what the model
-        cannot take, or for too much in one call.
+        """Embeds texts, images and sound on the agent's model, after live ticks. INVALID_ARGUMENT for inputs that the model
+        cannot take, or for too many in one call.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetStatus(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Returns the agent's status: model, streams, tick counts.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ControlReplay(self, request, context):
-        """Pauses, resumes, steps, seeks in, or changes the speed of a log that is being replayed; all fields absent: only tells how
-        it stands. The answer to a seek comes once it is done. FAILED_PRECONDITION on a live agent.
+        """Pauses, resumes, steps or seeks a replay, or changes its speed; with all fields absent, only returns its state.
+        The answer to a seek comes when the seek is done. FAILED_PRECONDITION on a live agent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Ingest(self, request_iterator, context):
-        """Pushes samples of sensors of type `remote`.
+        """Takes samples of sensors of type `remote`; the answer counts the accepted and the rejected ones.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

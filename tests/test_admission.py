@@ -39,7 +39,7 @@ def test_a_refusal_says_what_is_taken_and_what_to_do() -> None:
     calls = Calls("subscribers", Share(2, connection=1), "end one")
     with calls.one("a:1"), pytest.raises(Refusal) as refused, calls.one("a:1"):
         pass
-    assert str(refused.value) == "1 subscribers over one connection are allowed and all are taken; end one"
+    assert str(refused.value) == "1 subscribers over one connection are allowed, and all are in use; end one"
     assert refused.value.code == grpc.StatusCode.RESOURCE_EXHAUSTED
     assert (refused.value.reason, refused.value.metadata["limit"]) == ("TOO_MANY_SUBSCRIBERS", "1")
 

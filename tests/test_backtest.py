@@ -289,11 +289,11 @@ def one_line(error: BaseException) -> str:
         ({"threshold": math.nan}, QueryError, "threshold_on: is nan"),
         ({"modalities": ["smell"]}, QueryError, "modalities: 'smell' is not one of"),
         ({"top": 0}, LogError, "--top 0"),
-        ({"true": ["12"]}, LogError, "--true '12' is no time; give FROM-TO"),
-        ({"true": ["5-3"]}, LogError, "--true '5-3' ends before it begins"),
-        ({"true": ["a-b"]}, LogError, "--true 'a' is no time"),
-        ({"false_alarms_per_hour": -1.0}, LogError, "--false-alarms-per-hour -1: is no rate"),
-        ({"false_alarms_per_hour": math.nan}, LogError, "--false-alarms-per-hour nan: is no rate"),
+        ({"true": ["12"]}, LogError, "--true '12': not a time range; give FROM-TO"),
+        ({"true": ["5-3"]}, LogError, "--true '5-3': ends before it begins"),
+        ({"true": ["a-b"]}, LogError, "--true 'a': not a time"),
+        ({"false_alarms_per_hour": -1.0}, LogError, "--false-alarms-per-hour -1: not a rate"),
+        ({"false_alarms_per_hour": math.nan}, LogError, "--false-alarms-per-hour nan: not a rate"),
     ],
 )
 def test_what_cannot_be_asked_is_refused_in_one_line(

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from agent.backtest.hits import Hit, hits, peak_ns
 from agent.backtest.thresholds import GRID, Mark, Point, curve, suggested
 from agent.perceiving.alerts.book import AlertBook
-from agent.perceiving.alerts.scoring import Scores
-from agent.query import Query
+from agent.perceiving.alerts.table import QueryTable
+from agent.query import Query, StandingQuery
+from agent.scores import Scores
 from drivers.driver import MODALITIES
 
 S = 1_000_000_000
@@ -37,12 +38,12 @@ def times(ticks: int, hole_at: int | None = None) -> NDArray[np.int64]:
 
 def fired_by_brute_force(t_ns: NDArray[np.int64], values: Values, query: Query, hold_s: float) -> list[int]:
     """When alerts begin: one query in a book of its own that is given only what is present."""
-    begins, book, before = [], AlertBook(hold_s=hold_s), None
-    book.add(query)
+    begins, book, before = [], AlertBook(QueryTable(), hold_s=hold_s), None
+    book.add(StandingQuery(query))
     for now_ns, row in zip(t_ns.tolist(), values, strict=True):
         if before is not None and now_ns - before > 60 * S:
-            book = AlertBook(hold_s=hold_s)
-            book.add(query)
+            book = AlertBook(QueryTable(), hold_s=hold_s)
+            book.add(StandingQuery(query))
         present = [i for i in range(len(MODALITIES)) if not np.isnan(row[i])]
         scores = Scores((query.id,), tuple(MODALITIES[i] for i in present), row[None, present])
         begins += [t.begin_ns for t in book.step(now_ns, scores) if t.phase == "begin"]

@@ -12,10 +12,12 @@ from signal import SIGINT, SIGTERM, Signals
 from typing import Any
 
 import pytest
+import typer
 import yaml
 from real_sources import free_port
 from running_agent import DEADLINE_S, SENSEBIND, RunningAgent, Subscriber, busy_factor
 
+from agent.commands.verbs import app
 from protos import perception_pb2 as pb
 
 THERMAL = {"type": "synthetic_thermal", "seed": 7, "width": 64, "height": 64}
@@ -112,6 +114,29 @@ def test_no_agent(words: list[str]) -> None:
 def test_a_modality_that_there_is_not() -> None:
     done = sensebind("query", "add", "a dog", "--modality", "smell")
     assert_one_line(done, "'smell' is no modality", "vision, audio, depth, thermal, imu")
+
+
+def commands_of(group: typer.core.TyperGroup, *words: str) -> Iterator[tuple[str, typer.core.TyperCommand]]:
+    context = typer.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if isinstance(command, typer.core.TyperGroup):
+            yield from commands_of(command, *words, name)
+        else:
+            assert isinstance(command, typer.core.TyperCommand)
+            yield " ".join((*words, name)), command
+
+
+def test_every_command_option_and_argument_has_help() -> None:
+    group = typer.main.get_command(app)
+    assert isinstance(group, typer.core.TyperGroup)
+    commands = dict(commands_of(group))
+    assert "golden check" in commands
+    bare = [name for name, command in commands.items() if not command.help]
+    bare += [
+        f"{name} {option.name}" for name, command in commands.items() for option in command.params if not option.help
+    ]
+    assert not bare
 
 
 def test_help_needs_no_torch() -> None:

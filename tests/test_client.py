@@ -122,7 +122,7 @@ async def test_ingest(agent: FakeAgent, client: Client) -> None:
     report = await client.ingest(samples("far_ear", 3), partial(encode_sample, encoding="raw"))
     assert (report.accepted, report.rejected) == (3, {})
     assert [float(agent.far_ear.read(1.0).data[0, 0]) for _ in range(3)] == pytest.approx([0, 0.01, 0.02])
-    with pytest.raises(ClientError, match="'eye' is no remote sensor; the remote sensors are: far_ear"):
+    with pytest.raises(ClientError, match="'eye' is not a remote sensor; the remote sensors are: far_ear"):
         await client.ingest(samples("eye", 1000))
 
 

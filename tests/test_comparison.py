@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from agent.lab.comparison import ACROSS_MACHINES, EXACT, differences
+from agent.scores import Scores, put_scores
 from agent.vectors import heat_map_message, vector_message
 from protos import perception_pb2 as pb
 from protos.sensors_pb2 import MODALITY_AUDIO, MODALITY_VISION
@@ -103,6 +104,23 @@ def test_a_difference_names_the_window_and_the_field(change: Callable[[list[pb.E
     found = differences(run(), changed)
     assert len(found) == 1
     assert re.search(told, str(found[0])), str(found[0])
+
+
+def test_scores_are_compared_whichever_form_they_are_in() -> None:
+    in_a_table = run()
+    for event in in_a_table:
+        if event.HasField("embedding"):
+            put_scores(Scores(("dog",), ("vision",), np.array([[0.25]], np.float32)), event.embedding)
+            event.embedding.ClearField("scores")
+    assert differences(run(), in_a_table) == differences(in_a_table, run()) == []
+    in_a_table[0].embedding.score_table.values = np.array([0.75], "<f4").tobytes()
+    (found,) = differences(run(), in_a_table)
+    assert str(found) == "embedding of tick 3, embedding.scores[dog 1].score: was 0.25 and is 0.75"
+    in_a_table[0].embedding.score_table.query_ids[0] = "cat"
+    assert {str(found).split(", ")[1] for found in differences(run(), in_a_table)} == {
+        "embedding.scores[dog 1]: is gone",
+        "embedding.scores[cat 1]: has come",
+    }
 
 
 def test_differences_come_in_order_of_time() -> None:

@@ -200,7 +200,7 @@ def test_a_server_that_says_no_size(server: FileServer, path: Path) -> None:
 
 def test_a_server_that_packs(server: FileServer, path: Path) -> None:
     server.extra = {"Content-Encoding": "gzip"}
-    with pytest.raises(DownloadError, match="packs the file"):
+    with pytest.raises(DownloadError, match="compresses the file"):
         fetch(server, path)
 
 
@@ -246,7 +246,7 @@ def test_a_name_that_does_not_resolve(path: Path) -> None:
     ["file:///etc/passwd", "ftp://127.0.0.1/x", "data:,x", "weights.pth", "http://", "http://[::1", "http://h:99999/"],
 )
 def test_what_is_no_web_address(url: str, path: Path) -> None:
-    with pytest.raises(DownloadError, match="no address to download from"):
+    with pytest.raises(DownloadError, match="not an address to download from"):
         download.fetch(url, path)
 
 
@@ -327,7 +327,7 @@ def test_a_disk_that_takes_no_more(server: FileServer, path: Path) -> None:
     )
     assert done.returncode == 1
     assert done.stderr == (
-        f"refused: {path}: cannot be written (File too large); make room, and the same command goes on\n"
+        f"refused: {path}: cannot be written (File too large); make room; the same command then resumes\n"
     )
     assert len(server.requests) == 1  # it is no use asking the server again
     assert not path.exists()

@@ -185,11 +185,11 @@ def test_bfloat16_comes_close(document: Callable[..., dict[str, Any]]) -> None:
 @pytest.mark.parametrize(
     ("given", "options", "error", "message"),
     [
-        ({}, {}, SimilarityError, "nothing is given; try --text"),
+        ({}, {}, SimilarityError, "nothing to embed; try --text"),
         ({"text": ["a", "b"]}, {}, SimilarityError, "nothing to compare; give another modality too"),
         ({}, {"combination": "text:rain"}, SimilarityError, "nothing to compare"),
         ({"text": [" "]}, {"as_json": True}, SimilarityError, "--text ' ' is empty; give it words"),
-        ({"text": ["a \udcff"]}, {"as_json": True}, SimilarityError, r"--text 'a \?' is no UTF-8"),
+        ({"text": ["a \udcff"]}, {"as_json": True}, SimilarityError, r"--text 'a \?' is not UTF-8"),
         (
             {"text": ["a"]},
             {"as_json": True, "device": "gpu"},
@@ -214,7 +214,7 @@ def test_bfloat16_comes_close(document: Callable[..., dict[str, Any]]) -> None:
             {"text": ["a"], "imu": [SOUND]},
             {"imu_rate_hz": 9},
             SimilarityError,
-            "lines are no measurement, 0 are; wanted lines",
+            "lines are not measurements, 0 are; wanted lines",
         ),
         ({"text": ["a"], "imu": [SOUND]}, {}, SimilarityError, "does not say its rate; give --imu-rate-hz"),
         ({"text": ["a"], "image": IMAGES}, {"weights": "imagebind-hug"}, CheckpointError, "imagebind-hug: no weights"),
@@ -251,7 +251,7 @@ def test_of_an_imu_recording_only_the_first_line_may_be_no_measurement(tmp_path:
     path = tmp_path / "imu.csv"
     row = "0,0,9.81,0,0,0\n"
     path.write_text(row * 300 + "0,0,9.81,0,0\n" + row * 300)
-    with pytest.raises(SimilarityError, match=r"imu.csv: 1 lines are no measurement, 600 are; wanted lines of ax,ay"):
+    with pytest.raises(SimilarityError, match=r"imu.csv: 1 lines are not measurements, 600 are; wanted lines of ax,ay"):
         embed({"text": ["a"], "imu": [str(path)]}, imu_rate_hz=100)
 
 
@@ -280,7 +280,7 @@ def sensebind(*words: str | bytes) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_command_prints_only_its_result(tmp_path: Path) -> None:
-    odd = os.fsencode(tmp_path) + b"/\xff[b].wav"  # a name that is no UTF-8
+    odd = os.fsencode(tmp_path) + b"/\xff[b].wav"  # a name that is not UTF-8
     soundfile.write(odd, np.zeros(16000, np.float32), 16000, format="WAV")
     done = sensebind("--text", "a dog", "--text", "rain", "--image", IMAGES[0], b"--audio", odd, "--json")
     assert done.returncode == 0, done.stderr

@@ -1,22 +1,28 @@
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from typing import Literal, get_args
 
 import numpy as np
 import pytest
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
 from numpy.typing import NDArray
 
 from agent.embedding.condition import Condition, State
 from agent.embedding.embedder import Embedded
 from agent.events import messages as events
+from agent.events.finite import non_finite
 from agent.health.health import StreamState
 from agent.perceiving.alerts.book import Transition
-from agent.perceiving.alerts.scoring import Scores
 from agent.perceiving.localization.doa import Direction
 from agent.perceiving.localization.heatmap import Box
 from agent.perceiving.localization.source import AudioSource, SourceState
 from agent.query import Query
-from agent.vectors import heat_map_of, vector_message, vector_of
+from agent.scores import Scores, put_scores
+from agent.vectors import heat_map_message, heat_map_of, vector_message, vector_of
 from agent.windows.window import Tick, Window
 from protos import perception_pb2 as pb
 from protos.sensors_pb2 import MODALITY_AUDIO, MODALITY_IMU, MODALITY_VISION
@@ -58,6 +64,8 @@ def test_embedding_carries_what_is_there_and_why_not() -> None:
         ("dog", MODALITY_VISION, 0.25),
         ("cat", MODALITY_VISION, 0.75),
     ]
+    assert list(event.embedding.score_table.query_ids) == ["dog", "cat"]
+    assert not events.embedding(embedded()).embedding.HasField("score_table")
 
 
 def test_audio_source_in_view() -> None:
@@ -184,15 +192,45 @@ def test_a_value_that_is_not_finite_is_found_wherever_it_is(value: float) -> Non
         "health.skew_ppm": pb.Event(health=pb.StreamHealth(skew_ppm=value, drops={"x": 1})),
     }
     for field, event in cases.items():
-        assert events.non_finite(event) == field
+        assert non_finite(event) == field
+
+
+def with_nan(descriptor: Descriptor) -> Iterator[tuple[str, Message]]:
+    """For every field that can hold a NaN, however deep, a message that has it there alone, and its path."""
+    make = GetMessageClass(descriptor)
+    packed = {"Vector": "data", "HeatMap": "data", "ScoreTable": "values"}.get(descriptor.name)
+    if descriptor.name == "Vector":
+        yield "data", vector_message(np.array([0.5, np.nan], np.float32))
+        yield "data", vector_message(np.array([0.5, np.nan], np.float32), "float32")
+    elif descriptor.name == "HeatMap":
+        yield "data", heat_map_message(np.array([[0.5, np.nan]], np.float32))
+    elif descriptor.name == "ScoreTable":
+        bad = Scores(("a", "b"), ("vision",), np.array([[0.5], [np.nan]], np.float32))
+        holder = pb.Embedding()
+        put_scores(bad, holder)
+        yield "values", holder.score_table
+    for field in descriptor.fields:
+        if field.cpp_type in (FieldDescriptor.CPPTYPE_FLOAT, FieldDescriptor.CPPTYPE_DOUBLE):
+            yield field.name, make(**{field.name: [math.nan] if field.is_repeated else math.nan})
+        elif field.message_type and not field.message_type.GetOptions().map_entry:
+            for path, inner in with_nan(field.message_type):
+                yield f"{field.name}.{path}", make(**{field.name: [inner] if field.is_repeated else inner})
+        elif field.cpp_type == FieldDescriptor.CPPTYPE_STRING and field.type == FieldDescriptor.TYPE_BYTES:
+            assert field.name == packed, f"{descriptor.name}.{field.name} may hold numbers: say how they are looked at"
+
+
+def test_a_nan_anywhere_in_an_event_is_found() -> None:
+    cases = list(with_nan(pb.Event.DESCRIPTOR))
+    assert [non_finite(event) for _, event in cases] == [path for path, _ in cases]
+    assert {"embedding.score_table.values", "audio_source.heat_map.extent.y1"} <= {path for path, _ in cases}
 
 
 def test_what_float16_cannot_hold_is_not_published() -> None:
     event = pb.Event(embedding=pb.Embedding(fused=vector_message(np.array([1e6], np.float32))))
-    assert events.non_finite(event) == "embedding.fused.data"
+    assert non_finite(event) == "embedding.fused.data"
 
 
 def test_finite_events_pass() -> None:
-    assert events.non_finite(events.embedding(embedded())) == ""
+    assert non_finite(events.embedding(embedded())) == ""
     state = StreamState("eye", "vision", "ok", "", 8.0, 10.0, 0.1, 80, 3, {"ring full": 3}, 1, -20.0, 2)
-    assert events.non_finite(events.health(state, 1)) == ""
+    assert non_finite(events.health(state, 1)) == ""

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from agent.events.filters import EventFilter
+from agent.scores import scores_of
 from agent.vectors import vector_message
 from protos import perception_pb2 as pb
 from protos.sensors_pb2 import MODALITY_AUDIO, MODALITY_IMU, MODALITY_VISION
@@ -17,6 +18,9 @@ def embedding(t_s: float = 0.0) -> pb.Event:
     for sensor, modality in (("eye", MODALITY_VISION), ("ear", MODALITY_AUDIO)):
         body.windows.add(sensor=sensor, modality=modality, present=True, vector=VECTOR)
         body.scores.add(query_id="q", modality=modality, score=0.5)
+    body.score_table.query_ids.append("q")
+    body.score_table.modalities.extend([MODALITY_VISION, MODALITY_AUDIO])
+    body.score_table.values = np.array([0.5, 0.25], "<f4").tobytes()
     return pb.Event(capture_ns=round(t_s * 1e9), embedding=body)
 
 
@@ -108,6 +112,8 @@ def test_view_hides_what_was_not_asked_for() -> None:
     assert not shown.windows[0].HasField("vector")
     assert not shown.HasField("fused")
     assert [score.modality for score in shown.scores] == [MODALITY_VISION]
+    assert scores_of(shown).of("q") == {"vision": 0.5}
+    assert scores_of(full.embedding).of("q") == {"vision": 0.5, "audio": 0.25}
     assert full == embedding()
     assert EventFilter(pb.SubscribeRequest(vectors=True)).view.apply(full) is full
 

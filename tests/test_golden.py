@@ -66,7 +66,7 @@ def test_a_difference_is_told_by_window_and_field_and_can_be_accepted(tmp_path: 
     folder = changed(tmp_path / "golden")
     told: list[str] = []
     with pytest.raises(
-        golden.GoldenError, match=r"2 differences; if they are meant, store them by .* --accept"
+        golden.GoldenError, match=r"2 differences; if they are intended, store them with .* --accept"
     ) as raised:
         golden.check(folder, tell=told.append)
     assert "\n" not in str(raised.value)
@@ -109,7 +109,7 @@ def test_a_golden_replay_is_made_of_one_file_in_a_folder(tmp_path: Path) -> None
     facts = Timeline([GOLDEN / golden.LOG]).facts
     for part in (1, 2):
         save_log(run / f"run_{part}.mcap", replace(facts, part=part), [])
-    with pytest.raises(golden.GoldenError, match="run: holds 2 files; make one of them by `sensebind log cut"):
+    with pytest.raises(golden.GoldenError, match="run: holds 2 files; make one of them with `sensebind log cut"):
         golden.record(run, tmp_path / "golden")
     (run / "run_2.mcap").unlink()
     (tmp_path / "file").touch()

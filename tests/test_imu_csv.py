@@ -164,7 +164,9 @@ def test_blocks_of_rows_and_a_report_of_bad_lines(line: tuple[int, str]) -> None
         assert block.data.shape == (5, 6)
         assert np.allclose(block.data, ROW)
         os.write(master, b"garbage\n1,2,3\n")
-        with pytest.raises(BadData, match=r"2 lines that are no measurement, as '1,2,3'; if this goes on, check baud"):
+        with pytest.raises(
+            BadData, match=r"2 lines that are not measurements, as '1,2,3'; if this goes on, check baud"
+        ):
             imu.read(0.2)
         os.write(master, LINE * 2)
         assert len(imu.read(5.0).data) == 2

@@ -215,7 +215,7 @@ class TestDriver:
         with PtyImu(tmp_path / "imu") as source, WitImu(WitImuOptions(str(source.link)), RunClock.start()) as imu:
             imu.read(5.0)
             source.inject(b"\x00\xff" * 50)
-            with pytest.raises(BadData, match=r"100 bytes that are no part of a WitMotion measurement.*check baud"):
+            with pytest.raises(BadData, match=r"100 bytes that are not part of a WitMotion measurement.*check baud"):
                 rows_for(imu, 60.0)
             assert len(imu.read(5.0).data) > 0
 

@@ -114,13 +114,13 @@ def test_a_sample_of_an_unknown_sensor_is_counted_and_the_rest_is_taken() -> Non
     response = rig.call.finish()
     assert response.accepted == 2
     assert dict(response.rejected) == {"unknown sensor": 2}
-    assert response.first_faults["unknown sensor"] == "'moc' is no remote sensor; the remote sensors are: eye, mic"
+    assert response.first_faults["unknown sensor"] == "'moc' is not a remote sensor; the remote sensors are: eye, mic"
 
 
 def test_a_call_of_unknown_sensors_alone_is_refused_and_within_seconds() -> None:
     rig = Rig()
     rig.call.take(rig.block(0, sensor="moc"))
-    with pytest.raises(Refusal, match="'moc' is no remote sensor") as refused:
+    with pytest.raises(Refusal, match="'moc' is not a remote sensor") as refused:
         rig.call.finish()
     assert refused.value.status().code == grpc.StatusCode.NOT_FOUND
     endless = rig.another_call()
@@ -130,7 +130,7 @@ def test_a_call_of_unknown_sensors_alone_is_refused_and_within_seconds() -> None
             endless.take(rig.block(0, sensor="moc"))
             rig.clock.sleep_until(rig.clock.now_ns() + S)
 
-    with pytest.raises(Refusal, match="'moc' is no remote sensor"):
+    with pytest.raises(Refusal, match="'moc' is not a remote sensor"):
         push_on()
     assert rig.clock.now_ns() < T0 + 10 * S
 

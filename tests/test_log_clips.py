@@ -122,7 +122,7 @@ def test_a_clip_that_cannot_be_saved_says_so_and_the_next_one_is(tmp_path: Path)
     times = (START_NS, START_NS + SECOND)
     assert "old.mcap: exists already" in fault(clips.request(tmp_path / "old.mcap", *times))
     assert "cannot be written: No such file" in fault(clips.request(tmp_path / "no" / "clip.mcap", *times))
-    assert "nothing was kept of the time" in fault(clips.request(tmp_path / "a.mcap", 0, 1))
+    assert "no sample of that time" in fault(clips.request(tmp_path / "a.mcap", 0, 1))
     assert clips.request(tmp_path / "b.mcap", *times).result(30).messages == 50
     future_ns = START_NS + 10**6 * SECOND
     for n in range(MAX_WAITING):

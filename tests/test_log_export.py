@@ -109,7 +109,7 @@ def test_without_ffmpeg_the_video_is_written_by_opencv(
 def test_opencv_is_given_no_name_that_it_dies_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     record(tmp_path / "run.mcap", samples(3))
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(LogError, match=r"a name that is no UTF-8, which OpenCV cannot write to; install ffmpeg"):
+    with pytest.raises(LogError, match=r"a name that is not UTF-8, which OpenCV cannot write to; install ffmpeg"):
         export_media(tmp_path / "run.mcap", tmp_path / "\udcff", ["camera"])
 
 
@@ -283,9 +283,13 @@ def test_what_cannot_be_exported_is_refused(tmp_path: Path) -> None:
         export_log(tmp_path / "run.mcap", tmp_path / "out", "video")
     for name, rate_hz, wrong in (
         ("../escaped", 10.0, "the name '../escaped' is not 1 to 64 letters"),
-        ("..", 10.0, "of which one at least is no '.'"),
+        ("..", 10.0, "and not only dots"),
         ("camera", float("nan"), "'camera' has the rate_hz nan; 0.001 to 1e\\+06 are possible"),
-        (".hidden", 10.0, "sensor '.hidden': its files would be hidden ones; leave it out"),
+        (
+            ".hidden",
+            10.0,
+            "sensor '.hidden': its files would be hidden by the leading dot; leave it out with --sensors",
+        ),
     ):
         log = tmp_path / "other.mcap"
         log.unlink(missing_ok=True)

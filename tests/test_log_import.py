@@ -53,7 +53,7 @@ def test_what_was_exported_comes_back_as_it_was(tmp_path: Path) -> None:
     record(tmp_path / "run.mcap", handed)
     export_media(tmp_path / "run.mcap", tmp_path / "media")
     report = import_folder(tmp_path / "media", tmp_path / "back.mcap")
-    assert report.skipped == ["events.jsonl: what the agent said; a replay says it anew"]
+    assert report.skipped == ["events.jsonl: events of the agent; a replay computes them again"]
     assert not any(sensor.faults for sensor in report.sensors.values())
     was = [(name, sample) for name, sample in replayed(SampleReplay(tmp_path / "run.mcap"))]
     for sensor, tolerance in (("camera", 6.0), ("microphone", 0.0), ("depth", 0.0), ("thermal", 1e-4)):
@@ -166,7 +166,7 @@ def test_what_is_missing_in_a_table_is_missing_in_the_log(tmp_path: Path) -> Non
     write_table(tmp_path / "imu.csv", "t_us,ax,ay,az,gx,gy,gz", rows)
     report = import_folder(tmp_path, tmp_path / "out.mcap")
     imu = report.sensors["imu"]
-    assert (imu.rows, imu.missing, imu.faults) == (359, 41, {"lines that are no measurement": 1})
+    assert (imu.rows, imu.missing, imu.faults) == (359, 41, {"lines that are not measurements": 1})
     found = found_in(tmp_path / "out.mcap", "imu")
     assert [(s.t_ns - NO_START_NS, s.lost) for s in found if s.lost] == [(700_000_000, 40), (1_205_000_000, 1)]
     assert facts_of(tmp_path / "out.mcap").sensors["imu"].rate_hz == pytest.approx(200.0)
@@ -212,7 +212,7 @@ OUT_OF_TIME = "start_ns .* is not a whole number from 0 up to and without"
         ({"a.csv": b"t_s,ax,ay,az,gx,gy,gz\n1,0,0,9,0,0,0\n1,0,0,9,0,0,0\n"}, None, "its times do not rise"),
         ({}, {"sensors": {"a": {"file": "b.wav"}}}, r"b\.wav: there is no such file; recording\.yaml names it for a"),
         ({"b.bin": b"1"}, {"sensors": {"a": {"file": "b.bin"}}}, "give its `modality`"),
-        ({"b.png": b"1"}, {"sensors": {"a": {"file": ".", "modality": "depth"}}}, "give `rate_hz`"),
+        ({"b.png": b"1"}, {"sensors": {"a": {"file": ".", "modality": "depth"}}}, "rate_hz is missing; give"),
         ({}, {"sensors": {"a": {"file": "b", "speed": 1}}}, r"sensors\.a\.speed: Extra inputs"),
         ({}, {"sensors": {}}, "sensors: none is given"),
         ({"a.csv": IMU}, {"start": EARLY, "sensors": {"a": {"file": "a.csv", "offset_s": -9.0}}}, OUT_OF_TIME),
@@ -287,7 +287,7 @@ def test_a_log_is_never_overwritten_and_other_things_are_refused(tmp_path: Path)
         import_log(tmp_path / "away", tmp_path / "new.mcap")
     with pytest.raises(LogError, match="there is no such file or folder"):
         import_log(tmp_path / (300 * "x"), tmp_path / "new.mcap")
-    with pytest.raises(LogError, match=r"a\.wav: is no folder of media and no ROS 2 bag"):
+    with pytest.raises(LogError, match=r"a\.wav: neither a folder of media nor a ROS 2 bag"):
         import_log(tmp_path / "a.wav", tmp_path / "new.mcap")
     with pytest.raises(LogError, match="--topic and --audio are for ROS 2 bags"):
         import_log(tmp_path, tmp_path / "new.mcap", ["/camera=front"])

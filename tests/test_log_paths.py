@@ -31,7 +31,7 @@ def test_nothing_outside_of_a_folder_is_read_or_written() -> None:
         ("link.csv", "is a link, or behind one, and links are not followed; copy it here"),
         ("links/outside.csv", "is a link, or behind one"),
         ("pipe", "is neither a file nor a folder"),
-        ("x" * 300, "cannot be looked at: File name too long"),
+        ("x" * 300, "cannot be inspected: File name too long"),
     ],
 )
 def test_an_entry_that_is_not_in_the_folder_is_named(tmp_path: Path, name: str, wrong: str) -> None:

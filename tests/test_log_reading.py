@@ -111,7 +111,7 @@ def test_a_decompression_bomb_is_not_unpacked(compression: str) -> None:
         (b"\x06\x01", "at byte 8: the file ends inside a record"),
         (RECORD_HEAD.pack(6, 2**63), f"record 6 of {2**63} bytes; {MAX_CHUNK_BYTES} are allowed"),
         (RECORD_HEAD.pack(0, 0), "record 0"),
-        (RECORD_HEAD.pack(6, 3) + b"abc", "no chunk: unpack_from requires"),
+        (RECORD_HEAD.pack(6, 3) + b"abc", "not a chunk: unpack_from requires"),
         (RECORD_HEAD.pack(5, 3) + b"abc", "record 5 of 3 bytes"),
         (RECORD_HEAD.pack(3, 4) + b"abcd", "record 3 of 4 bytes"),
         (RECORD_HEAD.pack(4, 4) + struct.pack("<HH", 1, 9), "record 4 of 4 bytes"),
@@ -122,7 +122,7 @@ def test_a_decompression_bomb_is_not_unpacked(compression: str) -> None:
         (chunk(b"abc"), "a chunk that ends inside a record"),
         (chunk(RECORD_HEAD.pack(5, 99)), "a chunk that ends inside a record"),
         (chunk(b"abcd")[:-1] + b"!", "checksum is wrong"),
-        (RECORD_HEAD.pack(5, 22) + struct.pack("<HIQQ", 7, 0, 0, 0), "a message of channel 7, which never came"),
+        (RECORD_HEAD.pack(5, 22) + struct.pack("<HIQQ", 7, 0, 0, 0), "a message of channel 7, which was not declared"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_told(data: bytes, message: str) -> None:

@@ -252,8 +252,8 @@ def test_what_cannot_be_mapped_is_listed_and_what_is_bad_counted(tmp_path: Path)
     assert report.sensors["imu"].faults == {"messages with values that no inertial unit measures": 1}
     assert report.sensors["imu"].rows == 9
     assert set(report.skipped) == {
-        "/audio (audio_common_msgs/msg/AudioDataStamped, 10 messages): its rate is not in the bag; give it, as --audio "
-        "16000x1",
+        "/audio (audio_common_msgs/msg/AudioDataStamped, 10 messages): its rate is not in the bag; add rate and "
+        "channels, such as --audio 16000x1",
         "/chat (std_msgs/msg/String, 10 messages): no sensor's samples",
         "/gyro (sensor_msgs/msg/Imu, 10 messages): no linear acceleration",
         "/song/audio (audio_common_msgs/msg/AudioDataStamped, 10 messages): sound as mp3 S16LE; only wave S16LE can be "
@@ -270,7 +270,7 @@ def test_messages_without_a_stamp_are_of_when_they_were_recorded(tmp_path: Path)
             write("/camera", t_ns, image(0, "rgb8", colours(step)))
             write("/audio", t_ns, audio(None, np.zeros(1600, np.int16)))
     report = import_bag(tmp_path / "drive", tmp_path / "out.mcap", audio=AudioFormat(16000))
-    told = {"messages without a stamp, taken to be of when they were recorded": 4}
+    told = {"messages without a stamp, placed at their recording time": 4}
     assert report.sensors["camera"].faults == report.sensors["audio"].faults == told
     found = found_in(tmp_path / "out.mcap")
     assert found["camera"][0].t_ns == START_NS
@@ -317,7 +317,7 @@ def test_what_is_no_bag_is_refused_in_one_line(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "text.db3").write_text("sensors:")
     record(tmp_path / "ours.mcap", samples(1))
     for name, message in (
-        ("empty", "empty: no topic of it can be imported: it is empty"),
+        ("empty", "empty: none of its topics can be imported: it is empty"),
         ("cut.mcap", r"cut\.mcap: cannot be read as a ROS 2 bag: .*`mcap recover`"),
         ("text.db3", r"text\.db3: cannot be read as a ROS 2 bag: "),
         ("ours.mcap", r"ours\.mcap: is a log of sensebind already"),
@@ -344,7 +344,7 @@ def test_a_bag_that_is_damaged_inside_gives_what_stands_before(tmp_path: Path) -
     struct.pack_into(">I", data, chained[0], 2**31)
     path.write_bytes(data)
     report = import_bag(tmp_path / "drive", tmp_path / "out.mcap")
-    assert any("is damaged (" in line and line.endswith("what stands before is imported") for line in report.skipped)
+    assert any("is damaged (" in line and line.endswith("the part before is imported") for line in report.skipped)
     found = found_in(tmp_path / "out.mcap")["camera"]
     assert 20 < len(found) < 200
     assert [s.t_ns for s in found] == [START_NS + step * 10**8 for step in range(len(found))]

@@ -285,7 +285,7 @@ def test_names_that_are_no_utf_8(tmp_path: Path) -> None:
     soundfile.write(os.fsencode(names[1]), wave(300, 1), 16000)
     assert read_audio(names[1])[0].shape == (300, 1)
     names[2].touch()
-    one_line(lambda: read_clips(names[2], 5), f"'{tmp_path}/\\udcff.mp4': a name that is no UTF-8", "rename the file")
+    one_line(lambda: read_clips(names[2], 5), f"'{tmp_path}/\\udcff.mp4': a name that is not UTF-8", "rename the file")
 
 
 def test_videos_that_cannot_be_used(tmp_path: Path) -> None:

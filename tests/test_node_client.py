@@ -6,9 +6,11 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fake_agent import FakeAgent, serving, until
 
+from agent.scores import Scores, put_scores
 from protos import perception_pb2 as pb
 from protos.sensors_pb2 import MODALITY_AUDIO
 
@@ -63,6 +65,27 @@ async def test_node_prints_events() -> None:
     assert alert.endswith('alert begin "a dog" by audio')
     assert source == "3 2023-11-14T22:13:20.500Z audio_source not_in_view azimuth -42.5 deg"
     assert degraded.endswith("health ear degraded 8.0 Hz slow")
+
+
+async def test_node_prints_scores_in_whichever_form_they_come() -> None:
+    agent = FakeAgent()
+    body = pb.Embedding(tick=3)
+    put_scores(Scores(("dog", "cat"), ("vision", "audio"), np.array([[0.25, 0.5], [0.75, 1]], np.float32)), body)
+    table, messages = pb.Embedding(), pb.Embedding()
+    table.CopyFrom(body)
+    table.ClearField("scores")
+    messages.CopyFrom(body)
+    messages.ClearField("score_table")
+    async with serving(agent) as address:
+        watch = await start(address, "--count", "2")
+        await until(lambda: agent.bus.subscribers == 1)
+        agent.bus.publish(pb.Event(embedding=table))
+        agent.bus.publish(pb.Event(embedding=messages))
+        code, lines, errors = await finish(watch)
+    assert (code, errors) == (0, "")
+    told = "embedding tick 3 dog/vision=0.25 dog/audio=0.50 cat/vision=0.75 cat/audio=1.00"
+    assert all(line.endswith(told) for line in lines)
+    assert len(lines) == 2
 
 
 async def test_node_filters_by_kind_and_shows_why_it_ended() -> None:

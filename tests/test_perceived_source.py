@@ -30,7 +30,7 @@ class Ear:
 
     dimensions = 8
 
-    def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    def embed_texts(self, texts: Sequence[str], _: Modality) -> NDArray[np.float32]:
         return np.stack([STILL if any(quiet in text for quiet in QUIET) else DOG for text in texts])
 
     def unknown_words(self, _: str) -> list[str]:

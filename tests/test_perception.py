@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, cast
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from agent.config.parse import parse
-from agent.embedding.embedder import Embedded, Embedder
+from agent.embedding.embedder import Embedded
 from agent.embedding.reduction import LEFT_OUT
 from agent.events.messages import found
-from agent.perceiving.alerts.scoring import Scorer, Scores
+from agent.perceiving.alerts.scoring import Scorer
 from agent.perceiving.perception import Perception
 from agent.query import Query, QueryError
+from agent.scores import Scores
 from agent.windows.window import Tick, Window
 from drivers.driver import MODALITIES, Modality
 from protos import perception_pb2 as pb
+from protos.sensors_pb2 import MODALITY_AUDIO, MODALITY_VISION
 
 D = 64
 S = 1_000_000_000
@@ -36,15 +39,16 @@ def unit(text: str) -> NDArray[np.float32]:
 class WordEmbedder:
     """Embeds a text as the thing it names, so that a query and a window about the same thing have one vector."""
 
-    dimensions = D
-
     def __init__(self) -> None:
         self.broken = False
+        self.deaf = False
+        """Whether a text has another vector for sound than for sight."""
 
-    def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    def embed_texts(self, texts: Sequence[str], modality: Modality) -> NDArray[np.float32]:
         if self.broken:
             raise ArithmeticError("a vector that is not finite")
-        return np.stack([unit("dog" if "dog" in text else text) for text in texts])
+        heard = " heard" if self.deaf and modality == "audio" else ""
+        return np.stack([unit(("dog" if "dog" in text else text) + heard) for text in texts])
 
     def unknown_words(self, text: str) -> list[str]:
         return [word for word in text.split() if word == "zebra"]
@@ -61,7 +65,7 @@ def embedder() -> WordEmbedder:
 @pytest.fixture
 def perception(embedder: WordEmbedder) -> Perception:
     config = parse({"sensors": {"camera": {"type": "synthetic_camera"}, "depth": {"type": "synthetic_depth"}}})
-    return Perception(cast(Embedder, embedder), config)
+    return Perception(embedder, config)
 
 
 def embedded(index: int, vector: NDArray[np.float32] | None) -> Embedded:
@@ -97,6 +101,37 @@ def test_every_tick_is_an_embedding_with_the_scores_of_all_queries(perception: P
     (missing,) = events_of(perception, embedded(1, None))
     assert not missing.embedding.scores
     assert missing.embedding.windows[0].missing_reason == "unusable"
+
+
+def test_a_text_may_have_another_vector_for_sound_than_for_sight(embedder: WordEmbedder) -> None:
+    embedder.deaf = True
+    config = parse({"sensors": {"camera": {"type": "synthetic_camera"}, "ear": {"type": "synthetic_microphone"}}})
+    perception = Perception(embedder, config)
+    perception.add(Query("dog", "a dog"))
+    seen = embedded(0, unit("dog"))
+    sound = Window("ear", "audio", np.zeros((8, 1), np.float32), 16000.0, 0, "")
+    windows = {**seen.tick.windows, "ear": sound}
+
+    def scores(heard: str) -> dict[int, int]:
+        both = Embedded(
+            replace(seen.tick, windows=windows), {"camera": unit("dog"), "ear": unit(heard)}, {}, None, 1, {}
+        )
+        event = next(events_of(perception, both))
+        return {score.modality: round(score.score) for score in event.embedding.scores}
+
+    assert scores("dog heard") == {MODALITY_VISION: 1, MODALITY_AUDIO: 1}
+    assert scores("dog") == {MODALITY_VISION: 1, MODALITY_AUDIO: 0}
+
+
+def test_what_begins_anew_ends_its_alerts_keeps_its_queries_and_counts_on(perception: Perception) -> None:
+    perception.add(Query("dog", "a dog", min_duration_s=0.0))
+    perception.add(Query("cat", "a cat", min_duration_s=0.0))
+    (begin,) = (e.alert for e in events_of(perception, embedded(8, unit("dog"))) if e.HasField("alert"))
+    (end,) = perception.start_anew()
+    assert (end.query_id, end.phase, end.alert_id, end.t_ns) == ("dog", "end", begin.alert_id, 8 * HOP_NS)
+    assert [standing.query.id for standing in perception.queries()] == ["dog", "cat"]
+    (again,) = (e.alert for e in events_of(perception, embedded(2, unit("dog"))) if e.HasField("alert"))
+    assert (again.phase, again.alert_id) == (pb.ALERT_PHASE_BEGIN, begin.alert_id + 1)
 
 
 def test_a_query_that_cannot_be_embedded_leaves_nothing_behind(perception: Perception, embedder: WordEmbedder) -> None:
@@ -160,7 +195,7 @@ def test_a_query_that_fails_costs_itself_alone(
         follow = perception._book._follow
 
         def fail(row: int, *rest: Any) -> Any:
-            if perception._book.list()[row].id == "odd":
+            if perception._table.ids[row] == "odd":
                 raise RuntimeError("the odd one")
             return follow(row, *rest)
 

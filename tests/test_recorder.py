@@ -186,7 +186,8 @@ def test_a_sample_that_cannot_be_written_is_counted(tmp_path: Path, caplog: pyte
             recorder.write_sample("imu", replace(imu, t_ns=t_ns))
     assert recorder.report().drops == {"/sensors/imu": {"bad data": 2}}
     assert caplog.messages == [
-        "imu: not recorded: a sample of -2 ns came; a log begins in 1970; more of them are counted, not logged"
+        "imu: not recorded: a capture time of -2 ns cannot be stored; it must not be before 1970; "
+        "more of them are counted, not logged"
     ]
     assert [(body.t_ns, body.lost) for _, body in decoded(path)["/sensors/imu"]] == [(5, 80)]
 

@@ -183,7 +183,7 @@ def write_mcap(path: Path, records: dict[str, dict[str, str]]) -> None:
     [
         (b"", "is empty"),
         (b"\x89MC", "is empty, or cut off"),
-        (b"sensors:\n  camera: {type: camera}\n" * 9, "is no log; give an MCAP file"),
+        (b"sensors:\n  camera: {type: camera}\n" * 9, "not a log; give an MCAP file"),
         (b"\x89MCAP0\r\n", "has no record 'sensebind.run'"),
     ],
 )

@@ -38,7 +38,7 @@ def test_a_time_is_given_as_it_is_at_hand(text: str, seconds: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "soon", "nan", "inf", "25:00", "2023-13-01", "1h"])
 def test_what_is_no_time_is_refused(text: str) -> None:
-    with pytest.raises(ReplayError, match=r"--to '.*' is no time; .* 2023-11-14T22:13:20") as raised:
+    with pytest.raises(ReplayError, match=r"--to '.*': not a time; .* 2023-11-14T22:13:20") as raised:
         time_of(text, START_NS, "--to")
     assert "\n" not in str(raised.value)
 
@@ -60,7 +60,7 @@ def test_a_part_of_a_log_is_replayed_and_summed_up(capsys: pytest.CaptureFixture
 
 
 def test_a_replay_that_could_not_go_on_is_refused() -> None:
-    with pytest.raises(ReplayError, match="--paused: without --serve"):
+    with pytest.raises(ReplayError, match="--paused: a replay that is not served"):
         replaying([GOLDEN], paused=True)
     with pytest.raises(ReplayError, match=r"from 99\.000 s: the log is 1"):
         replaying([GOLDEN], begin="99")

@@ -6,6 +6,7 @@ import math
 import pytest
 
 from agent.clock import ManualClock
+from agent.events.messages import replay_state
 from agent.log.format import ReplayError
 from agent.log.replay.control import MAX_SPEED, Command, ReplayControl, ReplayOptions, ReplayOver
 
@@ -193,6 +194,6 @@ def test_clients_get_seconds_from_the_start() -> None:
     clock = ManualClock()
     play = replay(clock, from_ns=START_NS + 10 * S, to_ns=START_NS + 90 * S, loop=True)
     play.due(START_NS + 11 * S, timeout_s=0)
-    message = play.state().message()
+    message = replay_state(play.state())
     assert (message.start_ns, message.duration_s, message.position_s) == (START_NS, 60, 11)
     assert (message.from_s, message.to_s, message.speed, message.loop) == (10, 60, 0, True)

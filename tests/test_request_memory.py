@@ -77,6 +77,6 @@ async def test_filters_too_large_leave_nothing_behind() -> None:
     async with serving(FakeAgent(), Limits()) as address, grpc.aio.insecure_channel(address) as channel:
         before_mb = resident_mb()
         for _ in range(5):
-            with pytest.raises(grpc.aio.AioRpcError, match="15003000 bytes are too large"):
+            with pytest.raises(grpc.aio.AioRpcError, match="15003000 bytes are too many"):
                 await PerceptionStub(channel).Subscribe(request).read()
         await until(lambda: resident_mb() < before_mb + SPARE_MB)

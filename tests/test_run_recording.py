@@ -97,9 +97,9 @@ def test_what_cannot_be_kept_is_told_before_anything_starts(nano_weights: Path, 
         pipeline.stop()
     query = {"text": "a dog", "clip": True}
     sensors = {"camera": {"type": "synthetic_camera"}}
-    with pytest.raises(ConfigError, match=r"'q1' asks for clips, and clips.folder is not given"):
+    with pytest.raises(ConfigError, match=r"'q1' asks for clips, but clips.folder is not set"):
         parse({"sensors": sensors, "queries": [query]})
-    with pytest.raises(ConfigError, match=r"record.compression.cam: is no sensor; did you mean 'camera'"):
+    with pytest.raises(ConfigError, match=r"record.compression.cam: not a sensor; did you mean 'camera'"):
         parse({"sensors": sensors, "record": {"compression": {"cam": "lz4"}}})
 
 

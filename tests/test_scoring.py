@@ -7,6 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from agent.perceiving.alerts.scoring import Scorer, share
+from agent.perceiving.alerts.table import QueryTable
+from agent.query import Query, StandingQuery
 from agent.vectors import Vectors
 from drivers.driver import MODALITIES, Modality
 
@@ -27,6 +29,19 @@ def softmax_score(query: Vectors, window: Vectors, background: Vectors, rivals: 
     return weights[0] / sum(weights)
 
 
+class Scoring:
+    """A scorer and the table that it scores."""
+
+    def __init__(self, background: Vectors, scales: dict[Modality, float] = SCALES, *, dense: bool = False) -> None:
+        self.table = QueryTable()
+        self.scorer = Scorer(self.table, dict.fromkeys(MODALITIES, background), scales, dense=dense)
+        self.score = self.scorer.score
+
+    def add(self, query_id: str, vector: Vectors, rivals: NDArray[np.bool_]) -> None:
+        row = self.table.add(StandingQuery(Query(query_id, "a dog")))
+        self.scorer.set(row, dict.fromkeys(MODALITIES, vector), dict.fromkeys(MODALITIES, rivals))
+
+
 def everything(background: Vectors) -> NDArray[np.bool_]:
     return np.ones(len(background), dtype=np.bool_)
 
@@ -36,7 +51,7 @@ def test_every_score_is_the_softmax_against_the_querys_own_rivals() -> None:
     background, queries = units(rng, 9), units(rng, 40)
     masks = rng.random((40, 9)) < 0.7
     masks[:, 0] = True
-    scorer = Scorer(background, SCALES)
+    scorer = Scoring(background)
     for i, (query, mask) in enumerate(zip(queries, masks, strict=True)):
         scorer.add(f"q{i}", query, mask)
     windows = {m: units(rng, 1) for m in MODALITIES}
@@ -52,7 +67,7 @@ def test_every_score_is_the_softmax_against_the_querys_own_rivals() -> None:
 def test_only_present_modalities_have_a_column_and_no_query_gives_no_rows() -> None:
     rng = np.random.default_rng(2)
     background = units(rng, 3)
-    scorer = Scorer(background, SCALES)
+    scorer = Scoring(background)
     assert scorer.score({"audio": units(rng, 1)}).values.shape == (0, 1)
     scorer.add("q", units(rng), everything(background))
     assert scorer.score({"imu": units(rng, 1), "audio": units(rng, 1)}).modalities == ("audio", "imu")
@@ -61,7 +76,7 @@ def test_only_present_modalities_have_a_column_and_no_query_gives_no_rows() -> N
 
 def test_extreme_products_give_0_and_1_and_nothing_overflows() -> None:
     axis = np.eye(D, dtype=np.float32)
-    scorer = Scorer(-axis[:1], {**SCALES, "vision": 1000.0})
+    scorer = Scoring(-axis[:1], {**SCALES, "vision": 1000.0})
     scorer.add("same", axis[0], np.array([True]))
     scorer.add("opposite", -axis[0], np.array([True]))
     scores = scorer.score({"vision": axis[:1]})
@@ -72,7 +87,7 @@ def test_extreme_products_give_0_and_1_and_nothing_overflows() -> None:
 def test_a_left_out_prompt_that_towers_over_the_others_does_not_count() -> None:
     axis = np.eye(D, dtype=np.float32)
     background = np.stack([axis[0], axis[1]])
-    scorer = Scorer(background, SCALES)
+    scorer = Scoring(background)
     scorer.add("q", axis[2], np.array([False, True]))
     # The window is the excluded prompt itself: query and remaining rival are equally far from it.
     assert scorer.score({"vision": axis[:1]}).of("q")["vision"] == pytest.approx(0.5)
@@ -81,7 +96,7 @@ def test_a_left_out_prompt_that_towers_over_the_others_does_not_count() -> None:
 def test_of_several_cameras_the_best_counts() -> None:
     rng = np.random.default_rng(3)
     background, cameras, query = units(rng, 5), units(rng, 2), units(rng)
-    scorer = Scorer(background, SCALES)
+    scorer = Scoring(background)
     scorer.add("q", query, everything(background))
     both = scorer.score({"vision": cameras}).of("q")["vision"]
     each = [scorer.score({"vision": camera[None]}).of("q")["vision"] for camera in cameras]
@@ -99,7 +114,7 @@ def test_dense_sees_a_small_thing_but_not_one_odd_patch() -> None:
     background = np.stack([chair, floor, dog])
     scores = {}
     for dense in (False, True):
-        scorer = Scorer(background, SCALES, dense=dense)
+        scorer = Scoring(background, dense=dense)
         scorer.add("dog", dog, np.array([True, True, False]))
         scorer.add("cat", axis[3], everything(background))
         scores[dense] = scorer.score(window, patches)
@@ -111,18 +126,16 @@ def test_dense_sees_a_small_thing_but_not_one_odd_patch() -> None:
 def test_removing_leaves_the_scores_of_the_others() -> None:
     rng = np.random.default_rng(4)
     background, queries, window = units(rng, 6), units(rng, 20), units(rng, 1)
-    scorer = Scorer(background, SCALES)
+    scorer = Scoring(background)
     for i, query in enumerate(queries):
         scorer.add(f"q{i}", query, np.arange(6) != i % 6)
     before = scorer.score({"audio": window})
     for gone in ("q3", "q19", "q0"):
-        scorer.remove(gone)
+        scorer.table.remove(gone)
     after = scorer.score({"audio": window})
     assert set(after.query_ids) == {f"q{i}" for i in range(20)} - {"q3", "q19", "q0"}
     for query_id in after.query_ids:
         assert after.of(query_id)["audio"] == pytest.approx(before.of(query_id)["audio"], abs=1e-6)
-    with pytest.raises(KeyError):
-        scorer.remove("q3")
     with pytest.raises(KeyError):
         after.of("q3")
 
@@ -130,15 +143,47 @@ def test_removing_leaves_the_scores_of_the_others() -> None:
 def test_what_cannot_be_scored_is_refused() -> None:
     rng = np.random.default_rng(5)
     with pytest.raises(ValueError, match="at least one row"):
-        Scorer(np.zeros((0, D), np.float32), SCALES)
+        Scoring(np.zeros((0, D), np.float32))
     with pytest.raises(ValueError, match="thermal"):
-        Scorer(units(rng, 2), {m: s for m, s in SCALES.items() if m != "thermal"})
-    scorer = Scorer(units(rng, 2), SCALES)
-    scorer.add("q", units(rng), np.array([True, True]))
-    with pytest.raises(ValueError, match="already"):
-        scorer.add("q", units(rng), np.array([True, True]))
+        Scoring(units(rng, 2), {m: s for m, s in SCALES.items() if m != "thermal"})
     with pytest.raises(ValueError, match="at least one of 2"):
-        scorer.add("r", units(rng), np.array([False, False]))
+        Scoring(units(rng, 2)).add("r", units(rng), np.array([False, False]))
+
+
+def test_some_rows_are_scored_as_all_are() -> None:
+    rng = np.random.default_rng(7)
+    background, queries = units(rng, 6), units(rng, 9)
+    scorer = Scoring(background, dense=True)
+    for i, query in enumerate(queries):
+        scorer.add(f"q{i}", query, np.arange(6) != i % 6)
+    windows, patches = {"vision": units(rng, 1), "imu": units(rng, 2)}, units(rng, 4, 4)
+    every = scorer.score(windows, patches)
+    some = scorer.score(windows, patches, np.array([7, 2]))
+    assert some.query_ids == ("q7", "q2")
+    assert some.rows is not None
+    assert some.rows.tolist() == [7, 2]
+    for query_id in some.query_ids:
+        assert some.of(query_id) == pytest.approx(every.of(query_id), abs=1e-6)
+
+
+def test_a_query_may_have_another_vector_for_each_modality() -> None:
+    rng = np.random.default_rng(8)
+    sight, sound = units(rng, 5), units(rng, 5)
+    background = {m: sound if m == "audio" else sight for m in MODALITIES}
+    masks = {m: np.arange(5) != (1 if m == "audio" else 3) for m in MODALITIES}
+    table = QueryTable()
+    scorer = Scorer(table, background, SCALES)
+    vectors = []
+    for i in range(20):
+        seen, heard = units(rng), units(rng)
+        vectors.append({m: heard if m == "audio" else seen for m in MODALITIES})
+        scorer.set(table.add(StandingQuery(Query(f"q{i}", "a dog"))), vectors[-1], masks)
+    windows = {m: units(rng, 1) for m in MODALITIES}
+    scores = scorer.score(windows)
+    for i, query_id in enumerate(scores.query_ids):
+        for m, score in scores.of(query_id).items():
+            wanted = softmax_score(vectors[i][m], windows[m][0], background[m], masks[m], SCALES[m])
+            assert score == pytest.approx(wanted, abs=2e-5)
 
 
 def test_shares_of_a_partition_sum_to_one() -> None:

@@ -152,7 +152,7 @@ async def test_ingest_names_the_remote_sensors(stub: PerceptionStub) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await stub.Ingest(iter([SensorSample(sensor="eye")]))
     assert refused.value.code() == grpc.StatusCode.NOT_FOUND
-    assert refused.value.details() == "'eye' is no remote sensor; the remote sensors are: far_ear"
+    assert refused.value.details() == "'eye' is not a remote sensor; the remote sensors are: far_ear"
 
 
 async def test_health_follows_the_model() -> None:

@@ -62,7 +62,7 @@ def test_what_the_user_gives_counts_whole(tmp_path: Path) -> None:
 @pytest.mark.parametrize("weights", ["/etc/passwd", "../x.safetensors", "x.safetensors", "~/x", "", "imagebind_nanno"])
 def test_a_file_that_a_log_names_as_weights_is_not_opened(tmp_path: Path, weights: str) -> None:
     path = log(tmp_path / "run.mcap", model={"weights": weights})
-    asked = r"asks for the weights '.*', which are none of `sensebind weights list`; .*: give a --config"
+    asked = r"asks for the weights '.*', which `sensebind weights list` does not show; .*: give a --config"
     for use in (lambda: replaying([path]), lambda: config_for(Timeline([path]), None), lambda: said_now(path)):
         with pytest.raises(ConfigError, match=asked) as raised:
             use()

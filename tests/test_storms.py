@@ -75,7 +75,7 @@ async def test_idle_ingests_leave_health_status_and_subscriptions_alone(address:
         calls = [PerceptionStub(channel).Ingest() for channel in (flood, more) for _ in range(40)]
         await until(lambda: sum(call.done() for call in calls) == 80 - SMALL.host)
         told = {(await refusal_of(call)) for call in calls if call.done()}
-        advice = "are allowed and all are taken; push several sensors in one call, or end one"
+        advice = "are allowed, and all are in use; push several sensors in one call, or end one"
         assert told == {
             f"TOO_MANY_INGEST_CALLS: 3 Ingest calls over one connection {advice}",
             f"TOO_MANY_INGEST_CALLS: 5 Ingest calls of one host {advice}",
@@ -175,7 +175,7 @@ async def test_a_listener_of_its_own_answers_while_all_connections_are_taken() -
 async def test_a_busy_address_for_health_is_one_line(address: str) -> None:
     with pytest.raises(ListenError, match="another program listens there"):
         await Server(FakeAgent()).start("127.0.0.1:0", health_address=address)
-    with pytest.raises(ListenError, match="whoever reaches this address"):
+    with pytest.raises(ListenError, match="other machines could watch and listen"):
         await Server(FakeAgent()).start("127.0.0.1:0", health_address="0.0.0.0:0")
 
 

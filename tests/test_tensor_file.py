@@ -95,7 +95,7 @@ def test_every_cut_is_seen(path: Path) -> None:
         with pytest.raises(TensorFileError):
             TensorFile(path)
     path.write_bytes(content + b"\0")
-    with pytest.raises(TensorFileError, match="bytes, and its header speaks of"):
+    with pytest.raises(TensorFileError, match="bytes, and its header describes"):
         TensorFile(path)
 
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import io
+import re
 
+import numpy as np
+import pytest
 from rich.console import Console
 
 from agent.commands.view import LiveView, line_of
+from agent.scores import Scores, put_scores
 from protos import perception_pb2 as pb
 
 HUNG = pb.ModelState(state=pb.ModelState.STATE_HUNG, reason="has not come back for 6.0 s from tick 3")
@@ -30,3 +34,17 @@ def head_of(status: pb.Status) -> str:
 def test_the_status_shows_trouble_and_nothing_without() -> None:
     assert "model hung: has not come back for 6.0 s from tick 3" in head_of(pb.Status(model_state=HUNG))
     assert "\n" not in head_of(pb.Status(model_state=pb.ModelState(state=pb.ModelState.STATE_OK))).strip()
+
+
+@pytest.mark.parametrize("agent", ["of today", "older"])
+def test_the_screen_shows_the_scores_of_the_queries_in_whichever_form_they_come(agent: str) -> None:
+    view, screen = LiveView("test"), io.StringIO()
+    view.on_status(pb.Status(), {"dog": "a dog", "new": "a cat"})
+    embedding = pb.Embedding()
+    put_scores(Scores(("dog",), ("audio",), np.array([[0.25]], np.float32)), embedding)
+    embedding.ClearField("score_table" if agent == "older" else "scores")
+    view.on_event(pb.Event(embedding=embedding))
+    Console(file=screen, width=200).print(view.render())
+    assert re.search(r"query +heard", screen.getvalue())
+    assert re.search(r"a dog +███········· 0.25", screen.getvalue())
+    assert re.search(r"a cat +- ", screen.getvalue())

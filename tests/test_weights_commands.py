@@ -90,7 +90,7 @@ def test_import_list_verify_path(file: Path, sizes: Path, store: Store) -> None:
         *("my-tiny", "vision,audio,depth,thermal,imu,text", "bfloat16", "0.9", "MIT", "tiny.pth", str(folder))
     ]
     assert output("path", "MY-TINY") == f"{folder}\n"
-    assert output("verify") == output("verify", "my-tiny") == f"my-tiny: as it was written ({folder})\n"
+    assert output("verify") == output("verify", "my-tiny") == f"my-tiny: intact ({folder})\n"
     assert load_weights("my_tiny", ["audio"], dtype="bfloat16")[1] == f"my-tiny {checkpoint.content_hash(folder)}"
 
 
@@ -127,7 +127,7 @@ def test_fetch_and_fetch_again(server: FileServer, sizes: Path, store: Store) ->
     folder = store.folder("imagebind-huge")
     assert f"imagebind-huge: {folder}\n" in printed
     assert store.describe("imagebind-huge").licence == "CC BY-NC 4.0"
-    assert output(*words) == f"imagebind-huge is there already: {folder}; --again downloads it anew\n"
+    assert output(*words) == f"imagebind-huge is in the store already: {folder}; to download it again, add --again\n"
     assert len(server.requests) == 1
     server.content, server.etag = server.content + b"x", '"two"'
     assert "and the first fetch got" in refusal(CheckpointError, *words, "--again")
@@ -151,8 +151,8 @@ def test_words_that_make_no_sense(file: Path, sizes: Path, tmp_path: Path) -> No
         wrong.write_text(text)
         assert "holds no sizes" in refusal(WeightsError, "import", file, "--name", "x", "--sizes", wrong)
     assert "has shape [1, 1, 8], the model needs [1, 1, 1280]" in refusal(CheckpointError, "import", file)
-    assert "is no name for weights" in refusal(CheckpointError, "path", "../../etc")
-    assert "is no name for weights" in refusal(CheckpointError, "import", file, "--name", "../x", "--sizes", sizes)
+    assert "is not a name for weights" in refusal(CheckpointError, "path", "../../etc")
+    assert "is not a name for weights" in refusal(CheckpointError, "import", file, "--name", "../x", "--sizes", sizes)
 
 
 def test_export_writes_checked_files(tmp_path: Path) -> None:

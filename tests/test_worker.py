@@ -20,6 +20,7 @@ from agent.embedding.requests import Pictures, Sound, Texts
 from agent.embedding.worker import MAX_JOBS, Accounting, Done, ModelHung, Worker, WorkerError
 from agent.policy import LIVE, LOSSLESS
 from agent.windows.window import Tick, Window
+from drivers.driver import Modality
 
 DEADLINE_S = 10.0
 
@@ -47,6 +48,8 @@ class Model:
         self.batches: list[list[int]] = []
         self.entered = threading.Semaphore(0)
         self.released = threading.Event()
+        self.modality: Modality | None = None
+        """That texts were last asked for."""
         self.on_request: Callable[[Any], Any] = len
         """Answers requests, by the texts, pictures or sounds that they hold."""
         self._fails_on, self._largest = frozenset(fails_on), largest
@@ -63,7 +66,8 @@ class Model:
             raise RuntimeError("device failed")
         return [Embedded(t, {}, {}, None, 0.0, {}) for t in ticks]
 
-    def embed_texts(self, texts: Sequence[str]) -> Any:
+    def embed_texts(self, texts: Sequence[str], modality: Modality | None) -> Any:
+        self.modality = modality
         return self.on_request(texts)
 
     def embed_images(self, images: Sequence[NDArray[np.uint8]]) -> Any:
@@ -281,7 +285,8 @@ def test_jobs_run_between_ticks_on_the_same_thread_and_give_their_result_or_erro
     model.on_request = lambda given: 1 // (len(given) - 2)
     failing = worker.ask(Texts(["a", "b"]))
     assert isinstance(failing.exception(DEADLINE_S), ZeroDivisionError)
-    assert worker.ask(Texts(["a", "b", "c"])).result(DEADLINE_S) == 1
+    assert worker.ask(Texts(["a", "b", "c"], "audio")).result(DEADLINE_S) == 1
+    assert model.modality == "audio"
     worker.stop()
 
 

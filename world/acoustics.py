@@ -1,4 +1,4 @@
-"""How sound gets from a moving source to a moving array: delay, 1/r, first reflections; and background noise.
+"""Propagation of sound from a moving source to a moving array: delay, 1/r, first reflections; and background noise.
 
 Everything here is a function of ABSOLUTE sample indices, so that a scene gives the same bytes however its audio is
 cut into chunks:
@@ -77,7 +77,8 @@ def propagate(
     rate_hz: float = 16000.0,
     walls: Walls | None = None,
 ) -> NDArray[np.float32]:
-    """What the microphones hear of one source: float32 [n, mics], samples first .. first + n - 1 of the timeline.
+    """Return the sound of one source at the microphones: float32 [n, mics], samples first .. first + n - 1 of the
+    timeline.
 
     `source` [m] is its sound one metre away, of which element 0 leaves at sample `source_first` of the same timeline;
     before and after it the source is silent. `source_position_m` [k, 3] and `mic_positions_m` [k, mics, 3] hold the

@@ -1,4 +1,4 @@
-"""What one would say of a synthetic scene: captions of its things, its emptiness and its motion.
+"""Captions of a synthetic scene: of its things, its emptiness and its motion.
 
 Trained words are the only ones that a model knows, so each thing is called by several names. A caption is a phrase in
 one of the templates that the caller gives: those that texts are put into when they are embedded.
@@ -109,7 +109,7 @@ NOTHING: tuple[str, ...] = (
     "no sound",
     "an empty scene",
 )
-"""Of frames in which no thing is in view, and of audio that holds only background."""
+"""Captions of frames without a thing in view, and of audio that holds only background."""
 
 _NEAR, _FAR = "a close-up photo of {}.", "a photo of {} in the distance."
 
@@ -117,7 +117,7 @@ _NEAR, _FAR = "a close-up photo of {}.", "a photo of {} in the distance."
 def of_thing(
     kind: str, rng: np.random.Generator, templates: Sequence[str], *, near: bool, far: bool, count: int = 8
 ) -> tuple[str, ...]:
-    """True captions of a thing in view, drawn anew for every example; a third say what it sounds like."""
+    """Return true captions of a thing in view, drawn for every example; a third describe its sound."""
     words = WORDS[kind]
     banned = {template for template, said in ((_NEAR, near), (_FAR, far)) if not said}
     fitting = [template for template in templates if template not in banned]
@@ -137,7 +137,7 @@ def of_pair(first: str, second: str, rng: np.random.Generator) -> str:
 
 
 def of_nothing(rng: np.random.Generator, templates: Sequence[str], count: int = 6) -> tuple[str, ...]:
-    """Captions of a view in which there is no thing."""
+    """Return captions of a view without a thing."""
     fitting = [template for template in templates if template not in (_NEAR, _FAR)]
     captions = []
     for phrase in rng.choice(NOTHING, count):

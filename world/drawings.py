@@ -1,4 +1,4 @@
-"""Which drawing stands behind each kind."""
+"""Drawing of each kind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an IMU fixed to the robot reads along its trajectory."""
+"""Readings of an IMU that is fixed to the robot, along its trajectory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the robot moves: an endless, seeded sequence of smooth segments, one after the other.
+"""Motion of the robot: an endless, seeded sequence of smooth segments, one after the other.
 
 Within a segment speed, yaw, height and tilt are closed-form functions of time that begin and end at rest, so the
 whole trajectory is twice differentiable and an IMU can be computed from it. Rotations are yaw, then pitch, then roll
@@ -56,20 +56,20 @@ class Segment:
     size: float = 0.0
     """Height of the climb or of the bumps, or of the fall, in metres."""
     tilt_rad: float = 0.0
-    """How far a fall or a bump tilts the body."""
+    """Angle by which a fall or a bump tilts the body."""
     forward: bool = False
-    """Whether a fall goes over the nose rather than over a side."""
+    """True if a fall goes over the nose rather than over a side."""
     phase: float = 0.0
 
     @property
     def stop_s(self) -> float:
-        """When the next segment begins."""
+        """Begin of the next segment."""
         return self.start_s + self.duration_s
 
 
 @dataclass(frozen=True, slots=True)
 class Attitude:
-    """What a segment prescribes at n times: forward speed m/s, lift m above level ground, angles in radians."""
+    """Prescription of a segment at n times: forward speed m/s, lift m above level ground, angles in radians."""
 
     speed: Floats
     lift: Floats
@@ -251,7 +251,7 @@ class Trajectory:
 
 
 def _room_ahead_m(x: float, y: float, yaw: float) -> float:
-    """How far the robot can go straight ahead before it leaves its roaming circle."""
+    """Return the distance straight ahead to the edge of the roaming circle."""
     along, across = x * cos(yaw) + y * sin(yaw), y * cos(yaw) - x * sin(yaw)
     return max(0.0, float(np.sqrt(max(0.0, ROAM_RADIUS_M**2 - across**2))) - along)
 

@@ -30,7 +30,7 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Hits:
-    """Where the rays of a frame end, each [H, W]: depth in metres, and world points of ground or wall."""
+    """Ends of the rays of a frame, each [H, W]: depth in metres, and world points of ground or wall."""
 
     depth_m: NDArray[np.float32]
     x: NDArray[np.float32]
@@ -72,7 +72,7 @@ class Painter:
         return np.asarray(image, np.uint8)
 
     def depth(self, view: Sight, frame: int) -> NDArray[np.float32]:
-        """Paint depth along the optical axis [H, W] in metres, 0 where there is no reading."""
+        """Paint depth along the optical axis [H, W] in metres; 0 marks a missing reading."""
         hits = self._cast(view)
         solid = hits.ground | (hits.z < self._surroundings.solid_top_m)
         depth = np.where(solid, hits.depth_m, np.float32(np.inf))
@@ -114,7 +114,9 @@ class Painter:
         return np.asarray(blurred, np.float32)
 
     def coverage(self, view: Sight) -> dict[int, tuple[Box, float]]:
-        """For each thing in the picture: the box of what is seen of it, and which part of its silhouette that is."""
+        """Return, for each thing in the picture, the box of its visible part and the visible fraction of its
+        silhouette.
+        """
         shrink = _COVERAGE_SHRINK
         width, height = -(-self._camera.width // shrink), -(-self._camera.height // shrink)
         labels = np.full((height, width), -1, np.int16)
@@ -182,7 +184,7 @@ class Painter:
         return np.asarray(np.rint(_IMAGE_NOISE * random.standard_normal(shape, dtype=np.float32)), np.int16)
 
     def _window(self, noise: NDArray[Any], frame: int) -> NDArray[Any]:
-        """Cut a frame's noise from a larger field: drawing it anew for every frame would cost more than painting."""
+        """Cut a frame's noise from a larger field: drawing noise for every frame would cost more than painting."""
         down, right = np.random.default_rng([self._seed, 111, frame]).integers(0, _SHIFT, 2)
         window: NDArray[Any] = noise[down : down + self._camera.height, right : right + self._camera.width]
         return window

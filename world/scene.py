@@ -30,12 +30,12 @@ from world.truth import ThingSpan, ThingTruth, Truth
 from world.view import Pinhole, Sight, direction_deg, look
 
 SPAN_STEP_S = 0.1
-"""How often `truth_between` looks whether a thing is in view."""
+"""Step at which `truth_between` checks whether a thing is in view."""
 
 
 @dataclass(frozen=True, slots=True)
 class SceneOptions:
-    """What a scene is made from. Raises ValueError for values that can never work."""
+    """Parameters of a scene. Raises ValueError for values that can never work."""
 
     seed: int = 0
     width: int = 320
@@ -45,7 +45,7 @@ class SceneOptions:
     audio_rate_hz: int = 16000
     imu_rate_hz: float = 400.0
     reflections: bool = False
-    """Whether ground and walls give back sound."""
+    """True if ground and walls give back sound."""
 
     def __post_init__(self) -> None:
         limits = {
@@ -96,7 +96,7 @@ class Scene:
         return self._painter.image(self._view(frame / self.options.fps), frame)
 
     def depth(self, frame: int) -> NDArray[np.float32]:
-        """Depth [H, W] in metres along the optical axis at `frame / fps`; 0 where there is no reading."""
+        """Return depth [H, W] in metres along the optical axis at `frame / fps`; 0 marks a missing reading."""
         return self._painter.depth(self._view(frame / self.options.fps), frame)
 
     def thermal(self, frame: int) -> NDArray[np.float32]:
@@ -117,11 +117,11 @@ class Scene:
         return pose
 
     def truth(self, t_s: float) -> Truth:
-        """Return what is where, what sounds, and how the robot moves at a time."""
+        """Return the truth at a time: places of the things, sounds, and the robot's motion."""
         return self._truth(t_s)
 
     def sounded_between(self, start_s: float, stop_s: float) -> dict[str, float]:
-        """For how many seconds each kind that sounded at all within an interval did so."""
+        """Return the seconds for which each kind sounded within an interval; kinds that did not are left out."""
         sounded: dict[str, float] = {}
         for episode in self._schedule.between(start_s, stop_s):
             kind = self.things[episode.thing].kind.name
@@ -129,7 +129,7 @@ class Scene:
         return sounded
 
     def truth_between(self, start_s: float, stop_s: float) -> tuple[ThingSpan, ...]:
-        """For how long each thing sounded and was in view within an interval, at steps of SPAN_STEP_S."""
+        """Return the time that each thing sounded and was in view within an interval, at steps of SPAN_STEP_S."""
         first, last = ceil(start_s / SPAN_STEP_S - 1e-9), floor(stop_s / SPAN_STEP_S + 1e-9)
         times = [step * SPAN_STEP_S for step in range(first, last)] or [start_s]
         weight = (stop_s - start_s) / len(times)

@@ -1,4 +1,4 @@
-"""Who sounds when: episodes with quiet between them, mostly one at a time, about half of them by a thing in view."""
+"""Schedule of sounds: episodes with quiet between them, mostly one at a time, about half of them by a thing in view."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Episode:
     stop_s: float
 
     def overlap_s(self, start_s: float, stop_s: float) -> float:
-        """How much of an interval it sounds."""
+        """Return the overlap with an interval in seconds."""
         return max(0.0, min(self.stop_s, stop_s) - max(self.start_s, start_s))
 
 
@@ -86,7 +86,7 @@ class Schedule:
         return thing
 
     def _shares_in_view(self, start_s: float, stop_s: float) -> NDArray[np.float64]:
-        """Which part of an interval each sounding thing spends before the camera."""
+        """Return the fraction of an interval that each sounding thing spends before the camera."""
         t_s = np.linspace(max(start_s, 0.0), stop_s, 13)
         poses = self._trajectory.pose(t_s)
         turned = rotations(poses[:, 3:])

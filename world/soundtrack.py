@@ -1,4 +1,4 @@
-"""What the microphone array hears: the episodes of the schedule, propagated, and background noise."""
+"""Sound at the microphone array: the episodes of the schedule, propagated, and background noise."""
 
 from __future__ import annotations
 

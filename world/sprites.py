@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 BELOW, ABOVE = 0.05, 0.03
-"""How far the picture reaches past foot and top, in heights of the thing."""
+"""Margins of the picture below foot and above top, in heights of the thing."""
 RELIEF_M = 0.25
 """The relief that a full-scale value stands for."""
 _DRAWN_PX = 400
@@ -53,7 +53,7 @@ class Sprite:
 
 
 class Canvas:
-    """What a kind is drawn on. Colours are RGB 0..255; warmth is 0 (air) to 1 (the thing's surface temperature)."""
+    """Canvas of a drawing. Colours are RGB 0..255; warmth is 0 (air) to 1 (the thing's surface temperature)."""
 
     def __init__(self, half_width: float, random: np.random.Generator) -> None:
         self.half_width = half_width
@@ -65,7 +65,7 @@ class Canvas:
         self._grain = np.ones((2, 2), np.float32)
 
     def polygon(self, points: Iterable[Point], colour: Colour, warmth: float = 0.0) -> None:
-        """Fill a polygon."""
+        """Fill a polygon; points are in heights of the thing."""
         import cv2
 
         corners = np.array([self._px(x, y) for x, y in points], np.int32)
@@ -135,7 +135,7 @@ class Canvas:
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """How a kind is drawn: `draw(canvas, phase)` with phase 0..1 through its animation."""
+    """Drawing of a kind: `draw(canvas, phase)` with phase 0..1 through its animation."""
 
     draw: Callable[[Canvas, float], None]
     half_width: float

@@ -30,9 +30,9 @@ class Surroundings:
         self.half_size_m = float(random.uniform(6.3, 7.2) if self.indoors else random.uniform(8.5, 11.0))
         self.air_c = float(random.uniform(18.0, 23.0) if self.indoors else random.uniform(6.0, 23.0))
         self.body_height_m = float(random.uniform(0.5, 0.8))
-        """How high above level ground the robot carries its sensors."""
+        """Height of the robot's sensors above level ground."""
         self.solid_top_m = _WALL_TOP_M if self.indoors else float(random.uniform(1.6, 3.0))
-        """Up to this height the walls are solid; above is sky."""
+        """Height up to which the walls are solid; above is sky."""
         self._light = float(random.uniform(0.62, 1.12))
         self._light_swing = float(random.uniform(0.0, 0.08))
         self._light_phase = float(random.uniform(0.0, 2 * np.pi))
@@ -47,7 +47,7 @@ class Surroundings:
     def atlas_coordinates(
         self, x: NDArray[np.float32], y: NDArray[np.float32], z: NDArray[np.float32], ground: NDArray[np.bool_]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Where in the atlas the points (x, y, z) of the ground and the walls lie: column and row."""
+        """Return column and row in the atlas of the points (x, y, z) of the ground and the walls."""
         half = np.float32(self.half_size_m)
         on_x = np.abs(x) > np.abs(y)
         around = np.where(
@@ -88,7 +88,7 @@ class Surroundings:
 
     @property
     def thermal_shrink(self) -> int:
-        """How many times coarser `temperatures` is than `colours`."""
+        """Factor by which `temperatures` is coarser than `colours`."""
         return _THERMAL_SHRINK
 
 

@@ -12,7 +12,7 @@ from world.kinds import KINDS, SILENT, SOUNDING, Kind
 
 Floats = NDArray[np.float64]
 _EMITTER_HEIGHT = 0.6
-"""Where on a thing its sound leaves it, as a fraction of its height."""
+"""Height at which sound leaves a thing, as a fraction of its height."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What is true of a scene at a time, or within an interval."""
+"""Truth of a scene at a time, or within an interval."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ class ThingTruth:
     """0 ahead, positive to the left, -180..180."""
     elevation_deg: float
     box: Box | None
-    """x0, y0, x1, y1 in pixels of what is seen of it; None when nothing is."""
+    """Box x0, y0, x1, y1 of its visible part in pixels; None if it is not visible."""
     visible: float
-    """Which part of its whole silhouette is inside the picture and not hidden."""
+    """Fraction of its whole silhouette that is inside the picture and not hidden."""
     sounding: bool
     loudness: float
     """RMS at the array of its sound over the last 0.5 s."""
 
     @property
     def in_view(self) -> bool:
-        """Whether enough of it is seen."""
+        """True if enough of it is seen."""
         return self.visible >= IN_VIEW
 
 
@@ -50,19 +50,19 @@ class Truth:
         return next((thing for thing in self.things if thing.kind == kind), None)
 
     def in_view(self, kind: str) -> bool:
-        """Whether the scene has a thing of this kind and it is in view."""
+        """Return whether the scene has a thing of this kind and it is in view."""
         thing = self.thing(kind)
         return thing is not None and thing.in_view
 
     def sounding(self, kind: str) -> bool:
-        """Whether the scene has a thing of this kind and it sounds."""
+        """Return whether the scene has a thing of this kind and it sounds."""
         thing = self.thing(kind)
         return thing is not None and thing.sounding
 
 
 @dataclass(frozen=True, slots=True)
 class ThingSpan:
-    """One thing within an interval: for how many seconds it sounded, was in view, and both at once."""
+    """A thing within an interval: seconds that it sounded, was in view, and both at once."""
 
     index: int
     kind: str

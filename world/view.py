@@ -1,4 +1,4 @@
-"""What stands where in the picture: the pinhole camera and the billboards of the things as it sees them."""
+"""Positions in the picture: the pinhole camera and the billboards of the things as it sees them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 _NEAR_M = 0.2
 
 BODY_TO_CAMERA: Floats = np.array([[0.0, -1.0, 0.0], [0.0, 0.0, -1.0], [1.0, 0.0, 0.0]])
-"""From x forward, y left, z up to x right, y down, z forward."""
+"""Rotation from x forward, y left, z up to x right, y down, z forward."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Pinhole:
         return self.width / 2 / tan(radians(self.hfov_deg) / 2)
 
     def slopes(self, step: int = 1) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """How far to the left the pixel columns [W] look, and how far up the rows [H], per metre forward."""
+        """Return the slope to the left of the pixel columns [W] and that upwards of the rows [H], per metre forward."""
         columns = (self.width / 2 - 0.5 - np.arange(0, self.width, step)) / self.focal_px
         rows = (self.height / 2 - 0.5 - np.arange(0, self.height, step)) / self.focal_px
         return columns.astype(np.float32), rows.astype(np.float32)
@@ -47,11 +47,11 @@ class Billboard:
     thing: Thing
     phase: int
     depth_m: float
-    """Of its middle, along the optical axis."""
+    """Depth of its middle, along the optical axis."""
     corners_px: NDArray[np.float32]
     """[4, 2] top left, top right, bottom right, bottom left of the part of the sprite before the camera."""
     span: tuple[float, float]
-    """Which part of the sprite's width that is, 0..1; (0, 1) is all of it, and falling order means mirrored."""
+    """Part of the sprite's width, 0..1; (0, 1) is all of it, and falling order means mirrored."""
 
     @property
     def area_px(self) -> float:
@@ -69,7 +69,7 @@ class Sight:
     eye_m: Floats
     body_to_world: Floats
     billboards: tuple[Billboard, ...]
-    """Those that may be in the picture, the farthest first."""
+    """Things that may be in the picture, the farthest first."""
 
 
 def look(t_s: float, pose: Floats, things: tuple[Thing, ...], camera: Pinhole) -> Sight:

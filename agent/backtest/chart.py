@@ -41,11 +41,11 @@ class _Panel:
             draw.text((x, y_px + 4), f"{tenth / 10:g}", _INK, anchor="ma")
 
     def line(self, points: Sequence[tuple[float, float]], colour: Colour) -> None:
-        """A curve."""
+        """Draw a curve through points of axis values."""
         self._draw.line([self._at(x, y) for x, y in points], colour, width=2)
 
     def upright(self, x: float, colour: Colour) -> None:
-        """A threshold."""
+        """Draw a vertical line at a threshold."""
         self._draw.line([self._at(x, 0), self._at(x, 1)], colour)
 
     def _at(self, x: float, y: float) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""Which alerts follow from scores: the agent's own book, run again. Pure.
+"""Alerts that follow from scores: the agent's own book, run again. Pure.
 
 A hit is one alert from its begin to its end. The book that decides is the one that decides live, so that the same
 scores give the same alerts.
@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.perceiving.alerts.book import AlertBook, Transition
-from agent.perceiving.alerts.scoring import Scores
-from agent.query import Query
+from agent.perceiving.alerts.table import QueryTable
+from agent.query import Query, StandingQuery
+from agent.scores import Scores
 from agent.streams import LONGEST_HOLE_S
 from drivers.driver import MODALITIES, Modality
 
@@ -29,7 +30,7 @@ class Hit:
     begin_ns: int
     end_ns: int
     cut: bool
-    """It was still on when the log, or what comes before a hole in it, ended."""
+    """True if it was still on at the end of the log, or at a hole in it."""
     modalities: tuple[Modality, ...]
     """All that carried it at some time."""
     scores: Mapping[Modality, float]
@@ -37,7 +38,7 @@ class Hit:
 
     @property
     def duration_s(self) -> float:
-        """From begin to end."""
+        """Duration from begin to end."""
         return (self.end_ns - self.begin_ns) / 1e9
 
     @property
@@ -49,27 +50,27 @@ class Hit:
 def hits(
     times_ns: NDArray[np.int64], values: NDArray[np.float32], queries: Sequence[Query], hold_s: float
 ) -> list[list[Hit]]:
-    """The hits of each query, in order of their ends. `values` [T, Q, M] is nan where there is no score.
+    """Return the hits of each query, in order of their ends. `values` [T, Q, M] is nan where there is no score.
 
     Alerts end at a hole in the log and begin anew after it, as in a replay.
     """
     found: dict[str, list[Hit]] = {query.id: [] for query in queries}
     ids = tuple(found)
     for stretch in _stretches(times_ns):
-        book = AlertBook(hold_s=hold_s)
+        book = AlertBook(QueryTable(), hold_s=hold_s)
         for query in queries:
-            book.add(query)
+            book.add(StandingQuery(query))
         for t_ns, scores in zip(times_ns[stretch].tolist(), values[stretch], strict=True):
             for transition in book.step(t_ns, Scores(ids, MODALITIES, scores)):
                 if transition.phase == "end":
                     found[transition.query_id].append(_hit(transition, cut=False))
         for query_id in ids:
-            found[query_id] += [_hit(transition, cut=True) for transition in book.remove(query_id)]
+            found[query_id] += [_hit(transition, cut=True) for transition in book.remove(query_id)[1]]
     return list(found.values())
 
 
 def peak_ns(hit: Hit, times_ns: NDArray[np.int64], values: NDArray[np.float32]) -> int:
-    """When a hit scored best; `values` [T, M] are those of its query."""
+    """Return the time of a hit's best score; `values` [T, M] are those of its query."""
     best, modality = hit.peak
     until = int(np.searchsorted(times_ns, hit.end_ns, side="right"))
     equal = np.flatnonzero(values[:until, MODALITIES.index(modality)] == np.float32(best))
@@ -77,7 +78,7 @@ def peak_ns(hit: Hit, times_ns: NDArray[np.int64], values: NDArray[np.float32]) 
 
 
 def _stretches(times_ns: NDArray[np.int64]) -> Iterator[slice]:
-    """What lies between holes over which a replay jumps."""
+    """Yield the stretches between holes over which a replay jumps."""
     holes = np.flatnonzero(np.diff(times_ns) > LONGEST_HOLE_NS) + 1
     edges = [0, *holes.tolist(), len(times_ns)]
     return (slice(begin, end) for begin, end in pairwise(edges))

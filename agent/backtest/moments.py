@@ -1,4 +1,4 @@
-"""What a camera saw and a microphone heard around a time, taken out of a recording."""
+"""Picture and sound around a time, taken out of a recording."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Moment:
     picture: bytes | None
     """JPEG: the newest picture by then."""
     sound: bytes | None
-    """WAV: the first channel, from SOUND_BEFORE_NS before to SOUND_AFTER_NS after; what is missing is silence."""
+    """WAV: the first channel, from SOUND_BEFORE_NS before to SOUND_AFTER_NS after; missing samples are silence."""
 
 
 def moment(timeline: Timeline, config: Config, t_ns: int) -> Moment:

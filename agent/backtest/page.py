@@ -54,7 +54,7 @@ def write_page(folder: Path, report: Report, top: int) -> None:
 
 
 def verdict(query: QueryReport, report: Report) -> str:
-    """What is to be said of the threshold, in a sentence."""
+    """Return a sentence on the suggested threshold; empty if no rate is wanted."""
     if report.wanted_per_hour is None:
         return ""
     counted = (

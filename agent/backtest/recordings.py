@@ -1,4 +1,4 @@
-"""Which recordings lie in the files and folders that a user names."""
+"""Recordings in the files and folders that a user names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a backtest found, and the same as plain values for programs."""
+"""Results of a backtest, and the same as plain values for programs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from agent.query import Query
 from drivers.driver import MODALITIES, Modality
 
 BINS = 50
-"""Of the histogram, from 0 to 1."""
+"""Number of bins of the histogram, from 0 to 1."""
 SENSES: dict[Modality, str] = {"vision": "seen", "audio": "heard", "imu": "felt"}
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
@@ -30,7 +30,7 @@ class Found:
     hit: Hit
     peak_ns: int
     marked: bool
-    """It was on during a time that the user marked as true."""
+    """True if it was on during a time that the user marked as true."""
 
     def since_start_s(self, t_ns: int) -> float:
         """Seconds from the start of its recording."""
@@ -39,18 +39,18 @@ class Found:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class QueryReport:
-    """What one query came to."""
+    """Result of one query."""
 
     query: Query
     warnings: Sequence[str]
     found: Sequence[Found]
-    """In order of time."""
+    """Hits in order of time."""
     points: Sequence[Point]
-    """How often it would have fired at other thresholds, rising."""
+    """Counts at the thresholds that were tried, rising."""
     histogram: dict[Modality, NDArray[np.int64]]
     """Scores of ticks [BINS], of each modality that there were any of."""
     suggestion: Point | None
-    """When no rate is wanted, or no threshold keeps to it: None."""
+    """None if no rate is wanted, or no threshold keeps to it."""
 
     @property
     def best(self) -> list[Found]:
@@ -60,7 +60,7 @@ class QueryReport:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Report:
-    """What all queries came to in all recordings."""
+    """Results of all queries over all recordings."""
 
     model: str
     recordings: Sequence[Scored]
@@ -87,15 +87,8 @@ class Report:
         }
 
     def _query(self, report: QueryReport) -> dict[str, Any]:
-        query = report.query
         return {
-            "id": query.id,
-            "text": query.text,
-            "modalities": list(query.modalities),
-            "threshold_on": query.threshold_on,
-            "threshold_off": query.threshold_off,
-            "min_duration_s": query.min_duration_s,
-            "cooldown_s": query.cooldown_s,
+            **report.query.tree(),
             "warnings": list(report.warnings),
             "alarms": len(report.found),
             "alarms_per_hour": len(report.found) / self.hours,
@@ -106,7 +99,7 @@ class Report:
         }
 
     def point(self, point: Point) -> dict[str, Any]:
-        """What fired at one threshold."""
+        """Return the counts at one threshold."""
         return {
             "threshold": point.threshold,
             "alarms": point.fired,
@@ -139,7 +132,7 @@ class Report:
 
 
 def histogram(values: NDArray[np.float32]) -> dict[Modality, NDArray[np.int64]]:
-    """How often each modality scored what; `values` [T, M] are one query's."""
+    """Return the number of ticks in each bin of scores, by modality; `values` [T, M] are one query's."""
     counted = {}
     for column, modality in enumerate(MODALITIES):
         scores = values[:, column]
@@ -150,7 +143,7 @@ def histogram(values: NDArray[np.float32]) -> dict[Modality, NDArray[np.int64]]:
 
 
 def senses(hit: Hit) -> str:
-    """By what a hit was carried: `seen, heard`."""
+    """Return the senses that carried a hit: `seen, heard`."""
     return ", ".join(SENSES.get(modality, modality) for modality in hit.modalities)
 
 

@@ -1,4 +1,4 @@
-"""What would have fired: queries over recordings, the whole of it."""
+"""A whole backtest: queries over recordings, from scores to a report."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def backtest(
     of `marks`. `tell` is told what is being done. Memory grows by 20 bytes a tick and query, not by what a log holds.
     """
     if wanted_per_hour is not None and not (math.isfinite(wanted_per_hour) and wanted_per_hour >= 0):
-        raise BacktestError(f"--false-alarms-per-hour {wanted_per_hour:g}: is no rate; give 0 or more")
+        raise BacktestError(f"--false-alarms-per-hour {wanted_per_hour:g}: not a rate; give 0 or more")
     scored = []
     for number, timeline in enumerate(recordings, start=1):
         tell(f"{number} of {len(recordings)}: {timeline}")

@@ -16,7 +16,7 @@ from agent.perceiving.alerts.book import hold_s_of
 from agent.query import Query
 from agent.run import build
 from agent.run.to_the_end import events_of
-from drivers.codec import MODALITY_NAMES
+from agent.scores import scores_of
 from drivers.driver import MODALITIES
 from protos import perception_pb2 as pb
 
@@ -25,34 +25,34 @@ MOST_WAITING = 1_000_000
 
 
 class BacktestError(LogError):
-    """What was asked for cannot be found in the logs; the message is one line."""
+    """A backtest cannot be made of these logs and options; the message is one line."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scored:
-    """One recording, and what each of Q queries scored at each of T ticks."""
+    """Scores of one recording: Q queries at T ticks."""
 
     timeline: Timeline
     config: Config
-    """By which it was replayed."""
+    """Configuration of its replay."""
     model: str
     times_ns: NDArray[np.int64]
     """[T]"""
     values: NDArray[np.float32]
     """[T, Q, M], columns as MODALITIES; nan where there was no window."""
     warnings: Mapping[str, Sequence[str]]
-    """What is to be said of a query, by its id."""
+    """Warnings for the user, by the id of the query."""
     lacking: Mapping[str, int]
     """Ticks that have no scores, by reason."""
 
     @property
     def hours(self) -> float:
-        """How long was looked at: holes in the log are not."""
+        """Evaluated time in hours, without the holes of the log."""
         return len(self.times_ns) * self.config.hop_ns / 3.6e12
 
     @property
     def hold_s(self) -> float:
-        """For how long a missing window keeps an alert on."""
+        """Time for which a missing window keeps an alert on."""
         return hold_s_of(self.config.hop_ns)
 
 
@@ -108,8 +108,10 @@ class _Rows:
 
     def add(self, event: pb.Event) -> None:
         values = np.full((len(self._row), len(MODALITIES)), np.nan, np.float32)
-        for told in event.embedding.scores:
-            values[self._row[told.query_id], MODALITIES.index(MODALITY_NAMES[told.modality])] = told.score
+        scores = scores_of(event.embedding)
+        rows = [self._row[query_id] for query_id in scores.query_ids]
+        for modality, column in zip(scores.modalities, scores.values.T, strict=True):
+            values[rows, MODALITIES.index(modality)] = column
         self.times_ns.append(event.capture_ns)
         self.values.append(values)
 

@@ -1,4 +1,4 @@
-"""How often a query would have fired at other thresholds, and which one keeps to a wanted rate. Pure.
+"""Alarms of a query at other thresholds, and the one that keeps to a wanted rate. Pure.
 
 Every threshold is tried: the book runs over all scores once with a row for each, so that a count is what would have
 fired and no estimate. It need not fall as the threshold grows: what is one long alert at a low threshold can be three
@@ -20,7 +20,7 @@ GRID: tuple[float, ...] = (*(step / 100 for step in range(1, 100)), *(step / 100
 """Thresholds that are tried. Scores crowd at 1, where hundredths are too coarse."""
 
 MOST_ON = 0.1
-"""Of the time: an alert that is on falsely for longer tells nobody anything, however seldom it begins."""
+"""Fraction of the time: an alert that is falsely on for longer is useless, however seldom it begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,20 +31,20 @@ class Mark:
     to_ns: int
 
     def meets(self, hit: Hit) -> bool:
-        """Whether a hit was on at some time of it."""
+        """Return whether a hit was on at some time of it."""
         return hit.begin_ns <= self.to_ns and self.from_ns <= hit.end_ns
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """What fired at one threshold."""
+    """Counts at one threshold."""
 
     threshold: float
     fired: int
     false: int
-    """Of these, outside of every mark: all of them when nothing is marked."""
+    """Alarms outside of every mark; all of them if nothing is marked."""
     false_s: float
-    """For how long it was on falsely."""
+    """Time that false alarms were on."""
     found: int
     """Marks during which it fired."""
 
@@ -62,7 +62,8 @@ class Point:
 def curve(
     query: Query, times_ns: NDArray[np.int64], values: NDArray[np.float32], hold_s: float, marks: Sequence[Mark] = ()
 ) -> list[Point]:
-    """What fires at each threshold of GRID and at the query's own, rising; `values` [T, M] are the query's scores.
+    """Return the counts at each threshold of GRID and at the query's own, rising; `values` [T, M] are the query's
+    scores.
 
     The threshold at which an alert ends keeps its ratio to the one at which it begins.
     """

@@ -22,7 +22,7 @@ from collections.abc import (
 from contextlib import aclosing
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 
 import grpc
 import numpy as np
@@ -33,6 +33,8 @@ from agent.client.error import ClientError, error_of
 from agent.client.event_stream import subscribed, watched
 from agent.events.filters import KINDS
 from agent.keepalive import ping_options
+from agent.query import QueryOptions
+from agent.scores import Scores, scores_of
 from agent.vectors import heat_map_of, vector_of
 from drivers.codec import MODALITY_VALUES, encode_audio, encode_colour, encode_sample
 from drivers.driver import Modality, Sample
@@ -40,7 +42,7 @@ from protos import perception_pb2 as pb
 from protos.perception_pb2_grpc import PerceptionStub
 from protos.sensors_pb2 import SensorSample
 
-__all__ = ["Client", "ClientError", "IngestReport", "Vectors", "heat_map_of", "vector_of"]
+__all__ = ["Client", "ClientError", "IngestReport", "Scores", "Vectors", "heat_map_of", "scores_of", "vector_of"]
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 TIMEOUT_S = 10.0
@@ -183,29 +185,15 @@ class Client:
             await asyncio.sleep(wait_s)
             wait_s = min(2 * wait_s, _RETRY_LAST_S)
 
-    async def add_query(
-        self,
-        text: str,
-        *,
-        modalities: Iterable[Modality] = (),
-        threshold_on: float | None = None,
-        threshold_off: float | None = None,
-        min_duration_s: float | None = None,
-        cooldown_s: float | None = None,
-        query_id: str = "",
-        clip: bool = False,
-    ) -> pb.Query:
-        """Watch for what a text says; what is None has the agent's default. With `clip` the agent saves its alerts."""
-        request = pb.AddQueryRequest(
-            text=text,
-            modalities=_named(MODALITY_VALUES, modalities, "modality of a sensor"),
-            threshold_on=threshold_on,
-            threshold_off=threshold_off,
-            min_duration_s=min_duration_s,
-            cooldown_s=cooldown_s,
-            id=query_id,
-            clip=clip,
-        )
+    async def add_query(self, text: str, *, query_id: str = "", **options: Unpack[QueryOptions]) -> pb.Query:
+        """Watch for what a text says; what is None or left out has the agent's default.
+
+        Without a `query_id` the agent makes one. `options` are the other fields of `agent.query.Query`, for example
+        `modalities=["audio"], threshold_on=0.8`.
+        """
+        modalities = _named(MODALITY_VALUES, options.get("modalities") or (), "modality of a sensor")
+        fields: dict[str, Any] = {**options, "modalities": modalities}
+        request = pb.AddQueryRequest(text=text, id=query_id, **fields)
         return await self._answer(self._stub().AddQuery(request, timeout=self._timeout_s))
 
     async def remove_query(self, query_id: str) -> None:

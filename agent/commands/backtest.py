@@ -47,7 +47,7 @@ def backtest(
     `12.5-14` or `14:05:10-14:05:20`, from the start of the first recording. Raises LogError, QueryError, ConfigError.
     """
     if top < 1:
-        raise BacktestError(f"--top {top}: is no number of hits; give 1 or more")
+        raise BacktestError(f"--top {top}: too few hits; give 1 or more")
     recordings = recordings_in(logs)
     queries = _queries(recordings[0], texts, modalities, threshold, config)
     marks = [_mark(text, recordings[0].start_ns) for text in true]
@@ -82,12 +82,11 @@ def _queries(
     threshold: float | None,
     config: Config | None,
 ) -> list[Query]:
-    """Raises QueryError."""
     queries = [Query(f"q{number}", text) for number, text in enumerate(texts, start=1)]
     queries = queries or list(config_for(recording, config).queries)
     if not queries:
         raise BacktestError(f"{recording}: no query is given, and its configuration has none; add --query 'a dog'")
-    # Nothing is saved here but what `out` asks for.
+    # A backtest saves no clips: it writes only to `out`.
     queries = [replace(query, clip=False) for query in queries]
     if modalities:
         queries = [replace(query, modalities=tuple(modalities)) for query in queries]
@@ -99,10 +98,12 @@ def _queries(
 def _mark(text: str, start_ns: int) -> Mark:
     first, dash, last = text.partition("-")
     if not dash:
-        raise BacktestError(f"--true {text!r} is no time; give FROM-TO: 12.5-14, or UTC: 14:05:10-14:05:20")
+        raise BacktestError(
+            f"--true {text!r}: not a time range; give FROM-TO, such as 12.5-14, or UTC, such as 14:05:10-14:05:20"
+        )
     mark = Mark(time_of(first, start_ns, "--true"), time_of(last, start_ns, "--true"))
     if mark.to_ns < mark.from_ns:
-        raise BacktestError(f"--true {text!r} ends before it begins; give FROM-TO: 12.5-14")
+        raise BacktestError(f"--true {text!r}: ends before it begins; give FROM-TO, such as 12.5-14")
     return mark
 
 
@@ -152,6 +153,6 @@ def _table(query: QueryReport, report: Report, top: int) -> Table:
             cells.append("true" if found.marked else "")
         if len(report.recordings) > 1:
             cells.append(printable(found.recording.timeline.files[0].path.name))
-        # A file's name may hold what rich takes for markup.
+        # Text, because rich would take brackets in a file's name for markup.
         table.add_row(*(Text(cell, no_wrap=True) for cell in cells))
     return table

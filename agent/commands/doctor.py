@@ -1,4 +1,4 @@
-"""Which optional system packages this machine has: nothing here is needed for the demo."""
+"""Optional system packages that this machine lacks. The demo needs none of them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def optional_packages() -> list[Optional]:
     gst_good = all(any(Path("/usr/lib").glob(f"*/gstreamer-1.0/libgst{name}.so")) for name in ("jpeg", "rtp"))
     gst_rtsp = any(Path("/usr/lib").glob("*/girepository-1.0/GstRtspServer-1.0.typelib"))
     return [
-        Optional("libportaudio2", ctypes.util.find_library("portaudio") is not None, "no microphones"),
+        Optional("libportaudio2", ctypes.util.find_library("portaudio") is not None, "microphones cannot be used"),
         Optional("pulseaudio", shutil.which("pulseaudio") is not None, "microphone tests are skipped"),
         Optional("libasound2-plugins", alsa_pulse, "microphone tests are skipped"),
         Optional(

@@ -49,11 +49,11 @@ def embed(
     place: Device = _choice("--device", device, get_args(Device))
     precision: Dtype = _choice("--dtype", dtype, get_args(Dtype))
     if not items and not terms:
-        raise SimilarityError("nothing is given; try --text 'A dog.' --text 'A car' --image dog.jpg --audio dog.wav")
+        raise SimilarityError("nothing to embed; try --text 'A dog.' --text 'A car' --image dog.jpg --audio dog.wav")
     for text in [*given.get("text", ()), *(term.name for term in terms if term.kind == "text")]:
         if not text.strip() or text != _printable(text):
             raise SimilarityError(
-                f"--text {_printable(text)!r} is {'no UTF-8' if text.strip() else 'empty'}; give it words"
+                f"--text {_printable(text)!r} is {'not UTF-8' if text.strip() else 'empty'}; give it words"
             )
     if not (as_json or npz or (items and terms) or len({item.modality for item in items}) > 1):
         raise SimilarityError("nothing to compare; give another modality too, or --json or --npz for the vectors alone")
@@ -103,7 +103,7 @@ def _grid(table: Table) -> Grid:
 
 
 def _document(found: Comparison) -> dict[str, Any]:
-    """What `--json` prints beside notes."""
+    """Return the document that `--json` prints."""
     document: dict[str, Any] = {
         "model": found.model,
         "inputs": [
@@ -132,7 +132,7 @@ def _document(found: Comparison) -> dict[str, Any]:
 
 
 def _arrays(found: Comparison) -> dict[str, np.ndarray[Any, Any]]:
-    """What `--npz` writes: inputs, two arrays for each pair of modalities, and the combination."""
+    """Return the arrays that `--npz` writes: inputs, two arrays for each pair of modalities, and the combination."""
     arrays: dict[str, np.ndarray[Any, Any]] = {
         "kinds": np.array([item.kind for item in found.items], np.str_),
         "names": np.array([_printable(item.name) for item in found.items], np.str_),
@@ -163,12 +163,12 @@ def _write(path: Path, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
 
 
 def _numbers(values: Array) -> list[float]:
-    """With as few digits as give the same float32 again."""
+    """Return floats with as few digits as give the same float32 again."""
     return [float(str(value)) for value in values]
 
 
 def _plain(name: str) -> Text:
-    """Not markup: a name may hold square brackets."""
+    """Return text that is not markup: a name may hold square brackets."""
     return Text(_printable(name), overflow="fold")
 
 

@@ -73,7 +73,7 @@ def import_log(source: Path, out: Path, topics: Sequence[str] = (), audio: str |
             raise LogError(f"{source}: is a log of sensebind already; run it: sensebind replay {source}")
         report = import_bag(source, out, _wanted(topics), _audio(audio))
     else:
-        raise LogError(f"{source}: is no folder of media and no ROS 2 bag (a folder, .mcap or .db3)")
+        raise LogError(f"{source}: neither a folder of media nor a ROS 2 bag (a folder, .mcap or .db3)")
     _print_import(out, report)
 
 

@@ -1,4 +1,4 @@
-"""`sensebind log info / repair / cut / merge / export / import`: what is in logs, logs made of logs, and other files.
+"""`sensebind log info / repair / cut / merge / export / import`: inspect, edit and convert logs.
 
 Imports stand inside the commands, so that the command line starts at once.
 """
@@ -20,21 +20,26 @@ if TYPE_CHECKING:
     from agent.log.editing.cutting import Written
     from agent.log.editing.survey import Survey
 
-log_app = typer.Typer(help="Look into logs, and make logs of logs.", no_args_is_help=True)
+log_app = typer.Typer(help="Inspect, repair, cut, merge, export and import logs.", no_args_is_help=True)
 
-Recording = Annotated[Path, typer.Argument(help="A log, or a folder with the files of one recording.")]
-Out = Annotated[Path, typer.Argument(help="The log to write; must not exist.")]
+Recording = Annotated[Path, typer.Argument(help="Log, such as drive.mcap, or the folder of one recording.")]
+Out = Annotated[Path, typer.Argument(help="Log to write, such as new.mcap; must not exist yet.")]
+SensorsOption = Annotated[
+    str | None, typer.Option(help="Sensors to take, separated by commas, such as camera,imu. Default: all.")
+]
 _NS = 1_000_000_000
 MOST_ROWS = 300
-"""Of the table: more topics than a run has sensors are somebody else's; --json lists all."""
+"""Rows of the table: a file with more topics than a run has sensors is not ours; --json lists all."""
 
 
 @log_app.command()
 def info(
-    log: Annotated[Path, typer.Argument(help="A log, or a folder of logs.")],
-    as_json: Annotated[bool, typer.Option("--json", help="For programs: one object a line and recording.")] = False,
+    log: Annotated[Path, typer.Argument(help="Log, such as drive.mcap, or a folder of logs.")],
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object per recording, each on a line.")
+    ] = False,
 ) -> None:
-    """Say what is in a log: run, duration, sensors, gaps, model, and whether it is complete."""
+    """Print the contents of a log: run, duration, sensors, gaps, model and damage."""
     from rich.console import Console
 
     from agent.log.editing.survey import survey
@@ -52,8 +57,10 @@ def info(
 
 
 @log_app.command()
-def repair(log: Annotated[Path, typer.Argument(help="A log that was cut off or damaged.")], out: Out) -> None:
-    """Write a complete copy of everything in a log that can be read."""
+def repair(
+    log: Annotated[Path, typer.Argument(help="Log that was cut off or damaged, such as drive.mcap.")], out: Out
+) -> None:
+    """Copy everything that can be read from a damaged log to a complete one."""
     from agent.log.editing.repair import repair as write_copy
 
     repaired = write_copy(log, out)
@@ -70,12 +77,20 @@ def repair(log: Annotated[Path, typer.Argument(help="A log that was cut off or d
 def cut(
     log: Recording,
     out: Out,
-    begin: Annotated[str | None, typer.Option("--from", help="Seconds from the start, or UTC: 14:05:10.")] = None,
-    end: Annotated[str | None, typer.Option("--to", help="As --from; what was captured then is left out.")] = None,
-    sensors: Annotated[str | None, typer.Option(help="Only these: front_camera,imu.")] = None,
-    events: Annotated[bool, typer.Option(help="Take events as well.")] = True,
+    begin: Annotated[
+        str | None,
+        typer.Option(
+            "--from", help="Start: seconds from the start of the log, such as 12.5, or UTC, such as 14:05:10."
+        ),
+    ] = None,
+    end: Annotated[
+        str | None,
+        typer.Option("--to", help="End, not included: seconds from the start, such as 42.5, or UTC, such as 14:05:40."),
+    ] = None,
+    sensors: SensorsOption = None,
+    events: Annotated[bool, typer.Option(help="Copy the events as well.")] = True,
 ) -> None:
-    """Write a piece of a recording, some time or some sensors of it, as a log of its own."""
+    """Copy a time range, or some sensors, of a recording to a new log."""
     from agent.commands.replay import time_of
     from agent.log.editing.cutting import cut as write_piece
     from agent.log.files import recording_files
@@ -96,7 +111,7 @@ def cut(
 
 @log_app.command()
 def merge(first: Recording, second: Recording, out: Out) -> None:
-    """Write two recordings as one: other sensors of the same time, or pieces of one run that follow each other."""
+    """Merge two recordings: different sensors of the same time, or consecutive pieces of one run."""
     from agent.log.editing.merging import merge as write_both
     from agent.log.files import recording_files
 
@@ -106,12 +121,14 @@ def merge(first: Recording, second: Recording, out: Out) -> None:
 @log_app.command()
 def export(
     log: Recording,
-    out: Annotated[Path, typer.Argument(help="The folder to write; must not exist.")],
-    to: Annotated[str, typer.Option(help="media: MP4, WAV, CSV, PNG. shards: training examples.")] = "media",
-    sensors: Annotated[str | None, typer.Option(help="Only these: front_camera,imu.")] = None,
-    every_s: Annotated[float | None, typer.Option(help="Seconds between training examples; by default 2.")] = None,
+    out: Annotated[Path, typer.Argument(help="Folder to write, such as export/; must not exist yet.")],
+    to: Annotated[str, typer.Option(help="media (MP4, WAV, CSV, PNG) or shards (training examples).")] = "media",
+    sensors: SensorsOption = None,
+    every_s: Annotated[
+        float | None, typer.Option(help="With --to shards: seconds between training examples. Default: 2.")
+    ] = None,
 ) -> None:
-    """Write a recording as files that other programs open, or as training shards."""
+    """Convert a recording to media files or to training shards."""
     from agent.commands.exchange import export_log
 
     export_log(log, out, to, [] if sensors is None else _names(sensors), every_s)
@@ -119,12 +136,21 @@ def export(
 
 @log_app.command("import")
 def import_(
-    source: Annotated[Path, typer.Argument(help="A folder of video, sound and tables, or a ROS 2 bag.")],
+    source: Annotated[
+        Path, typer.Argument(help="Folder of video, sound and tables, or a ROS 2 bag, such as bag/ or bag.db3.")
+    ],
     out: Out,
-    topic: Annotated[list[str] | None, typer.Option(help="Of a bag: /camera/image_raw=front_camera; repeat.")] = None,
-    audio: Annotated[str | None, typer.Option(help="Rate and channels of a bag's sound: 16000x1.")] = None,
+    topic: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Topic of a bag and its sensor: /camera/image_raw=front_camera or /heat=heat:thermal; repeatable."
+        ),
+    ] = None,
+    audio: Annotated[
+        str | None, typer.Option(help="Rate and channels of a bag's sound, when the bag does not say: 16000x1.")
+    ] = None,
 ) -> None:
-    """Make a log of media or of a ROS 2 bag."""
+    """Convert a folder of media or a ROS 2 bag to a log."""
     from agent.commands.exchange import import_log
 
     import_log(source, out, topic or [], audio)
@@ -164,7 +190,7 @@ def _table(found: Survey) -> Table:
         name = sensor_of(topic)
         sensor = found.facts.sensors.get(name or "")
         table.add_row(
-            Text(shortened(name or topic)),  # which may hold what rich takes for markup
+            Text(shortened(name or topic)),  # Text, because rich would take brackets for markup
             sensor.modality if sensor else "",
             str(seen.count),
             f"{seen.rate_hz:.1f}",
@@ -179,7 +205,7 @@ def _table(found: Survey) -> Table:
 
 
 def _document(found: Survey) -> dict[str, Any]:
-    """What `--json` prints."""
+    """Return the document that `--json` prints."""
     return {
         "files": [str(path) for path in found.files],
         "run_id": found.facts.run_id,

@@ -1,4 +1,4 @@
-"""Replays a recording through the pipeline and prints what is said, as `replay` on the command line does."""
+"""`sensebind replay`: replays a recording and prints its events."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def replaying(
 ) -> Run:
     """Make the pipeline of a replay from the words of the command line. Raises ReplayError and ConfigError."""
     if paused and not serve:
-        raise ReplayError("--paused: without --serve nobody could let the replay go on; add that, or leave this out")
+        raise ReplayError("--paused: a replay that is not served cannot be resumed; add --serve, or leave out --paused")
     timeline = Timeline(logs)
     start_ns = timeline.start_ns
     options = ReplayOptions(
@@ -54,7 +54,7 @@ def replaying(
     )
     names = None if sensors is None else [name.strip() for name in sensors.split(",") if name.strip()]
     if not reuse_embeddings:
-        # What costs no model comes first, and of that what a user can mend.
+        # Faults that need no model are found first, and among those the ones that a user can mend.
         if config is None:
             judged(timeline)
         _check_samples(timeline)
@@ -64,12 +64,12 @@ def replaying(
 def _check_samples(timeline: Timeline) -> None:
     """Look for a first sample before a model is loaded, which takes seconds. Raises ReplayError when there is none."""
     if not any(_is_sample(timeline, entry) for entry in timeline.read()):
-        why = "; what is cut off or damaged is not read: try `sensebind log repair`" if timeline.unfinished else ""
+        why = "; a part is cut off or damaged: try `sensebind log repair`" if timeline.unfinished else ""
         raise ReplayError(f"{timeline}: holds no sample that can be read, so there is nothing to replay{why}")
 
 
 def _is_sample(timeline: Timeline, entry: Entry) -> bool:
-    """Whether a message holds what its sensor gives."""
+    """Return whether a message holds what its sensor gives."""
     sensor = timeline.sensors.get(sensor_of(entry.topic) or "")
     if sensor is None:
         return False
@@ -102,7 +102,7 @@ def speed_of(text: str) -> float:
     try:
         return MAX_SPEED if text == "max" else checked_speed(float(text))
     except ValueError:
-        raise ReplayError(f"--speed {text!r} is no speed; give {SPEEDS[0]:g} to {SPEEDS[1]:g}, or max") from None
+        raise ReplayError(f"--speed {text!r}: not a speed; give {SPEEDS[0]:g} to {SPEEDS[1]:g}, or max") from None
 
 
 def time_of(text: str, start_ns: int, option: str) -> int:
@@ -124,8 +124,8 @@ def time_of(text: str, start_ns: int, option: str) -> int:
         return round((at - datetime.fromtimestamp(0, UTC)) / timedelta(microseconds=1)) * 1000
     except (ValueError, OverflowError):
         raise ReplayError(
-            f"{option} {text!r} is no time; give seconds from the start of the log (12.5), or UTC: 14:05:10 or "
-            f"{start:%Y-%m-%dT%H:%M:%S}"
+            f"{option} {text!r}: not a time; give seconds from the start of the log, such as 12.5, or UTC, such as "
+            f"14:05:10 or {start:%Y-%m-%dT%H:%M:%S}"
         ) from None
 
 

@@ -24,11 +24,11 @@ T = TypeVar("T")
 
 ENDING = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 MEANT = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
-"""By which people, terminals and supervisors end what would run for ever."""
+"""Signals by which people, terminals and supervisors end a command that runs for ever."""
 END_S = 4.7
-"""From the signal to the end of the process, at most."""
+"""Longest time from the signal to the end of the process."""
 AGAIN_S = 0.05
-"""From an `Ended` that Python could not raise further (in a finaliser or a callback) to the next."""
+"""Time from an `Ended` that Python could not raise further (in a finaliser or a callback) to the next."""
 
 
 class Ended(SystemExit):
@@ -36,16 +36,16 @@ class Ended(SystemExit):
 
 
 class Ending:
-    """Which signal ended this process, and what it sets off. One a process; all but the watching is its main thread's.
+    """The signal that ended this process, and its effect. One a process; all but the watching is its main thread's.
 
     Nothing happens before `take_signals`.
     """
 
     def __init__(self) -> None:
         self.number = 0
-        """Of the signal that ended it; 0 while none did."""
+        """Number of the signal that ended the process; 0 before."""
         self.raised = False
-        """Whether `Ended` was raised: an exception of any kind may be what became of it."""
+        """True if `Ended` was raised: an exception of any kind may be what became of it."""
         self._call: Callable[[], object] | None = None
         self._meant = False
 
@@ -67,7 +67,7 @@ class Ending:
                 signal.signal(number, self._on_signal)
 
     def meant(self) -> None:
-        """Say that the command runs until it is told to end: those signals are no failure."""
+        """Say that the command runs until a signal ends it: SIGHUP, SIGINT and SIGTERM then give exit status 0."""
         self._meant = True
 
     @contextmanager
@@ -149,4 +149,4 @@ def _thread_of_main() -> int:
 
 
 ending = Ending()
-"""Of this process."""
+"""The ending of this process."""

@@ -1,4 +1,4 @@
-"""Where commands print what goes on."""
+"""The terminal that commands print to."""
 
 from __future__ import annotations
 

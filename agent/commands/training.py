@@ -10,11 +10,11 @@ import typer
 
 
 def simulate(
-    out: Annotated[Path, typer.Option(help="Folder for the shards.")] = Path("shards/train"),
-    windows: Annotated[int, typer.Option(min=1, help="Training windows to write.")] = 12_000,
-    seed: Annotated[int, typer.Option(min=0, help="First scene.")] = 10_000,
+    out: Annotated[Path, typer.Option(help="Folder for the shards, such as shards/train.")] = Path("shards/train"),
+    windows: Annotated[int, typer.Option(min=1, help="Number of training examples (windows).")] = 12_000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first scene; each shard takes the next 100.")] = 10_000,
 ) -> None:
-    """Write training shards out of the synthetic world."""
+    """Render the synthetic world to training shards."""
     from agent.lab.simulate import simulate as write
 
     logging.getLogger().setLevel(logging.INFO)
@@ -22,12 +22,16 @@ def simulate(
 
 
 def train(
-    shards: Annotated[Path, typer.Option(help="Folder of training shards.")] = Path("shards/train"),
-    out: Annotated[Path, typer.Option(help="Folder for weights, log and checkpoint.")] = Path("runs/nano"),
-    validation: Annotated[Path | None, typer.Option(help="Folder of shards to score on meanwhile.")] = None,
-    resume: Annotated[bool, typer.Option(help="Go on from the checkpoint in OUT.")] = False,
+    shards: Annotated[
+        Path, typer.Option(help="Folder of training shards, written by `simulate` or `log export --to shards`.")
+    ] = Path("shards/train"),
+    out: Annotated[Path, typer.Option(help="Folder for weights, training log and checkpoint.")] = Path("runs/nano"),
+    validation: Annotated[
+        Path | None, typer.Option(help="Folder of shards to score during training, such as shards/val.")
+    ] = None,
+    resume: Annotated[bool, typer.Option(help="Continue from the checkpoint in --out.")] = False,
 ) -> None:
-    """Train imagebind_nano by image-paired contrast."""
+    """Train imagebind_nano on images paired with text, sound, depth, thermal and IMU."""
     from models.training.train import train as learn
 
     def report(entry: dict[str, float | int | str]) -> None:
@@ -37,12 +41,12 @@ def train(
 
 
 def evaluate(
-    shards: Annotated[Path, typer.Option(help="Folder of shards that training never saw.")] = Path("shards/val"),
+    shards: Annotated[Path, typer.Option(help="Folder of shards that were not trained on.")] = Path("shards/val"),
     weights: Annotated[
-        str, typer.Option(help="imagebind_nano (shipped), a name in the store, or a path.")
+        str, typer.Option(help="Name that `weights list` shows, such as imagebind_nano, or a file.")
     ] = "imagebind_nano",
 ) -> None:
-    """Score weights on shards: zero-shot, retrieval, and where heat maps point."""
+    """Score weights on shards: zero-shot classification, retrieval, and the accuracy of heat maps."""
     from models.evaluation.shards import evaluate as score
     from models.files import checkpoint, store
 

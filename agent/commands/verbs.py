@@ -1,7 +1,7 @@
-"""The command line: `sensebind VERB`. Thin: every command calls what a program could call as well.
+"""The command line: `sensebind VERB`. Thin: every command calls a function that a program could call as well.
 
-Imports stand inside the commands, so that `sensebind watch` needs no torch and starts at once. What runs until it is
-told to end says `ending.meant()` first.
+Imports stand inside the commands, so that `sensebind watch` needs no torch and starts at once. A command that runs
+until a signal ends it calls `ending.meant()` first.
 """
 
 from __future__ import annotations
@@ -24,29 +24,45 @@ if TYPE_CHECKING:
     from agent.run.run import Run
 
 app = typer.Typer(
-    help="Streaming sensor fusion in ImageBind's embedding space.",
+    help="Embed camera, microphone, depth, thermal and IMU in ImageBind's one space; stream the embeddings, alerts for "
+    "text queries and the direction of sound over gRPC. A first look: sensebind demo.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for verb in (simulate, train, evaluate):
-    app.command()(verb)
 app.add_typer(query_app, name="query")
-golden_app = typer.Typer(help="A stored log that must go on giving the same events.", no_args_is_help=True)
+golden_app = typer.Typer(
+    help="Regression test: replay a stored log and compare its events with the stored ones.", no_args_is_help=True
+)
 app.add_typer(golden_app, name="golden")
 app.add_typer(log_app, name="log")
 app.add_typer(weights_app, name="weights")
 
-ConfigPath = Annotated[Path | None, typer.Option("--config", "-c", help="YAML file; default: a synthetic scene.")]
+ConfigPath = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", help="YAML configuration, such as robot.yaml. Default: a synthetic scene."),
+]
+LogConfigPath = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", help="YAML configuration, such as robot.yaml. Default: the one stored in the log."),
+]
+ListenOption = Annotated[
+    str | None,
+    typer.Option(help="HOST:PORT to serve on, such as 127.0.0.1:50052. Default: the config's server.listen."),
+]
+InsecureOption = Annotated[
+    bool,
+    typer.Option(help="Allow an address that other machines can reach, such as 0.0.0.0:50051, without TLS or tokens."),
+]
 
 
 @app.command()
 def run(
     config: ConfigPath = None,
-    listen: Annotated[str | None, typer.Option(help="host:port instead of the config's.")] = None,
-    insecure: Annotated[bool, typer.Option(help="Allow an address that other machines reach, without TLS.")] = False,
+    listen: ListenOption = None,
+    insecure: InsecureOption = False,
 ) -> None:
-    """Run the agent until Ctrl-C: capture, embed, localize, alert, serve."""
+    """Run the agent on live sensors until Ctrl-C: embed, localize sound, raise alerts, and serve over gRPC."""
     ending.meant()
     from agent.run import build
 
@@ -57,12 +73,15 @@ def run(
 
 @app.command()
 def record(
-    out: Annotated[Path | None, typer.Option(help="The log to write; default: a new one in record.folder.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Log to write, such as drive.mcap. Default: a new file in the config's record.folder."),
+    ] = None,
     config: ConfigPath = None,
-    listen: Annotated[str | None, typer.Option(help="host:port instead of the config's.")] = None,
-    insecure: Annotated[bool, typer.Option(help="Allow an address that other machines reach, without TLS.")] = False,
+    listen: ListenOption = None,
+    insecure: InsecureOption = False,
 ) -> None:
-    """Run the agent and write everything that it sees and says into a log (MCAP)."""
+    """Run the agent like `run`, and write all samples and events to a log (MCAP)."""
     ending.meant()
     from agent.log.format import RecordError
     from agent.run import build
@@ -87,24 +106,47 @@ def record(
 
 @app.command()
 def replay(
-    logs: Annotated[list[Path], typer.Argument(help="Files of one recording, or the folder they lie in.")],
-    config: ConfigPath = None,
-    speed: Annotated[str | None, typer.Option(help="0.1 to 1000, or max. Default: max; with --serve 1.")] = None,
-    begin: Annotated[str | None, typer.Option("--from", help="Seconds from the start, or UTC: 14:05:10.")] = None,
-    end: Annotated[str | None, typer.Option("--to", help="Likewise.")] = None,
-    loop: Annotated[bool, typer.Option(help="Start over at the end.")] = False,
-    sensors: Annotated[str | None, typer.Option(help="Only these, separated by commas.")] = None,
+    logs: Annotated[
+        list[Path], typer.Argument(help="Log files of one recording, or their folder, such as drive.mcap.")
+    ],
+    config: LogConfigPath = None,
+    speed: Annotated[
+        str | None,
+        typer.Option(
+            help="Multiple of real time from 0.1 to 1000, such as 2, or max. Default: max, or 1 with --serve."
+        ),
+    ] = None,
+    begin: Annotated[
+        str | None,
+        typer.Option(
+            "--from", help="Start: seconds from the start of the log, such as 12.5, or UTC, such as 14:05:10."
+        ),
+    ] = None,
+    end: Annotated[
+        str | None,
+        typer.Option("--to", help="End: seconds from the start of the log, such as 42.5, or UTC, such as 14:05:40."),
+    ] = None,
+    loop: Annotated[bool, typer.Option(help="Start over at the end, until Ctrl-C.")] = False,
+    sensors: Annotated[
+        str | None, typer.Option(help="Sensors to replay, separated by commas, such as camera,imu. Default: all.")
+    ] = None,
     reuse_embeddings: Annotated[
-        bool, typer.Option(help="Alerts from the log's own vectors, without the model.")
+        bool, typer.Option(help="Score the embeddings stored in the log instead of embedding its samples again.")
     ] = False,
-    serve: Annotated[bool, typer.Option(help="Serve as `run` does, to be paused, sought in and stepped.")] = False,
+    serve: Annotated[
+        bool,
+        typer.Option(help="Serve over gRPC like `run`; clients can pause, seek and step. Default: print the events."),
+    ] = False,
     paused: Annotated[
-        bool, typer.Option(help="With --serve: stand at the start until a client lets it go on.")
+        bool, typer.Option(help="With --serve: wait at the start until a client resumes the replay.")
     ] = False,
-    listen: Annotated[str | None, typer.Option(help="With --serve: host:port instead of the config's.")] = None,
-    insecure: Annotated[bool, typer.Option(help="Allow an address that other machines reach, without TLS.")] = False,
+    listen: Annotated[
+        str | None,
+        typer.Option(help="With --serve: HOST:PORT, such as 127.0.0.1:50052. Default: the config's server.listen."),
+    ] = None,
+    insecure: InsecureOption = False,
 ) -> None:
-    """Run the agent on a log, on the log's clock, and print or serve what it says."""
+    """Run the agent on a recorded log instead of sensors, and print its events or serve them."""
     if serve:
         ending.meant()
     from agent.commands.replay import replay as play
@@ -131,23 +173,43 @@ def replay(
 
 @app.command()
 def backtest(
-    logs: Annotated[list[Path], typer.Argument(help="Logs, or folders of them; several recordings are added up.")],
-    query: Annotated[list[str] | None, typer.Option(help="What to watch for; repeat. Default: the config's.")] = None,
-    modality: Annotated[list[str] | None, typer.Option(help="Which may carry it; repeat for several.")] = None,
-    threshold: Annotated[float | None, typer.Option(help="Score at which alerts begin, 0..1.")] = None,
-    config: ConfigPath = None,
-    reuse_embeddings: Annotated[bool, typer.Option(help="Score the log's own vectors, without the model.")] = False,
+    logs: Annotated[
+        list[Path], typer.Argument(help="Logs or folders of logs, such as recordings/. Counts are added up.")
+    ],
+    query: Annotated[
+        list[str] | None,
+        typer.Option(
+            help='Text to watch for, such as "glass breaking"; repeatable. Default: the queries of the config.'
+        ),
+    ] = None,
+    modality: Annotated[
+        list[str] | None,
+        typer.Option(help="Modality to score: vision, audio, depth, thermal or imu; repeatable. Default: all."),
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Score at which an alert begins, above 0 and up to 1, such as 0.6.")
+    ] = None,
+    config: LogConfigPath = None,
+    reuse_embeddings: Annotated[
+        bool, typer.Option(help="Score the embeddings stored in the log instead of embedding its samples again.")
+    ] = False,
     false_alarms_per_hour: Annotated[
-        float | None, typer.Option(help="Suggest a threshold for this rate; all that fired is false unless marked.")
+        float | None,
+        typer.Option(
+            help="Suggest a threshold for this many false alarms an hour, such as 0.5; all are false without --true."
+        ),
     ] = None,
     true: Annotated[
-        list[str] | None, typer.Option(help="When it was there, FROM-TO: 12.5-14, or UTC: 14:05:10-14:05:20; repeat.")
+        list[str] | None,
+        typer.Option(
+            help="Time of a true event, FROM-TO, such as 12.5-14, or UTC, such as 14:05:10-14:05:20; repeatable."
+        ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder to write: a page, pictures and sounds of hits.")] = None,
-    top: Annotated[int, typer.Option(min=1, help="How many hits of each query to show.")] = 10,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")] = False,
+    out: Annotated[Path | None, typer.Option(help="New folder for an HTML report, such as report/.")] = None,
+    top: Annotated[int, typer.Option(min=1, help="Hits to show for each query, best first.")] = 10,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")] = False,
 ) -> None:
-    """Run new alerts over stored logs: what would have fired, how often, and at which threshold."""
+    """Run queries over recorded logs: count the alerts that would have fired, and suggest a threshold."""
     from agent.commands.backtest import backtest as look_back
 
     look_back(
@@ -166,8 +228,11 @@ def backtest(
 
 
 @golden_app.command("record")
-def golden_record(log: Path, out: Annotated[Path, typer.Option(help="Folder.")] = Path("tests/data/golden")) -> None:
-    """Keep a short log and what the agent says about it, to be compared with from now on."""
+def golden_record(
+    log: Annotated[Path, typer.Argument(help="Short log of one file, such as drive.mcap.")],
+    out: Annotated[Path, typer.Option(help="Folder for the log and its events.")] = Path("tests/data/golden"),
+) -> None:
+    """Store a short log and the events of its replay, as the reference of `golden check`."""
     from agent.lab.golden import record as keep
 
     print(f"{out}: {keep(log, out)} events kept")
@@ -175,11 +240,15 @@ def golden_record(log: Path, out: Annotated[Path, typer.Option(help="Folder.")] 
 
 @golden_app.command("check")
 def golden_check(
-    folder: Annotated[Path, typer.Argument()] = Path("tests/data/golden"),
-    accept: Annotated[bool, typer.Option(help="Store what is said now: the change is meant.")] = False,
-    exact: Annotated[bool, typer.Option(help="Bit for bit, as on the machine that recorded it.")] = False,
+    folder: Annotated[Path, typer.Argument(help="Folder that `golden record` wrote.")] = Path("tests/data/golden"),
+    accept: Annotated[
+        bool, typer.Option(help="Store the new events as the reference: the change is intended.")
+    ] = False,
+    exact: Annotated[
+        bool, typer.Option(help="Compare bit for bit, on the machine that recorded it. Default: within tolerances.")
+    ] = False,
 ) -> None:
-    """Replay a kept log and compare field by field with what was said about it."""
+    """Replay a stored log and compare its events with the stored ones, field by field."""
     from agent.lab.golden import check
 
     check(folder, exact=exact, accept=accept)
@@ -187,11 +256,11 @@ def golden_check(
 
 @app.command()
 def demo(
-    seconds: Annotated[float, typer.Option(min=5, help="How long.")] = 60.0,
-    seed: Annotated[int, typer.Option(min=0, help="Which synthetic scene.")] = 7,
-    picture: Annotated[Path | None, typer.Option(help="Write an SVG of the live view.")] = None,
+    seconds: Annotated[float, typer.Option(min=5, help="Length of the demo in seconds.")] = 60.0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the synthetic scene; each gives another one.")] = 7,
+    picture: Annotated[Path | None, typer.Option(help="File for a picture of the live view, such as demo.svg.")] = None,
 ) -> None:
-    """Run the agent on a synthetic scene, show it live, and compare what it said with the truth."""
+    """Run the agent on a synthetic scene, show it live, then compare its events with the truth."""
     from agent.commands.demo import show
 
     ending.run(lambda: show(_config(None, seed), seconds, picture))
@@ -199,7 +268,7 @@ def demo(
 
 @app.command()
 def watch(address: Address = DEFAULT_ADDRESS) -> None:
-    """Show the events of a running agent."""
+    """Show the streams, scores, alerts and audio source of a running agent until Ctrl-C."""
     from agent.client import Client
     from agent.commands.terminal import Terminal
     from agent.commands.view import LiveView
@@ -214,7 +283,7 @@ def watch(address: Address = DEFAULT_ADDRESS) -> None:
 
 @app.command()
 def status(address: Address = DEFAULT_ADDRESS) -> None:
-    """Print the status of a running agent."""
+    """Print the model, tick counts and stream health of a running agent."""
     from rich.console import Console
 
     from agent.client import Client
@@ -231,26 +300,35 @@ def status(address: Address = DEFAULT_ADDRESS) -> None:
 
 @app.command()
 def embed(
-    text: Annotated[list[str] | None, typer.Option(help="A text; this and what follows may be repeated.")] = None,
-    image: Annotated[list[str] | None, typer.Option(help="An image file.")] = None,
-    video: Annotated[list[str] | None, typer.Option(help="A video file.")] = None,
-    audio: Annotated[list[str] | None, typer.Option(help="A recording: WAV, FLAC, Ogg, MP3.")] = None,
-    depth: Annotated[list[str] | None, typer.Option(help="A 16-bit PNG in millimetres.")] = None,
-    thermal: Annotated[list[str] | None, typer.Option(help="A 16-bit PNG in hundredths of a kelvin.")] = None,
-    imu: Annotated[list[str] | None, typer.Option(help="Lines of ax,ay,az,gx,gy,gz in m/s2 and rad/s.")] = None,
-    imu_rate_hz: Annotated[float | None, typer.Option(help="Lines a second of the IMU files.")] = None,
+    text: Annotated[
+        list[str] | None, typer.Option(help='Text, such as "a dog". This and the next six are repeatable.')
+    ] = None,
+    image: Annotated[list[str] | None, typer.Option(help="Image file, such as dog.jpg.")] = None,
+    video: Annotated[list[str] | None, typer.Option(help="Video file, such as dog.mp4.")] = None,
+    audio: Annotated[list[str] | None, typer.Option(help="Sound file: WAV, FLAC, Ogg or MP3.")] = None,
+    depth: Annotated[list[str] | None, typer.Option(help="Depth map: 16-bit PNG in millimetres.")] = None,
+    thermal: Annotated[list[str] | None, typer.Option(help="Thermal image: 16-bit PNG in 0.01 K.")] = None,
+    imu: Annotated[
+        list[str] | None, typer.Option(help="CSV file with lines of ax,ay,az,gx,gy,gz in m/s2 and rad/s.")
+    ] = None,
+    imu_rate_hz: Annotated[
+        float | None, typer.Option(help="Rate of the lines in the IMU files in Hz, such as 200.")
+    ] = None,
     combine: Annotated[
-        str | None, typer.Option(help="Add embeddings up: '0.5*image:beach.jpg + 0.5*audio:rain.wav'.")
+        str | None,
+        typer.Option(help='Weighted sum to compare with, such as "0.5*image:beach.jpg + 0.5*audio:rain.wav".'),
     ] = None,
     weights: Annotated[
-        str, typer.Option(help="imagebind_nano, imagebind-huge once fetched, or a file.")
+        str, typer.Option(help="Name that `weights list` shows, such as imagebind-huge, or a file.")
     ] = "imagebind_nano",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda; auto takes a GPU if there is one.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16; float16 needs a GPU.")] = "float32",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")] = False,
-    npz: Annotated[Path | None, typer.Option(help="Write vectors and tables as NumPy arrays.")] = None,
+    npz: Annotated[
+        Path | None, typer.Option(help="File for vectors and tables as NumPy arrays, such as out.npz.")
+    ] = None,
 ) -> None:
-    """Compare texts and files in one space: softmax tables for every pair of modalities."""
+    """Embed texts and files, and print how similar they are: a softmax table for every pair of modalities."""
     from agent.commands.embed import embed as compare
 
     compare(
@@ -275,14 +353,18 @@ def embed(
 
 @app.command()
 def doctor() -> None:
-    """List the optional system packages that this machine lacks, and what goes without them."""
+    """List the optional system packages that are missing, and the features that need them."""
     from agent.commands.doctor import optional_packages
 
     missing = [package for package in optional_packages() if not package.found]
     for package in missing:
         print(f"optional system package {package.package} is missing: {package.without}")
     if not missing:
-        print("all optional system packages are there")
+        print("all optional system packages are installed")
+
+
+for verb in (simulate, train, evaluate):
+    app.command()(verb)
 
 
 def _config(path: Path | None, seed: int | None = None) -> Config:
@@ -304,7 +386,7 @@ async def _serve_until(stop: asyncio.Event, pipeline: Run, address: str, *, inse
     async with serving(pipeline, address, insecure=insecure) as server:
         _say(f"sensebind listens at {server.address}")
         stopping = asyncio.create_task(stop.wait())
-        # When all recordings are over, queries and requests are still answered: only a fault ends what was not stopped.
+        # After the end of all recordings queries and requests are still answered: only a signal or a fault ends this.
         for milestone in (server.loaded, server.ended):
             await asyncio.wait({stopping, server.ended, milestone}, return_when=asyncio.FIRST_COMPLETED)
             if server.ended.done():

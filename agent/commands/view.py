@@ -1,7 +1,8 @@
-"""What a person sees of the events: a live screen in a terminal, or plain lines."""
+"""Events as people read them: a live screen in a terminal, or plain lines."""
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from datetime import UTC, datetime
 
@@ -10,7 +11,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from agent.scores import scores_of
 from common.printable import printable
+from drivers.codec import MODALITY_VALUES
 from protos import perception_pb2 as pb
 from protos import sensors_pb2
 
@@ -19,18 +22,18 @@ _STATE_STYLE = {"OK": "green", "DEGRADED": "yellow", "LOST": "bold red", "STARTI
 
 
 def sense_of(modality: sensors_pb2.Modality.ValueType) -> str:
-    """What a modality does, in words: `seen`, `heard`, `felt`, or its own name."""
+    """Return the sense of a modality: `seen`, `heard`, `felt`, or its own name."""
     name = sensors_pb2.Modality.Name(modality)
     return SENSES.get(name, name.removeprefix("MODALITY_").lower())
 
 
 def clock_time(t_ns: int) -> str:
-    """`12:34:56.7` in UTC."""
+    """Return a time as `12:34:56.7` in UTC."""
     return datetime.fromtimestamp(t_ns / 1e9, UTC).strftime("%H:%M:%S.%f")[:-5]
 
 
 def line_of(event: pb.Event) -> str | None:
-    """One plain line for an event a person wants to read; None for one that comes with every tick."""
+    """Return a plain line for an event that a person wants to read; None for one that comes with every tick."""
     when = clock_time(event.capture_ns)
     match event.WhichOneof("event"):
         case "alert":
@@ -68,7 +71,7 @@ def model_state_name(model: pb.ModelState) -> str:
 
 
 def model_trouble(model: pb.ModelState) -> str:
-    """What a person should know of the model: its state and the reason; empty while it is ok, or not known."""
+    """Return the model's state and its reason; empty while the state is ok, or not known."""
     if model.state in (pb.ModelState.STATE_UNSPECIFIED, pb.ModelState.STATE_OK, pb.ModelState.STATE_LOADING):
         return ""
     return f"model {model_state_name(model)}: {model.reason}"
@@ -97,7 +100,7 @@ class LiveView:
         self._title = title
         self._status = pb.Status()
         self._queries: dict[str, str] = {}
-        self._scores: dict[str, dict[str, float]] = {}
+        self._scores = scores_of(pb.Embedding())
         self._active: set[str] = set()
         self._missing: dict[str, str] = {}
         self._source = pb.AudioSource()
@@ -107,7 +110,7 @@ class LiveView:
 
     @property
     def busy(self) -> bool:
-        """Whether an alert is on while the audio source is in view: a moment worth a picture."""
+        """True if an alert is on while the audio source is in view: a moment worth a picture."""
         return bool(self._active) and self._source.state == pb.SOURCE_STATE_IN_VIEW
 
     def on_status(self, status: pb.Status, queries: dict[str, str]) -> None:
@@ -116,7 +119,7 @@ class LiveView:
         self._queries = {query_id: printable(text) for query_id, text in queries.items()}
 
     def on_event(self, event: pb.Event) -> None:
-        """Take one event."""
+        """Update the screen's state by an event."""
         if line := line_of(event):
             self._lines.append(printable(line))
         match event.WhichOneof("event"):
@@ -133,13 +136,10 @@ class LiveView:
         embedding = event.embedding
         self._tick_ns = event.capture_ns
         self._missing = {w.sensor: printable(w.missing_reason) for w in embedding.windows if not w.present}
-        scores: dict[str, dict[str, float]] = {}
-        for score in embedding.scores:
-            scores.setdefault(score.query_id, {})[sense_of(score.modality)] = score.score
-        self._scores = scores
+        self._scores = scores_of(embedding)
 
     def render(self) -> RenderableType:
-        """The whole screen."""
+        """Return the whole screen: head, streams, scores, source and the last lines."""
         return Group(
             self.head(),
             Panel(self.streams(), title="streams", title_align="left"),
@@ -167,7 +167,7 @@ class LiveView:
         )
 
     def streams(self) -> Table:
-        """One row a stream."""
+        """Return a table with a row for each stream."""
         table = Table.grid(padding=(0, 2))
         table.add_row(*(Text(h, style="dim") for h in ("sensor", "modality", "state", "rate", "dropped", "window")))
         for stream in self._status.streams:
@@ -186,17 +186,17 @@ class LiveView:
 
     def _score_table(self) -> Table:
         table = Table.grid(padding=(0, 2))
-        senses = sorted({s for by_sense in self._scores.values() for s in by_sense})
-        table.add_row(Text("query", style="dim"), *(Text(s, style="dim") for s in senses))
+        columns = sorted((sense_of(MODALITY_VALUES[modality]), modality) for modality in self._scores.modalities)
+        table.add_row(Text("query", style="dim"), *(Text(sense, style="dim") for sense, _ in columns))
         for query_id, text in self._queries.items():
-            scores = self._scores.get(query_id, {})
+            scores = self._scores.of(query_id) if query_id in self._scores.query_ids else {}
             style = "bold green" if query_id in self._active else ""
-            table.add_row(Text(text, style=style), *(Text(_bar(scores.get(s)), style=style) for s in senses))
+            table.add_row(Text(text, style=style), *(Text(_bar(scores.get(m)), style=style) for _, m in columns))
         return table
 
 
 def _bar(score: float | None, width: int = 12) -> str:
-    if score is None:
+    if score is None or math.isnan(score):
         return "-"
     full = round(score * width)
     return f"{'█' * full}{'·' * (width - full)} {score:.2f}"

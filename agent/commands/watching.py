@@ -85,7 +85,7 @@ class Printer:
             self.print(line)
 
     def print(self, line: str) -> None:
-        """One line, as it is."""
+        """Print a line as it is, without markup."""
         self._console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
 
 

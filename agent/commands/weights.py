@@ -1,4 +1,4 @@
-"""`sensebind weights`: fetch, import, list, verify, path, export. What they do is in `models`; this asks and prints."""
+"""`sensebind weights`: fetch, import, list, verify, path, export. `models` does the work; this file asks and prints."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
     from models.files.published_weights import Published, Report
     from models.imagebind import Sizes
 
-weights_app = typer.Typer(help="The weights on this machine, and those to be had.", no_args_is_help=True)
+weights_app = typer.Typer(help="Fetch, import, list, verify and export model weights.", no_args_is_help=True)
 
 NOT_STATED: Final = "not stated"
 _DOING: Final = {"download": "downloading", "check": "checking", "import": "converting"}
 
 
 class WeightsError(UserFault):
-    """What was asked for cannot be done; the message is one line."""
+    """A command on weights cannot be carried out; the message is one line."""
 
 
 class Dtype(StrEnum):
-    """How weights are stored."""
+    """Type in which weights are stored."""
 
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
@@ -39,29 +39,36 @@ class Dtype(StrEnum):
 
 
 class Format(StrEnum):
-    """What weights are exported to."""
+    """File formats of an export."""
 
     ONNX = "onnx"
 
 
-DtypeOption = Annotated[Dtype, typer.Option(help="How to store them; float32 is exact.")]
+DtypeOption = Annotated[Dtype, typer.Option(help="Type to store: float32 (exact), bfloat16 or float16.")]
 SizesOption = Annotated[
-    Path | None, typer.Option(help="JSON file with the published constructor's arguments, if it is not ImageBind-Huge.")
+    Path | None,
+    typer.Option(
+        help="JSON file with the arguments of the published constructor, such as sizes.json. Default: Huge's."
+    ),
 ]
 
 
 @weights_app.command()
 def fetch(
-    name: Annotated[str, typer.Argument(help="imagebind-huge; another name needs --url.")],
-    url: Annotated[str | None, typer.Option(help="A mirror's address of the .pth.")] = None,
-    sha256: Annotated[str | None, typer.Option(help="The file that it must be.")] = None,
-    accept_licence: Annotated[bool, typer.Option("--accept-licence", help="Do not ask.")] = False,
+    name: Annotated[str, typer.Argument(help="imagebind-huge, or another name together with --url.")],
+    url: Annotated[
+        str | None, typer.Option(help="Address of the .pth, such as https://example.org/imagebind_huge.pth.")
+    ] = None,
+    sha256: Annotated[str | None, typer.Option(help="SHA-256 that the file must have: 64 hexadecimal digits.")] = None,
+    accept_licence: Annotated[
+        bool, typer.Option("--accept-licence", help="Accept the licence of the weights without being asked.")
+    ] = False,
     dtype: DtypeOption = Dtype.FLOAT32,
     sizes: SizesOption = None,
-    keep: Annotated[bool, typer.Option("--keep", help="Keep the downloaded .pth.")] = False,
-    again: Annotated[bool, typer.Option("--again", help="Download even what is there.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the downloaded .pth after the import.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Download again, even if the store has them.")] = False,
 ) -> None:
-    """Download published weights into the store; a download that was cut goes on."""
+    """Download published weights into the store. An interrupted download resumes."""
     import torch
 
     from models.files import published_weights
@@ -72,7 +79,7 @@ def fetch(
     store, stored_as = Store(), getattr(torch, dtype)
     offer = _offer(name, url, sizes)
     if not again and (there := published_weights.held(store, offer.name, sha256, stored_as)):
-        print(f"{offer.name} is there already: {there}; --again downloads it anew")
+        print(f"{offer.name} is in the store already: {there}; to download it again, add --again")
         return
     _agree(offer, accept_licence)
     with _progress() as report:
@@ -84,13 +91,19 @@ def fetch(
 
 @weights_app.command("import")
 def import_weights(
-    file: Annotated[Path, typer.Argument(help="The published .pth, or one like it.")],
-    name: Annotated[str | None, typer.Option(help="What to call them; default: imagebind-huge.")] = None,
+    file: Annotated[
+        Path, typer.Argument(help="The published .pth, such as imagebind_huge.pth, or one of the same layout.")
+    ],
+    name: Annotated[
+        str | None, typer.Option(help="Name in the store, such as my-model. Default: imagebind-huge.")
+    ] = None,
     dtype: DtypeOption = Dtype.FLOAT32,
     sizes: SizesOption = None,
-    licence: Annotated[str | None, typer.Option(help="Their licence, if they are not Meta's.")] = None,
+    licence: Annotated[
+        str | None, typer.Option(help="Licence, such as Apache-2.0. Default: that of imagebind-huge.")
+    ] = None,
 ) -> None:
-    """Put a .pth file that is here already into the store."""
+    """Import a .pth file from this machine into the store."""
     import torch
 
     from models.files import published_weights
@@ -98,7 +111,9 @@ def import_weights(
     from models.imagebind import HUGE
 
     if sizes is not None and name is None:
-        raise WeightsError("--sizes is given: these are not imagebind-huge; add --name")
+        raise WeightsError(
+            "--sizes: weights of other sizes are not imagebind-huge; add --name, such as --name my-model"
+        )
     huge = published_weights.IMAGEBIND_HUGE
     store, name = Store(), name or huge.name
     with _progress() as report:
@@ -116,7 +131,7 @@ def import_weights(
 
 @weights_app.command("list")
 def list_weights() -> None:
-    """List the weights in the store and those that are shipped."""
+    """List the shipped weights and those in the store."""
     from models.files.checkpoint import CheckpointError
     from models.files.store import SHIPPED, Store
 
@@ -137,21 +152,25 @@ def list_weights() -> None:
 
 
 @weights_app.command()
-def verify(name: Annotated[str | None, typer.Argument(help="Default: all in the store.")] = None) -> None:
-    """Read every byte and compare with the hashes that were stored."""
+def verify(
+    name: Annotated[
+        str | None, typer.Argument(help="Name that `weights list` shows. Default: all weights in the store.")
+    ] = None,
+) -> None:
+    """Read every byte of stored weights and compare the hashes with those stored at import."""
     from models.files.store import Store
 
     store = Store()
     names = [name] if name is not None else store.names()
     for each in names:
-        print(f"{each}: as it was written ({store.verify(each)})")
+        print(f"{each}: intact ({store.verify(each)})")
     if not names:
         print(f"there are no weights in {store.root}")
 
 
 @weights_app.command()
-def path(name: str) -> None:
-    """Print where weights lie."""
+def path(name: Annotated[str, typer.Argument(help="Name that `weights list` shows, such as imagebind-huge.")]) -> None:
+    """Print the folder of stored weights."""
     from models.files.store import Store
 
     print(Store().folder(name))
@@ -159,16 +178,20 @@ def path(name: str) -> None:
 
 @weights_app.command()
 def export(
-    name: Annotated[str, typer.Argument(help="imagebind-nano, a name in the store, or a path.")],
-    out: Annotated[Path, typer.Option(help="Folder for the files; must not exist.")],
-    format: Annotated[Format, typer.Option(help="Kind of file.")] = Format.ONNX,  # noqa: ARG001  the only one there is
-    modality: Annotated[list[str] | None, typer.Option(help="Only this encoder; repeat for several.")] = None,
-    half: Annotated[bool, typer.Option("--half", help="Products in float16, for TensorRT.")] = False,
-    patches: Annotated[bool, typer.Option("--patches", help="Vision also gives its patches' vectors.")] = False,
-    opset: Annotated[int | None, typer.Option(help="ONNX opset.")] = None,
-    check: Annotated[bool, typer.Option(help="Compare every file with the model.")] = True,
+    name: Annotated[str, typer.Argument(help="Name that `weights list` shows, such as imagebind_nano, or a file.")],
+    out: Annotated[Path, typer.Option(help="Folder to write, such as onnx/; must not exist yet.")],
+    format: Annotated[Format, typer.Option(help="File format; only onnx is built.")] = Format.ONNX,  # noqa: ARG001  the only one there is
+    modality: Annotated[
+        list[str] | None, typer.Option(help="Encoder to export, such as vision; repeatable. Default: all.")
+    ] = None,
+    half: Annotated[bool, typer.Option("--half", help="Matrix products in float16, for TensorRT.")] = False,
+    patches: Annotated[
+        bool, typer.Option("--patches", help="Add the vectors of the patches to the vision encoder's outputs.")
+    ] = False,
+    opset: Annotated[int | None, typer.Option(help="ONNX opset, such as 20. Default: 18.")] = None,
+    check: Annotated[bool, typer.Option(help="Run every file with ONNX Runtime and compare it with the model.")] = True,
 ) -> None:
-    """Write one ONNX file per encoder, checked with ONNX Runtime."""
+    """Export one ONNX file per encoder, and check each with ONNX Runtime."""
     from models.files import checkpoint, store
     from models.interop import onnx_export
 
@@ -220,7 +243,7 @@ def _sizes(path: Path) -> Sizes:
 
 
 def _agree(offer: Published, accepted: bool) -> None:
-    """Show what will be fetched, and ask whoever sits there. Raises WeightsError when nobody accepts the licence."""
+    """Show size and licence, and ask for consent. Raises WeightsError when nobody accepts the licence."""
     import torch
 
     from models.files.published_file import stored_bytes

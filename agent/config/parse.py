@@ -51,7 +51,7 @@ class ConfigError(UserFault):
 
 @dataclass(frozen=True)
 class Sensor:
-    """One configured sensor."""
+    """A sensor of the configuration: its driver, its stream and its place on the robot."""
 
     spec: SensorSpec
     hfov_deg: float | None
@@ -60,7 +60,7 @@ class Sensor:
 
 @dataclass(frozen=True)
 class Config:
-    """A valid configuration."""
+    """The valid configuration, as the rooms take it."""
 
     name: str
     tree: dict[str, Any]
@@ -75,18 +75,18 @@ class Config:
     camera: str | None = None
     microphone: str | None = None
     record_folder: Path | None = None
-    """Where `sensebind run` records; None: nowhere."""
+    """Folder of the recordings of `sensebind run`; None: it does not record."""
     record: RecordSettings = field(default_factory=RecordSettings)
     clips: ClipSettings = field(default_factory=ClipSettings)
 
     @property
     def streams(self) -> Streams:
-        """The streams table."""
+        """The table of streams, by sensor."""
         return {name: sensor.spec.stream for name, sensor in self.sensors.items()}
 
     @property
     def specs(self) -> list[SensorSpec]:
-        """What capture opens."""
+        """Drivers and their options, for capture."""
         return [sensor.spec for sensor in self.sensors.values()]
 
 
@@ -134,9 +134,9 @@ def parse(tree: Mapping[str, Any], name: str = "config", *, devices: bool = True
     queries = tuple(_query(name, index, query) for index, query in enumerate(settings.queries))
     ids = Counter(query.id for query in queries)
     if repeated := [query_id for query_id, count in ids.items() if count > 1]:
-        raise ConfigError(f"{name}: queries: the id {repeated[0]!r} is given twice; ids name one query each")
+        raise ConfigError(f"{name}: queries: the id {repeated[0]!r} is given twice; give each query its own")
     if settings.background_prompts == []:
-        raise ConfigError(f"{name}: background_prompts: is empty; leave it out for the usual ones")
+        raise ConfigError(f"{name}: background_prompts: is empty; leave it out to use the built-in prompts")
     config = Config(
         name=name,
         tree=settings.model_dump(mode="json", exclude_unset=True),
@@ -154,7 +154,7 @@ def parse(tree: Mapping[str, Any], name: str = "config", *, devices: bool = True
         clips=settings.clips,
     )
     if config.clips.folder is None and (asking := [query.id for query in queries if query.clip]):
-        raise ConfigError(f"{name}: queries: {asking[0]!r} asks for clips, and clips.folder is not given; give it")
+        raise ConfigError(f"{name}: queries: {asking[0]!r} asks for clips, but clips.folder is not set; set it")
     return config
 
 
@@ -221,7 +221,7 @@ def _driver_options(where: str, type_name: str, tree: dict[str, Any]) -> Any:
 
 
 def _stream_options(where: str, type_name: str, tree: dict[str, Any]) -> StreamOptions:
-    """What the streams table follows from, by the driver's own defaults where nothing is said."""
+    """Return the options that the streams table needs; the driver's own defaults where the configuration has none."""
     options_class = driver_class(type_name).Options
     defaults = {f.name: f.default for f in dataclasses.fields(options_class) if f.default is not dataclasses.MISSING}
     known = StreamOptions.model_fields.keys()
@@ -256,7 +256,7 @@ def _record(name: str, settings: RecordingSettings, sensors: Mapping[str, Sensor
     known = [*sensors, "events"]
     for topic in settings.compression:
         if topic not in known:
-            raise ConfigError(f"{name}: record.compression.{topic}: is no sensor{_nearest(topic, known)}")
+            raise ConfigError(f"{name}: record.compression.{topic}: not a sensor{_nearest(topic, known)}")
     return RecordSettings(
         split_bytes=None if settings.split_mb is None else round(settings.split_mb * 1e6),
         split_s=settings.split_s,
@@ -271,11 +271,9 @@ def _record(name: str, settings: RecordingSettings, sensors: Mapping[str, Sensor
 
 
 def _query(name: str, index: int, settings: QuerySettings) -> Query:
-    given = {k: v for k, v in settings.model_dump().items() if v is not None}
-    given["modalities"] = tuple(given["modalities"])
-    given.setdefault("id", f"q{index + 1}")
+    given = settings.model_dump(exclude_none=True)
     try:
-        return Query(**given)
+        return Query.of_tree({"id": f"q{index + 1}", **given})
     except QueryError as error:
         raise ConfigError(f"{name}: queries[{index}]: {error}") from None
 

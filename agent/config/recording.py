@@ -1,4 +1,4 @@
-"""How a run is recorded."""
+"""Settings of a recording."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ MIN_FREE_BYTES = 64 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class PictureFormat:
-    """How pictures are stored. `png` and `raw` keep colours exactly; `raw` planes are float32, `png` 16-bit counts."""
+    """Formats of pictures. `png` and `raw` keep colours exactly; `raw` planes are float32, `png` 16-bit counts."""
 
     colour: ColourFormat = "jpeg"
     jpeg_quality: int = 90
     plane: PlaneFormat = "png"
-    """Of depth and thermal."""
+    """Format of depth and thermal."""
 
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """What may stay in a folder of logs; None is no limit."""
+    """Limits of a folder of logs; None is unlimited."""
 
     max_bytes: int | None = None
-    """Of all logs in the folder, the one being written included."""
+    """Budget of all logs in the folder, the one being written included."""
     max_age_s: float | None = None
-    """Since a file was last written to."""
+    """Greatest age of a file, counted from its last write."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecordSettings:
-    """How a run is recorded; the defaults keep everything in one file."""
+    """Settings of a recording; the defaults keep everything in one file."""
 
     split_bytes: int | None = None
     """A file that has grown to this is followed by another."""
@@ -49,13 +49,13 @@ class RecordSettings:
     """Recording stops before the disk is fuller than this, since other programs need room as well."""
     pictures: PictureFormat = field(default_factory=PictureFormat)
     compression: Mapping[str, Compression] = field(default_factory=dict)
-    """By sensor, or `events`; `none` where nothing is said. MCAP compresses chunks, not topics: a chunk is compressed
+    """Compression by sensor, or `events`; `none` for others. MCAP compresses chunks, not topics: a chunk is compressed
     when it holds a message of a topic with `lz4`. That costs the other topics in it next to nothing: LZ4 stores what it
     cannot compress, and passes over it at 10 GB/s."""
     chunk_bytes: int = CHUNK_BYTES
     """A chunk is written when it holds this much, or is `chunk_s` old: a killed recording never loses more."""
     chunk_s: float = CHUNK_S
     queue_bytes: int = QUEUE_BYTES
-    """What waits to be written, at most."""
+    """Bytes that may wait to be written."""
     encoders: int = 2
     """Threads that encode pictures."""

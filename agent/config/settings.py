@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, create_model
 
-from agent.query import MAX_TEXT
+from agent.query import FIELDS, MAX_TEXT
 from agent.streams import BLOCK_MS, MAX_SENSORS, MIN_RATE_HZ
 from drivers.codec import MAX_RATE_HZ
 from drivers.driver import Modality
 
 MAX_QUERIES = 256
-"""As many as the server lets stand."""
+"""Number of queries that the server accepts."""
 
 
 class _Strict(BaseModel):
@@ -20,7 +20,7 @@ class _Strict(BaseModel):
 
 
 class ModelSettings(_Strict):
-    """Which weights, on what."""
+    """Weights, device and precision of the model."""
 
     weights: str = "imagebind_nano"
     """`imagebind_nano` (shipped), a name that `sensebind weights list` shows, such as `imagebind-huge`, or a file."""
@@ -30,14 +30,14 @@ class ModelSettings(_Strict):
     compile: bool = False
     """Compile the towers at their first windows: some seconds each, and a C++ compiler on a CPU."""
     cuda_graphs: bool = False
-    """On a GPU: replay a window's kernels as one, which spares launching them one by one."""
+    """Replay a window's kernels as one CUDA graph, which spares launching them one by one; needs a GPU."""
     leave_out: bool = True
-    """Live: when the model cannot keep up, leave out windows in a stated order, so that what is told is new. Without it
-    every tick that is embedded is whole, and late."""
+    """Live: when the model cannot keep up, leave out windows in a stated order, so that events are recent. Without it
+    every embedded tick is complete, and late."""
 
 
 class ServerSettings(_Strict):
-    """Where subscribers connect."""
+    """Addresses of the server."""
 
     listen: str = "127.0.0.1:50051"
     insecure: bool = False
@@ -47,7 +47,7 @@ class ServerSettings(_Strict):
 
 
 class WindowSettings(_Strict):
-    """How far back a window reaches, in seconds; audio and IMU are what ImageBind was trained on."""
+    """Reach of a window into the past, in seconds; ImageBind was trained on the defaults of audio and IMU."""
 
     hop_s: Annotated[float, Field(ge=0.05, le=60)] = 0.5
     vision_s: Annotated[float, Field(ge=0, le=10)] = 0.25
@@ -57,20 +57,20 @@ class WindowSettings(_Strict):
 
 
 class SensorSettings(_Strict):
-    """What the agent, rather than the driver, wants to know of a sensor."""
+    """Keys of a sensor that the agent uses, rather than its driver."""
 
     type: str
     hfov_deg: Annotated[float, Field(gt=0, lt=180)] | None = None
     """Horizontal field of view of a camera: lets a direction of arrival be compared with the picture."""
     mic_positions_m: list[tuple[FiniteFloat, FiniteFloat, FiniteFloat]] | None = None
-    """Where the microphones are, one x, y, z a channel; x forward, y left, z up."""
+    """Positions of the microphones, one x, y, z per channel; x forward, y left, z up."""
     max_lateness_s: Annotated[float, Field(ge=0, le=10)] = 0.2
     queue_depth: Annotated[int, Field(ge=2, le=4096)] | None = None
     logged: bool = True
 
 
 class StreamOptions(BaseModel):
-    """Of any driver's options, those that the streams table follows from; the limits are those of any log."""
+    """Options of any driver that the streams table needs; the limits are those of any log."""
 
     rate_hz: Annotated[float, Field(ge=MIN_RATE_HZ, le=MAX_RATE_HZ)] | None = None
     width: Annotated[int, Field(ge=1, le=65_535)] | None = None
@@ -80,25 +80,24 @@ class StreamOptions(BaseModel):
     modality: Modality | None = None
 
 
-class QuerySettings(_Strict):
-    """A query that stands from the start."""
+def _query_fields() -> dict[str, Any]:
+    """The fields of a query, each of which but the text may be left out or null."""
+    types = {name: list[Modality] if name == "modalities" else of.type for name, of in FIELDS.items()}
+    return {name: (kind, ...) if name == "text" else (kind | None, None) for name, kind in types.items()}
 
-    text: str
-    id: str | None = None
-    modalities: list[Modality] = []
-    threshold_on: float | None = None
-    threshold_off: float | None = None
-    min_duration_s: float | None = None
-    cooldown_s: float | None = None
-    clip: bool = False
-    """Save what all sensors gave around the begin of its alerts, as `clips:` says."""
+
+if TYPE_CHECKING:
+    QuerySettings = _Strict
+else:
+    QuerySettings = create_model("QuerySettings", __base__=_Strict, **_query_fields())
+    QuerySettings.__doc__ = """A query that stands from the start, by the fields of `agent.query.Query`."""
 
 
 class RecordingSettings(_Strict):
-    """How runs are recorded: by `sensebind record`, and with a `folder` by `sensebind run` as well."""
+    """Recordings, by `sensebind record` and, with a `folder`, by `sensebind run` as well."""
 
     folder: str | None = None
-    """Where `run` records, all the time; without it only `record` does."""
+    """Folder to which `run` records continuously; without it only `record` records."""
     split_mb: Annotated[float, Field(ge=1, le=1e6)] | None = None
     """A file that has grown to this is followed by another."""
     split_s: Annotated[float, Field(ge=1, le=1e6)] | None = None
@@ -107,40 +106,40 @@ class RecordingSettings(_Strict):
     """Budget of all logs in the folder: the oldest goes first, those called `*.keep.mcap` never."""
     keep_days: Annotated[float, Field(gt=0, le=1e5)] | None = None
     min_free_mb: Annotated[float, Field(ge=0, le=1e6)] = 64.0
-    """Recording stops before the disk is fuller than this, and goes on when there is room."""
+    """Free space below which recording stops; it resumes when there is room."""
     colour: Literal["jpeg", "png", "raw"] = "jpeg"
     jpeg_quality: Annotated[int, Field(ge=1, le=100)] = 90
     plane: Literal["png", "raw"] = "png"
-    """Of depth and thermal: 16-bit counts, or float32."""
+    """Format of depth and thermal: 16-bit counts, or float32."""
     compression: dict[str, Literal["lz4", "none"]] = {}
-    """By sensor, or `events`; pictures do not compress."""
+    """Compression by sensor, or `events`; pictures do not compress."""
 
 
 class ClipSettings(_Strict):
     """Clips of queries with `clip: true`: small logs of their own, also when nothing else is recorded."""
 
     folder: str | None = None
-    """Where they are saved; without it no query may ask for one, and nothing is held in memory."""
+    """Folder of the clips; without it no query may ask for one, and nothing is held in memory."""
     before_s: Annotated[float, Field(ge=0, le=300)] = 10.0
     after_s: Annotated[float, Field(ge=0, le=300)] = 10.0
     memory_mb: Annotated[float, Field(ge=1, le=16_384)] = 64.0
-    """Of the samples that are held in case; when they are more, clips begin later."""
+    """Memory for the samples before an alert; when they need more, clips begin later."""
     keep_gb: Annotated[float, Field(gt=0, le=1e6)] = 1.0
     """Budget of the folder: the oldest goes first, those called `*.keep.mcap` never."""
 
 
 class AlertSettings(_Strict):
-    """How queries are scored."""
+    """Scoring of queries: patches of pictures, and factors on cosines."""
 
     dense: bool = False
-    """Score what is seen by the best of the whole picture and its patches, so that a small thing beside a large one
-    counts. For models whose patches were trained for it, as imagebind_nano's were."""
+    """Score a picture by the best of the whole and its patches, so that a small thing beside a large one counts.
+    For models whose patches were trained for it, as imagebind_nano's were."""
     logit_scales: dict[Modality, Annotated[float, Field(gt=0, le=1e4, allow_inf_nan=False)]] = {}
     """Overrides of the model's own factors on cosines, per modality."""
 
 
 class LocalizationSettings(_Strict):
-    """Which sensors find the audio source; by default the only camera and the only microphone."""
+    """Sensors that find the audio source; by default the only camera and the only microphone."""
 
     camera: str | None = None
     microphone: str | None = None
@@ -150,7 +149,7 @@ Prompt = Annotated[str, Field(max_length=MAX_TEXT)]
 
 
 class Settings(_Strict):
-    """The whole file."""
+    """The whole configuration file."""
 
     model: ModelSettings = ModelSettings()
     server: ServerSettings = ServerSettings()

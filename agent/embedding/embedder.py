@@ -154,8 +154,8 @@ class Embedder:
             for tick, results in zip(ticks, asked, strict=True)
         ]
 
-    def embed_texts(self, texts: Sequence[str]) -> Vectors:
-        """Unit vectors [n, D] of texts."""
+    def embed_texts(self, texts: Sequence[str], modality: Modality | None = None) -> Vectors:  # noqa: ARG002
+        """Unit vectors [n, D] of texts: the same for every modality that they are held against."""
         vectors = self._texts.embed(texts, lambda unknown: self._embed_all("text", list(tokenize(unknown))))
         return np.array(vectors, np.float32).reshape(-1, self.dimensions)
 

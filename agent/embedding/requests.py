@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.vectors import Vectors
+from drivers.driver import Modality
 
 Sound = tuple[NDArray[np.float32], float]
 """Audio rows [n, channels] with full scale -1..1, and their rate in Hz."""
@@ -31,6 +32,8 @@ class Texts:
     """Texts to be embedded. Answer: float32 [n, D]."""
 
     texts: Sequence[str]
+    modality: Modality | None = None
+    """Whose windows they are held against, where that is known."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,7 +73,7 @@ class EmbedAnswer:
 class Answers(Protocol):
     """A model that requests can be asked of."""
 
-    def embed_texts(self, texts: Sequence[str]) -> Vectors:
+    def embed_texts(self, texts: Sequence[str], modality: Modality | None) -> Vectors:
         """Unit vectors float32 [n, D]."""
         ...
 
@@ -90,8 +93,8 @@ class Answers(Protocol):
 def answer(model: Answers, request: Request) -> Vectors | list[str]:
     """A model's answer to a request. Raises EmbedError, and whatever else the model raises."""
     match request:
-        case Texts(texts):
-            return model.embed_texts(texts)
+        case Texts(texts, modality):
+            return model.embed_texts(texts, modality)
         case UnknownWords(text):
             return model.unknown_words(text)
     try:

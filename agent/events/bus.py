@@ -16,7 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from agent.events.filters import EventFilter, View
-from agent.events.messages import non_finite
+from agent.events.finite import non_finite
+from agent.events.messages import gap
 from agent.events.outbox import Lost, Outbox
 from agent.faults import Faults
 from protos import perception_pb2 as pb
@@ -342,6 +343,4 @@ class Subscription:
             self._wake()
 
     def _gap(self, lost: Lost) -> pb.Event:
-        now_ns = self._bus._now_ns()
-        gap = pb.Gap(first_seq=lost.first_seq, last_seq=lost.last_seq, events=lost.events, reason=lost.reason)
-        return pb.Event(run_id=self._bus.run_id, seq=lost.last_seq, capture_ns=now_ns, publish_ns=now_ns, gap=gap)
+        return gap(lost, self._bus.run_id, self._bus._now_ns())

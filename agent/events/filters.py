@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from agent.scores import keep_modalities
 from protos import perception_pb2 as pb
 
 KINDS: dict[str, pb.EventKind.ValueType] = {
@@ -74,6 +75,8 @@ class View:
             scores = [score for score in embedding.scores if score.modality in self.modalities]
             del embedding.scores[:]
             embedding.scores.extend(scores)
+            if embedding.HasField("score_table"):
+                keep_modalities(embedding.score_table, self.modalities)
 
 
 class EventFilter:

@@ -6,16 +6,14 @@ client can use this without it.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-from google.protobuf.descriptor import FieldDescriptor
-from google.protobuf.message import Message
-
+from agent.log.replay.control import MAX_SPEED, ReplayPosition
 from agent.perceiving.findings import AudioSource, Finding, QueryFailed, Scored, Transition
-from agent.vectors import heat_map_message, heat_map_of, vector_message, vector_of
+from agent.scores import put_scores
+from agent.vectors import heat_map_message, vector_message
 from drivers.codec import MODALITY_VALUES
 from drivers.driver import Modality
 from protos import perception_pb2 as pb
@@ -24,11 +22,12 @@ from protos.sensors_pb2 import Modality as ModalityValue
 if TYPE_CHECKING:
     from agent.embedding.condition import Condition
     from agent.embedding.embedder import Embedded
+    from agent.events.outbox import Lost
     from agent.health.health import StreamState
     from agent.log.recording.recorder import RecorderReport
-    from agent.perceiving.alerts.scoring import Scores
     from agent.perceiving.localization.heatmap import Box
     from agent.query import Query
+    from agent.scores import Scores
 
 _PHASES: dict[str, pb.AlertPhase.ValueType] = {
     "begin": pb.ALERT_PHASE_BEGIN,
@@ -100,16 +99,9 @@ def embedding(embedded: Embedded, scores: Scores | None = None) -> pb.Event:
         )
     if embedded.fused is not None:
         body.fused.CopyFrom(vector_message(embedded.fused))
-    if scores is not None:
-        body.scores.extend(_scores_by_query(scores))
+    if scores is not None and scores.values.size:
+        put_scores(scores, body)
     return pb.Event(capture_ns=tick.t_ns, embedding=body)
-
-
-def _scores_by_query(scores: Scores) -> Iterable[pb.QueryScore]:
-    modalities = [MODALITY_VALUES[modality] for modality in scores.modalities]
-    for query_id, row in zip(scores.query_ids, scores.values.tolist(), strict=True):
-        for modality, score in zip(modalities, row, strict=True):
-            yield pb.QueryScore(query_id=query_id, modality=modality, score=score)
 
 
 def audio_source(source: AudioSource) -> pb.Event:
@@ -229,40 +221,89 @@ def query_change(
 
 def query(standing: Query, warnings: Sequence[str] = ()) -> pb.Query:
     """A query as it stands, and what is to be said of it."""
-    return pb.Query(
-        id=standing.id,
-        text=standing.text,
-        modalities=modality_values(standing.modalities),
-        threshold_on=standing.threshold_on,
-        threshold_off=standing.threshold_off,
-        min_duration_s=standing.min_duration_s,
-        cooldown_s=standing.cooldown_s,
-        warnings=warnings,
-        clip=standing.clip,
+    message = standing.message()
+    message.warnings.extend(warnings)
+    return message
+
+
+def gap(lost: Lost, run_id: str, now_ns: int) -> pb.Event:
+    """What a subscriber is told of events that it misses."""
+    body = pb.Gap(first_seq=lost.first_seq, last_seq=lost.last_seq, events=lost.events, reason=lost.reason)
+    return pb.Event(run_id=run_id, seq=lost.last_seq, capture_ns=now_ns, publish_ns=now_ns, gap=body)
+
+
+def replay_state(position: ReplayPosition) -> pb.ReplayState:
+    """How a replay stands: seconds from the start of the log, and a speed of 0 for MAX_SPEED."""
+
+    def seconds(t_ns: int) -> float:
+        return (t_ns - position.start_ns) / 1e9
+
+    return pb.ReplayState(
+        start_ns=position.start_ns,
+        duration_s=seconds(position.end_ns),
+        position_s=seconds(position.position_ns),
+        speed=0.0 if position.speed == MAX_SPEED else position.speed,
+        paused=position.paused,
+        ended=position.ended,
+        behind_s=position.behind_s,
+        stretch=position.stretch,
+        from_s=seconds(position.from_ns),
+        to_s=seconds(position.to_ns),
+        loop=position.loop,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RunStatus:
+    """How a run goes, as far as the run itself knows."""
+
+    run_id: str
+    version: str
+    started_ns: int
+    uptime_s: float
+    model: str
+    device: str
+    versions: Mapping[str, str]
+    hop_s: float
+    inference_ms: float
+    """Median of the last ticks."""
+    ticks_produced: int
+    ticks_delivered: int
+    ticks_in_flight: int
+    ticks_shed: Mapping[str, int]
+    """By reason."""
+    streams: Sequence[StreamState]
+    condition: Condition
+    recording: RecorderReport | None
+    replay: ReplayPosition | None
+    faults: Mapping[str, int]
+    """By where."""
+
+
+def status(run: RunStatus) -> pb.Status:
+    """How the agent is, without what its server knows."""
+    return pb.Status(
+        run_id=run.run_id,
+        version=run.version,
+        started_ns=run.started_ns,
+        uptime_s=run.uptime_s,
+        model=run.model,
+        device=run.device,
+        versions=run.versions,
+        hop_s=run.hop_s,
+        inference_ms=run.inference_ms,
+        ticks_produced=run.ticks_produced,
+        ticks_delivered=run.ticks_delivered,
+        ticks_in_flight=run.ticks_in_flight,
+        ticks_shed=run.ticks_shed,
+        streams=map(stream_health, run.streams),
+        model_state=model_state(run.condition),
+        recording=None if run.recording is None else recording_state(run.recording),
+        replay=None if run.replay is None else replay_state(run.replay),
+        faults=run.faults,
     )
 
 
 def modality_values(modalities: Iterable[Modality]) -> list[ModalityValue.ValueType]:
     """Modalities as they stand in messages."""
     return [MODALITY_VALUES[modality] for modality in modalities]
-
-
-def non_finite(message: Message, path: str = "") -> str:
-    """Name the first field that holds a NaN or infinity, vectors and heat maps included; empty without one."""
-    if isinstance(message, pb.Vector):
-        return "" if np.isfinite(vector_of(message)).all() else f"{path}.data"
-    if isinstance(message, pb.HeatMap) and not np.isfinite(heat_map_of(message)).all():
-        return f"{path}.data"
-    for field, value in message.ListFields():
-        inner = f"{path}.{field.name}" if path else field.name
-        if field.cpp_type == FieldDescriptor.CPPTYPE_MESSAGE:
-            if field.message_type and field.message_type.GetOptions().map_entry:
-                continue  # counts by reason
-            for part in value if field.is_repeated else (value,):
-                if found := non_finite(part, inner):
-                    return found
-        elif field.cpp_type in (FieldDescriptor.CPPTYPE_FLOAT, FieldDescriptor.CPPTYPE_DOUBLE):
-            for number in value if field.is_repeated else (value,):
-                if not math.isfinite(number):
-                    return inner
-    return ""

@@ -1,4 +1,4 @@
-"""What a recording holds, decoded: samples and events in the order in which they were written."""
+"""Contents of a recording, decoded: samples and events in the order in which they were written."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ class Contents:
     """
 
     def __init__(self, log: Path, sensors: Collection[str] = ()) -> None:
-        """Only `sensors`, by default all. Raises ReplayError for what is no log or for a sensor that it lacks."""
+        """Open a recording and read only `sensors`, by default all. Raises ReplayError for a file that is not a log,
+        or lacks one.
+        """
         self.timeline = Timeline([log])
         self.sensors = chosen_sensors(self.timeline, sensors)
         self.bad: Counter[str] = Counter()
@@ -43,9 +45,8 @@ class Contents:
                 self.bad[name or EVENTS_TOPIC] += 1
 
     def _decode(self, name: str, entry: Entry) -> Sample:
-        """Raises BadData."""
         sensor, sequence = self.sensors[name], entry.message.sequence
-        # What was lost before the first sample is before the log.
+        # Losses before the first sample are before the begin of the log.
         lost = (sequence - self._sequence.get(name, sequence - 1) - 1) & SEQUENCE_MASK
         self._sequence[name] = sequence
         sample = messages.decode(entry.schema, sensor, entry.message.log_time, entry.message.data)

@@ -35,7 +35,7 @@ MAX_START_NS = 2**62
 
 Rate = Annotated[float, Field(ge=MIN_RATE_HZ, le=MAX_RATE_HZ)]
 Seconds = Annotated[float, Field(ge=-2e10, le=2e10)]
-"""As far apart as stamps of 64 bits can be."""
+"""Largest distance of two stamps of 64 bits."""
 Scale = Annotated[float, Field(ge=1e-12, le=1e12)]
 Offset = Annotated[float, Field(ge=-1e12, le=1e12)]
 
@@ -45,14 +45,14 @@ class _Strict(BaseModel):
 
 
 class SensorFile(_Strict):
-    """One sensor's file."""
+    """File of a sensor, and its units, times and rate."""
 
     file: str
     """Relative to the folder."""
     modality: Modality | None = None
-    """By default as the file's name ends: vision, audio or imu; a folder of pictures must say it."""
+    """Default: by the file's suffix vision, audio or imu; a folder of pictures must state it."""
     offset_s: Seconds = 0.0
-    """When its first sample was captured, after the start. All other times in a file count from its first."""
+    """Capture time of its first sample, after the start. All other times in a file count from its first."""
     rate_hz: Rate | None = None
     """Rows or pictures a second, of a table or a folder that does not tell."""
     scale: Scale | None = None
@@ -60,26 +60,26 @@ class SensorFile(_Strict):
     offset: Offset | None = None
     """Metres, or degrees Celsius, of a count of 0."""
     columns: list[str] | None = None
-    """Of a table whose first line does not name them."""
+    """Columns of a table whose first line does not name them."""
     delimiter: Annotated[str, Field(min_length=1)] = ","
     accel_unit: Literal["m/s2", "g"] = "m/s2"
     gyro_unit: Literal["rad/s", "deg/s"] = "rad/s"
 
 
 class Description(_Strict):
-    """The whole file."""
+    """The whole `recording.yaml`."""
 
     start: AwareDatetime | None = None
-    """When the recording began, with its time zone."""
+    """Begin of the recording, with its time zone."""
     start_ns: Annotated[int, Field(ge=0, lt=MAX_START_NS)] | None = None
     """The same in nanoseconds since 1970."""
     sensors: Annotated[dict[str, SensorFile], Field(max_length=MAX_SENSORS)]
     config: dict[str, Any] = {}
-    """What a replay of the log is to know: any key of the configuration, `sensors` added to."""
+    """Keys of the configuration for a replay of the log; `sensors` is added to."""
 
     @property
     def begin_ns(self) -> int:
-        """When the recording began."""
+        """Begin of the recording."""
         if self.start_ns is not None:
             return self.start_ns
         if self.start is not None:
@@ -88,7 +88,7 @@ class Description(_Strict):
 
 
 def read_description(folder: Path) -> Description | None:
-    """What a folder says of itself; None when it says nothing. Raises LogError."""
+    """Return the description that lies in a folder; None without one. Raises LogError."""
     path = folder / NAME
     if entry(folder, NAME) is None:
         return None

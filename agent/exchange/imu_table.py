@@ -18,10 +18,10 @@ from drivers.imu.csv import NEEDED, AccelUnit, CsvParser, GyroUnit
 SUFFIX = ".csv"
 COLUMNS = ("t_ns", "ax_mps2", "ay_mps2", "az_mps2", "gx_rps", "gy_rps", "gz_rps")
 RATE_ROWS = 1000
-"""From so many rows the rate is told."""
+"""Number of rows from which the rate is derived."""
 MAX_NS = 2**62
 MAX_LINE_CHARACTERS = 1000
-"""What goes on without a line end is no table."""
+"""A longer line is not part of a table."""
 
 _ACCEL_UNITS: dict[str, AccelUnit] = {"mps2": "m/s2", "g": "g"}
 _GYRO_UNITS: dict[str, GyroUnit] = {"rps": "rad/s", "dps": "deg/s"}
@@ -32,7 +32,7 @@ class ImuTrack(Track):
     """An inertial unit's rows."""
 
     def __init__(self, folder: Path, name: str, sensor: LoggedSensor) -> None:
-        """Begin the table."""
+        """Open the table and write its head."""
         super().__init__(folder / (name + SUFFIX))
         self._nominal_hz = sensor.rate_hz
         self._table = Table(self.path, COLUMNS)
@@ -44,16 +44,16 @@ class ImuTrack(Track):
         self.count += len(sample.data)
 
     def finish(self) -> None:
-        """Write what waits."""
+        """Close the complete table. Raises OSError when the disk is full."""
         self._table.close()
 
     def close(self) -> None:
-        """Let go of the table."""
-        with suppress(OSError):  # a full disk refuses once more what is buffered
+        """Close the table, complete or not."""
+        with suppress(OSError):  # on a full disk the buffer fails again
             self._table.close()
 
     def description(self) -> dict[str, float]:
-        """The nominal rate."""
+        """Return the nominal rate."""
         return {"rate_hz": self._nominal_hz}
 
 
@@ -97,7 +97,7 @@ class ImuMedia(Media):
         self.options = {}
 
     def samples(self, begin_ns: int) -> Iterator[Sample]:
-        """Blocks of rows; a line that is no measurement counts as a row that is missing."""
+        """Yield blocks of rows; a line that is not a measurement counts as a missing row."""
         blocks = RowBlocks(self.sensor.rate_hz)
         first_ns: int | None = None
         number = lost = 0
@@ -106,7 +106,7 @@ class ImuMedia(Media):
             t_ns = round(number * 1e9 / self.sensor.rate_hz) if own_ns is None else own_ns
             number += 1
             if row is None:
-                self.faults["lines that are no measurement"] += 1
+                self.faults["lines that are not measurements"] += 1
                 lost += 1
                 continue
             first_ns = t_ns if first_ns is None else first_ns
@@ -135,9 +135,9 @@ class ImuMedia(Media):
         self._units = accel_unit, gyro_unit
 
     def _rows(self) -> Iterator[tuple[int | None, Sequence[float] | None]]:
-        """(own time, six values) of each line; None for a table without times, and for a line that is no row."""
+        """Yield (own time, six values) of each line; None without a column of times, or without a row."""
         parser = CsvParser(self._columns, self._delimiter, *self._units)
-        parser.feed(b"\n")  # it skips what stands before the first line end, as on a serial line
+        parser.feed(b"\n")  # the parser skips everything before the first line end, as on a serial line
         for line in islice(self._lines(), self._head_lines, None):
             rows = parser.feed(line.encode("ascii", "replace") + b"\n")
             t_ns = self._time_of(line)

@@ -1,4 +1,4 @@
-"""What lies in a folder that somebody else filled: only what is really in it is read.
+"""Files in a folder that somebody else filled: only those that are really in it are read.
 
 A description may name any path, and an entry may be a link to any other file, a device, or a pipe that never ends.
 """
@@ -31,7 +31,7 @@ def entry(folder: Path, name: str) -> Path | None:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
-            raise LogError(f"{folder}: {brief(name)} cannot be looked at: {error.strerror}") from None
+            raise LogError(f"{folder}: {brief(name)} cannot be inspected: {error.strerror}") from None
         if stat.S_ISLNK(mode):
             raise LogError(
                 f"{folder}: {brief(name)} is a link, or behind one, and links are not followed; copy it here"
@@ -42,7 +42,7 @@ def entry(folder: Path, name: str) -> Path | None:
 
 
 def is_link(path: Path) -> bool:
-    """Whether an entry of a folder is none that is read: a link, a device, a pipe."""
+    """Return whether an entry of a folder is none that is read: a link, a device, a pipe."""
     try:
         mode = os.lstat(path).st_mode
     except OSError:

@@ -26,26 +26,26 @@ MAX_LOST = 2**31 - 1
 
 @dataclass(slots=True)
 class ImportedSensor:
-    """What became of one sensor."""
+    """Counts of one imported sensor."""
 
     modality: Modality
     samples: int = 0
-    """In the log: pictures, or blocks of rows."""
+    """Number of samples in the log: pictures, or blocks of rows."""
     rows: int = 0
     """Pictures, or rows of audio and IMU."""
     missing: int = 0
     """Pictures or rows known to be missing before others."""
     faults: Counter[str] = field(default_factory=Counter)
-    """What was left out or altered, by reason."""
+    """Samples that were left out or altered, by reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImportReport:
-    """What became of what was to be imported."""
+    """Result of an import."""
 
     sensors: dict[str, ImportedSensor]
     skipped: list[str]
-    """What was not imported at all, one line each."""
+    """Inputs that were not imported at all, one line each."""
 
 
 def write_log(
@@ -74,7 +74,7 @@ def write_log(
             imported.rows += message.rows
             imported.missing += message.lost
         if not any(imported.samples for imported in found.values()):
-            raise LogError(f"{path}: not written: there is no sample in what was to be imported")
+            raise LogError(f"{path}: not written: the source holds no sample")
 
     save_log(path, facts, encoded())
     return found
@@ -108,6 +108,6 @@ def facts_of_import(
     logged = {name: sensor for name, (sensor, _) in sensors.items()}
     facts = RunFacts(uuid.uuid4().hex[:12], start_ns, 0, logged, tree, {"sensebind": version("sensebind")})
     try:
-        return RunFacts.from_record(facts.to_record())  # what is written can be read
+        return RunFacts.from_record(facts.to_record())  # a written log can be read
     except ValueError as error:
         raise LogError(f"{where}: {error}") from None

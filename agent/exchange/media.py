@@ -52,7 +52,7 @@ SUFFIXES: dict[str, Modality] = {
     **dict.fromkeys((".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff"), "audio"),
     ".csv": "imu",
 }
-"""What a file is, when nobody says."""
+"""Modality of a file by its suffix, unless the description says it."""
 _FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")
 
 
@@ -69,16 +69,16 @@ class ExportedFile:
     missing: int
     """Pictures or rows that the recording lacks, as its numbers tell."""
     faults: dict[str, int]
-    """What is not in the file, or not as it was, by reason."""
+    """Samples that are not in the file, or were altered, by reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class MediaReport:
-    """What an export wrote."""
+    """Result of an export."""
 
     files: list[ExportedFile]
     unfinished: str
-    """Which file of the recording ended before its end; empty when none did."""
+    """File of the recording that ended early; empty if none did."""
 
 
 def export_media(log: Path, out: Path, sensors: Collection[str] = ()) -> MediaReport:
@@ -87,11 +87,13 @@ def export_media(log: Path, out: Path, sensors: Collection[str] = ()) -> MediaRe
     `camera.mp4`, `microphone.wav`, `imu.csv`, folders `depth` and `thermal`, `events.jsonl`; tables of times beside
     them; and `recording.yaml`, with which `import_folder` makes a log of it again. Memory is bounded by one sample.
     """
-    import_cv2()  # quiet from its first import on: what goes wrong is said here
+    import_cv2()  # quiet from its first import on: errors are reported here
     contents = Contents(log, sensors)
     for name in contents.sensors:
         if not _FILE_NAME.fullmatch(name):
-            raise LogError(f"{log}: sensor {name!r}: its files would be hidden ones; leave it out")
+            raise LogError(
+                f"{log}: sensor {name!r}: its files would be hidden by the leading dot; leave it out with --sensors"
+            )
     tracks: dict[str, Track] = {}
     events = 0
     with new_folder(out) as folder, ExitStack() as stack:
@@ -113,7 +115,7 @@ def export_media(log: Path, out: Path, sensors: Collection[str] = ()) -> MediaRe
         write_description(folder, _described(contents, tracks))
     files = [_exported(name, tracks.get(name), contents) for name in contents.sensors]
     bad = contents.bad[EVENTS_TOPIC]
-    faults = {"messages that are no events": bad} if bad else {}
+    faults = {"messages that are not events": bad} if bad else {}
     files.append(ExportedFile("events", EVENTS_FILE, events, "events", 0, faults))
     return MediaReport(files, contents.timeline.unfinished)
 
@@ -154,23 +156,23 @@ def _described(contents: Contents, tracks: dict[str, Track]) -> Description:
 
 def _exported(name: str, track: Track | None, contents: Contents) -> ExportedFile:
     unit = "pictures" if image_like(contents.sensors[name].modality) else "rows"
-    faults = Counter({"messages that are no samples": contents.bad[name]})
+    faults = Counter({"messages that are not samples": contents.bad[name]})
     if track is None:
         return ExportedFile(name, "", 0, unit, 0, dict(+faults))
     return ExportedFile(name, track.path.name, track.count, unit, track.missing, dict(faults + track.faults))
 
 
 def _description(folder: Path) -> tuple[Description, list[str]]:
-    """What to import of a folder, and what is passed over."""
+    """Return the description to import by, and the entries that are skipped."""
     described = read_description(folder)
     if described is None:
         return _found(folder)
     events = (folder / EVENTS_FILE).exists()
-    return described, [f"{EVENTS_FILE}: what the agent said; a replay says it anew"] if events else []
+    return described, [f"{EVENTS_FILE}: events of the agent; a replay computes them again"] if events else []
 
 
 def _found(folder: Path) -> tuple[Description, list[str]]:
-    """What can be imported of a folder that says nothing of itself, and what is passed over."""
+    """Return a description made from the files of a folder without one, and the entries that are skipped."""
     paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     skipped = [f"{path.name}: a link or a device; only files are read" for path in paths if inside.is_link(path)]
     paths = [path for path in paths if not inside.is_link(path)]
@@ -182,7 +184,7 @@ def _found(folder: Path) -> tuple[Description, list[str]]:
         if stems[name] > 1:
             name = _sensor_name(path.name.replace(".", "_"))
         if name in sensors:
-            raise LogError(f"{path}: its name is too like that of {sensors[name].file}; name both in {folder / NAME}")
+            raise LogError(f"{path}: its name clashes with that of {sensors[name].file}; name both in {folder / NAME}")
         sensors[name] = SensorFile(file=path.name)
     if not sensors:
         raise LogError(f"{folder}: holds no video, sound or table; give the files in {folder / NAME}")
@@ -231,4 +233,4 @@ def _open(folder: Path, name: str, entry: SensorFile) -> Media:
             offset = ZERO_KELVIN_C if entry.offset is None else entry.offset
             return PictureMedia(path, "thermal", entry.scale or CENTIKELVIN_C, offset, entry.rate_hz, folder)
         case _:
-            raise LogError(f"{path}: it cannot be told what it is; give its `modality` in {NAME}")
+            raise LogError(f"{path}: its kind cannot be told from its name; give its `modality` in {NAME}")

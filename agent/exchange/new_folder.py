@@ -20,7 +20,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     Raises RecordError when there is something already, and in place of any OSError within the block.
     """
     check_free(path)
-    # Hidden, and beside it: only what lies on the same disk can be renamed.
+    # Hidden, and beside it: a rename works only on the same disk.
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         private_files.make_folder(unfinished)

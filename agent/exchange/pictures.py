@@ -46,16 +46,16 @@ class PictureTrack(Track):
         self.count += 1
 
     def finish(self) -> None:
-        """Write what waits."""
+        """Close the complete table of times. Raises OSError when the disk is full."""
         self._times.close()
 
     def close(self) -> None:
-        """Let go of the table."""
-        with suppress(OSError):  # a full disk refuses once more what is buffered
+        """Close the table, complete or not."""
+        with suppress(OSError):  # on a full disk the buffer fails again
             self._times.close()
 
     def description(self) -> dict[str, Any]:
-        """What a count means."""
+        """Return the scale and offset of a count."""
         sensor = self._sensor
         return {
             "modality": sensor.modality,
@@ -78,7 +78,7 @@ class PictureMedia(Media):
         if not self._files:
             raise LogError(f"{path}: holds no PNG files")
         if rate_hz is None:
-            raise LogError(f"{path}: give `rate_hz`, pictures a second")
+            raise LogError(f"{path}: rate_hz is missing; give pictures per second, such as rate_hz: 10")
         self.sensor = LoggedSensor(modality, rate_hz, scale, offset)
         height, width = self._read(self._files[0]).shape
         self.options = {"width": width, "height": height}

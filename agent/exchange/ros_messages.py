@@ -71,9 +71,9 @@ def compressed_picture(message: Any) -> Picture:
 
 
 def data_of(pixels: Picture, modality: Modality) -> NDArray[Any]:
-    """A picture as a sample of a modality holds it: counts are millimetres, or hundredths of a kelvin. Raises BadData.
+    """Return a picture in the form of a sample of a modality. Raises BadData.
 
-    Depth that is not finite is no reading.
+    Counts are millimetres, or hundredths of a kelvin. Depth that is not finite becomes 0, a missing reading.
     """
     if (modality == "vision") != (pixels.ndim == 3):
         raise BadData(f"a picture of {pixels.dtype} {list(pixels.shape)} where {modality} was wanted")

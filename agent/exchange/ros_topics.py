@@ -37,16 +37,16 @@ MAPPED = (*_PICTURES, IMU, AUDIO, STAMPED_AUDIO)
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a topic is to become."""
+    """Sensor that a topic becomes."""
 
     name: str
     modality: Modality | None = None
-    """By default what the messages say; pictures of 16 bits or of floats are depth unless `thermal` is said."""
+    """Default: the modality of the messages; pictures of 16 bits or of floats are depth unless `thermal` is given."""
 
 
 @dataclass(frozen=True, slots=True)
 class AudioFormat:
-    """What the bytes of an AudioData are: 16-bit little-endian samples."""
+    """Format of the bytes of an AudioData: 16-bit little-endian samples."""
 
     rate_hz: int
     channels: int = 1
@@ -61,25 +61,25 @@ class Received:
 
     @property
     def stamp_ns(self) -> int:
-        """Its own stamp; 0 when it has none."""
+        """Stamp of the header; 0 without one."""
         stamp = getattr(getattr(self.message, "header", None), "stamp", None)
         return 0 if stamp is None else int(stamp.sec * 1_000_000_000 + stamp.nanosec)
 
     @property
     def t_ns(self) -> int:
-        """Its stamp, or else when it was recorded."""
+        """Stamp of the header, or else the time of recording."""
         return self.stamp_ns or self.received_ns
 
 
 class Topic(ABC):
-    """One topic."""
+    """A topic of a bag and its sensor; turns messages into samples."""
 
     sensor: LoggedSensor
     options: Mapping[str, Any]
-    """What a config says of it beside modality and rate: size, channels."""
+    """Keys of the configuration beside modality and rate: size, channels."""
 
     def __init__(self, name: str, first: Sequence[Received]) -> None:
-        """Of a sensor of that name, by the first messages."""
+        """Make the topic of a sensor `name` from its first messages."""
         self.name = name
         self.first_ns = min(received.t_ns for received in first)
         self.faults: Counter[str] = Counter()
@@ -93,14 +93,14 @@ class Topic(ABC):
             self.faults[reason if reason in self.faults or len(self.faults) < MOST_FAULTS else OTHER_FAULTS] += 1
             return []
         if not received.stamp_ns:
-            self.faults["messages without a stamp, taken to be of when they were recorded"] += 1
+            self.faults["messages without a stamp, placed at their recording time"] += 1
         return samples
 
     @abstractmethod
     def _samples(self, received: Received) -> list[Sample]: ...
 
     def flush(self) -> list[Sample]:
-        """What is left at the end."""
+        """Return the samples that are left at the end."""
         return []
 
 
@@ -131,7 +131,7 @@ class PictureTopic(Topic):
 
 
 class ImuTopic(Topic):
-    """Single inertial rows."""
+    """Single inertial rows, put together to blocks."""
 
     def __init__(self, name: str, first: Sequence[Received]) -> None:
         """Raises BadData when the first row cannot be used, or no rate can be told."""
@@ -139,7 +139,7 @@ class ImuTopic(Topic):
         ros_messages.inertial_row(first[0].message)
         rate_hz = rate_of([received.t_ns for received in first])
         if rate_hz is None:
-            raise BadData("its rate cannot be told from its stamps")
+            raise BadData("its rate cannot be derived from its stamps")
         self.sensor = LoggedSensor("imu", rate_hz)
         self.options = {}
         self._blocks = RowBlocks(rate_hz)
@@ -148,7 +148,7 @@ class ImuTopic(Topic):
         return self._blocks.add(received.t_ns, ros_messages.inertial_row(received.message))
 
     def flush(self) -> list[Sample]:
-        """The last block."""
+        """Return the last block."""
         return self._blocks.flush()
 
 
@@ -182,7 +182,7 @@ class AudioTopic(Topic):
 
 
 def audio_format(info: Any) -> AudioFormat:
-    """What an AudioInfo says of the topic beside it. Raises BadData for what is not plain 16-bit samples."""
+    """Return the format that an AudioInfo states for the topic beside it. Raises BadData unless it is plain 16-bit."""
     if info.coding_format.lower() not in ("wave", "wav", "pcm", "raw", "") or info.sample_format.upper() != "S16LE":
         raise BadData(f"sound as {info.coding_format} {info.sample_format}; only wave S16LE can be imported")
     if not (info.sample_rate and info.channels):

@@ -71,7 +71,7 @@ def import_bag(
         sensors, skipped = _sensors(opened, topics or {}, audio)
         if not sensors:
             why = "; ".join(skipped) or "it is empty"
-            raise LogError(f"{bag}: no topic of it can be imported: {why}")
+            raise LogError(f"{bag}: none of its topics can be imported: {why}")
         facts = facts_of_import(
             min(sensor.first_ns for sensor in sensors.values()),
             {sensor.name: (sensor.sensor, sensor.options) for sensor in sensors.values()},
@@ -137,10 +137,10 @@ class _Bag:
         try:
             yield from self._reader.messages(connections)
         except Exception as error:  # noqa: BLE001  see the class
-            raise Damaged(f"{self.path}: is damaged ({_what(error)}); what stands before is imported") from None
+            raise Damaged(f"{self.path}: is damaged ({_what(error)}); the part before is imported") from None
 
     def decode(self, connection: Connection, data: bytes) -> Any:
-        """Raises BadData."""
+        """Return the message as an object. Raises BadData."""
         try:
             return self._types.deserialize_cdr(data, connection.msgtype)
         except Exception as error:  # noqa: BLE001  see the class
@@ -202,7 +202,7 @@ def _topic(
     told = _first(bag, [connection for connection in info if connection.msgtype == AUDIO_INFO], 1)
     form = audio_format(told[0].message) if told else audio
     if form is None:
-        raise BadData("its rate is not in the bag; give it, as --audio 16000x1")
+        raise BadData("its rate is not in the bag; add rate and channels, such as --audio 16000x1")
     return AudioTopic(name, first, kind, form)
 
 

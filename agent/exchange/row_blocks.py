@@ -15,11 +15,11 @@ BLOCK_S = 0.05
 LONGEST_GAP_S = 3600.0
 """A longer step of the stamps tells of another clock, or another recording, not of rows that are missing."""
 BATCHED_SHARE = 0.01
-"""Of intervals that are long; with more of them, stamps are those of batches."""
+"""Share of long intervals above which stamps are those of batches."""
 
 
 class RowCount:
-    """Where the next row of a stream is due, by counting rows of a nominal rate.
+    """Due time of the next row of a stream, by counting rows of a nominal rate.
 
     Stamps move the count only slowly, as a device's clock drifts, or by a gap: when a row comes later than it is due by
     more than half its block and more than its stamps jitter.
@@ -57,10 +57,9 @@ class RowCount:
 
 
 class RowBlocks:
-    """Gathers single inertial rows of a nominal rate into samples that say what is missing before them."""
+    """Gathers single inertial rows of a nominal rate into samples that count the rows missing before them."""
 
     def __init__(self, rate_hz: float) -> None:
-        """Be empty."""
         self._rate_hz = rate_hz
         self._block = max(1, round(BLOCK_S * rate_hz))
         self._count = RowCount(rate_hz)
@@ -86,7 +85,7 @@ class RowBlocks:
         return done
 
     def flush(self) -> list[Sample]:
-        """Return what is left, as one block or none."""
+        """Return the last rows, as one block or none."""
         if not self._rows:
             return []
         data: NDArray[np.float32] = np.array(self._rows, np.float32)

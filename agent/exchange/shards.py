@@ -38,22 +38,22 @@ EVERY_S = 2.0
 OLDEST_PERIODS = 2.0
 """An image may be so many periods of its stream older than the moment; live, it may be ten."""
 MOST_RATE_HZ = 655_350
-"""Of FLAC."""
+"""Largest sample rate of FLAC."""
 
 _WINDOW_S: dict[Modality, float] = {"audio": preprocess.AUDIO_WINDOW_S, "imu": preprocess.IMU_WINDOW_S}
-"""What the encoders take, whatever the run was configured to."""
+"""Window lengths of the encoders, whatever the configuration of the run."""
 
 
 @dataclass(frozen=True, slots=True)
 class ShardReport:
-    """What an export wrote."""
+    """Result of an export."""
 
     examples: int
     shards: int
     left_out: dict[str, int]
     """Moments that are not whole, by the first reason."""
     unfinished: str
-    """Which file of the recording ended before its end; empty when none did."""
+    """File of the recording that ended early; empty if none did."""
 
 
 def export_shards(log: Path, out: Path, sensors: Collection[str] = (), every_s: float = EVERY_S) -> ShardReport:
@@ -121,7 +121,7 @@ def _moments(timeline: Timeline, streams: Streams, hop_ns: int) -> Iterator[Tick
 
 
 def _examples(ticks: Iterator[Tick], streams: Streams, run_id: str, left_out: Counter[str]) -> Iterator[Example]:
-    run = re.sub(r"[^A-Za-z0-9_-]", "_", run_id)  # what stands behind a dot is not part of a key
+    run = re.sub(r"[^A-Za-z0-9_-]", "_", run_id)  # a key ends at the first dot
     for tick in ticks:
         windows = {window.modality: window for window in tick.windows.values()}
         reason = _unusable(tick, windows, streams)
@@ -143,7 +143,7 @@ def _examples(ticks: Iterator[Tick], streams: Streams, run_id: str, left_out: Co
 
 
 def _unusable(tick: Tick, windows: Mapping[Modality, Window], streams: Streams) -> str:
-    """Why a tick is no example; empty when it is one."""
+    """Return why a tick is not an example; empty if it is one."""
     for modality, window in windows.items():
         if window.data is None:
             return f"{modality}: {window.missing}"

@@ -1,4 +1,4 @@
-"""Sound as a WAV file of 16 bits, in which time holds: what is missing is zeros, listed in the table beside it."""
+"""Sound as a 16-bit WAV file that keeps time: missing samples are zeros, listed in the table beside it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class SoundTrack(Track):
         self._form = (0, 0)
         self._placed = RowCount(1.0)
         self._rows = 0
-        """In the file, zeros included."""
+        """Rows in the file, zeros included."""
 
     def _add(self, sample: Sample) -> None:
         form = round(sample.rate_hz), sample.data.shape[1]
@@ -89,8 +89,8 @@ class SoundTrack(Track):
         self._times.close()
 
     def close(self) -> None:
-        """Let go of the sound and the table."""
-        with suppress(LogError, OSError):  # a full disk refuses once more what is buffered
+        """Close the sound and the table, complete or not."""
+        with suppress(LogError, OSError):  # on a full disk the buffer fails again
             if self._file is not None:
                 _close(self._file, self.path)
         with suppress(OSError):

@@ -12,9 +12,9 @@ from common import private_files
 
 TIMES_SUFFIX = ".times.csv"
 PICTURE_TIMES = ("number", "t_ns", "lost_before")
-"""One line a picture; `number` counts from 0 in the order of the file, or of the names in a folder."""
+"""Columns of a line per picture; `number` counts from 0 in the order of the file, or of the names in a folder."""
 SOUND_TIMES = ("first_row", "rows", "t_ns", "lost_before", "zeros_before")
-"""One line a block; the rows of the file that no block covers are zeros which hold the place of what is missing."""
+"""Columns of a line per block; rows of the file that no block covers are zeros in place of missing samples."""
 
 
 def times_beside(media: Path) -> Path:
@@ -26,13 +26,13 @@ class Table:
     """A CSV file that is being written. Raises OSError."""
 
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
-        """Begin it with its header."""
+        """Make the file and write its header."""
         self._file = open(path, "x", newline="", encoding="ascii", opener=private_files.opener)  # noqa: SIM115
         self._writer = csv.writer(self._file, lineterminator="\n")
         self.add(*columns)
 
     def add(self, *values: Any) -> None:
-        """Append a line."""
+        """Append a line of values."""
         self._writer.writerow(values)
 
     def close(self) -> None:
@@ -41,7 +41,7 @@ class Table:
 
 
 def read_times(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, ...]]:
-    """The lines of a table of times. Raises LogError for other columns, or what is no number."""
+    """Yield the lines of a table of times. Raises LogError for other columns, or for values that are not numbers."""
     try:
         with path.open(newline="", encoding="ascii") as file:
             lines = csv.reader(file)

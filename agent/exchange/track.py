@@ -1,4 +1,4 @@
-"""What a sensor's samples become in a folder of media, and back: the two sides that every kind of file has."""
+"""Two sides of each kind of file in a folder of media: writing a sensor's samples, and reading them back."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from drivers.driver import Sample
 
 
 class Track(ABC):
-    """One sensor's samples on their way into a file. `add` and `finish` raise LogError and OSError."""
+    """Samples of one sensor on their way into a file. `add` and `finish` raise LogError and OSError."""
 
     def __init__(self, path: Path) -> None:
-        """Of a file, or folder, that does not exist."""
+        """Make a file, or folder, that does not exist yet."""
         self.path = path
         self.first_ns: int | None = None
-        """Of the first sample that was added."""
+        """Capture time of the first sample."""
         self.count = 0
         """Pictures or rows in the file."""
         self.missing = 0
@@ -28,7 +28,7 @@ class Track(ABC):
         """Samples that are not in the file, or not as they were, by reason."""
 
     def add(self, sample: Sample) -> None:
-        """Append a sample."""
+        """Append a sample of the sensor."""
         if self.first_ns is None:
             self.first_ns = sample.t_ns
         self.missing += sample.lost
@@ -43,10 +43,10 @@ class Track(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of everything, whether the file is whole or not; may be called again."""
+        """Close everything, whether the file is complete or not; may be called again."""
 
     def description(self) -> dict[str, Any]:
-        """What an importer is told of it, beside where it is and when it begins."""
+        """Return the keys of its description, beside file and begin."""
         return {}
 
 
@@ -55,13 +55,13 @@ class Media(ABC):
 
     sensor: LoggedSensor
     options: dict[str, Any]
-    """What a config says of it beside modality and rate: size, channels."""
+    """Keys of the configuration beside modality and rate: size, channels."""
 
     def __init__(self, path: Path) -> None:
         """Look at a file. Raises LogError."""
         self.path = path
         self.faults: Counter[str] = Counter()
-        """What was left out while reading, by reason."""
+        """Samples that were left out while reading, by reason."""
 
     @abstractmethod
     def samples(self, begin_ns: int) -> Iterator[Sample]:

@@ -44,7 +44,7 @@ class Encoder(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of it; may be called again."""
+        """Close the file and end ffmpeg; may be called again."""
         ...
 
 
@@ -52,12 +52,12 @@ class FfmpegEncoder:
     """H.264 through a pipe to ffmpeg."""
 
     def __init__(self, path: Path, rate_hz: float, width: int, height: int) -> None:
-        """Start ffmpeg."""
+        """Start an ffmpeg that encodes to a file."""
         self._path = path
         self._said = TemporaryFile()  # noqa: SIM115  `close` closes it
         raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", f"{rate_hz:g}", "-i", "pipe:0"]
         coding = ["-c:v", "libx264", "-preset", "veryfast", "-crf", str(CRF), "-pix_fmt", "yuv420p"]
-        # The matrix that ffmpeg converts with when nothing is said, told to players, which would guess by the size.
+        # The matrix that ffmpeg uses by default, stated for players, which would guess it by the size.
         colours = ["-colorspace", "smpte170m"]
         command = ["ffmpeg", "-hide_banner", "-loglevel", "error", "-y", *raw, *coding, *colours, f"file:{path}"]
         self._process = subprocess.Popen(
@@ -65,7 +65,7 @@ class FfmpegEncoder:
         )
 
     def write(self, picture: NDArray[np.uint8]) -> None:
-        """Append a picture."""
+        """Append a picture, uint8 [H, W, 3] RGB."""
         assert self._process.stdin is not None
         view = memoryview(picture.tobytes())
         try:
@@ -75,7 +75,7 @@ class FfmpegEncoder:
             raise self._fault() from None
 
     def finish(self) -> None:
-        """Let ffmpeg write what it holds back."""
+        """Let ffmpeg write the pictures that it holds back."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         if self._process.wait():
@@ -98,7 +98,7 @@ class FfmpegEncoder:
 
 
 def _has_x264() -> bool:
-    """Whether there is an ffmpeg that writes H.264; builds without it exist."""
+    """Return whether there is an ffmpeg that writes H.264; builds without it exist."""
     if shutil.which("ffmpeg") is None:
         return False
     said = subprocess.run(["ffmpeg", "-hide_banner", "-encoders"], capture_output=True, check=False).stdout
@@ -111,7 +111,7 @@ class OpenCvEncoder:
     def __init__(self, path: Path, rate_hz: float, width: int, height: int) -> None:
         """Begin the file. Raises LogError."""
         if not can_name(str(path)):
-            raise LogError(f"{str(path)!a}: a name that is no UTF-8, which OpenCV cannot write to; install ffmpeg")
+            raise LogError(f"{str(path)!a}: a name that is not UTF-8, which OpenCV cannot write to; install ffmpeg")
         self._cv2 = import_cv2()
         self._path = path
         self._written = 0
@@ -121,7 +121,7 @@ class OpenCvEncoder:
             raise LogError(f"{path.name}: OpenCV cannot write {width}x{height} at {rate_hz:g} Hz; install ffmpeg")
 
     def write(self, picture: NDArray[np.uint8]) -> None:
-        """Append a picture."""
+        """Append a picture, uint8 [H, W, 3] RGB."""
         self._writer.write(np.ascontiguousarray(picture[..., ::-1]))
         self._written += 1
 
@@ -135,7 +135,7 @@ class OpenCvEncoder:
             raise LogError(f"{self._path.name}: holds {found} of {self._written} pictures; is the disk full?")
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, complete or not."""
         self._writer.release()
 
 
@@ -176,10 +176,10 @@ class VideoTrack(Track):
         self._times.close()
 
     def close(self) -> None:
-        """Let go of the video and the table."""
+        """Close the video and the table, complete or not."""
         if self._encoder:
             self._encoder.close()
-        with suppress(OSError):  # a full disk refuses once more what is buffered
+        with suppress(OSError):  # on a full disk the buffer fails again
             self._times.close()
 
 
@@ -232,7 +232,7 @@ class _Open:
     """An open video: iterates over (nanoseconds since its first picture, RGB)."""
 
     def __init__(self, path: Path) -> None:
-        """Raises LogError."""
+        """Open a video. Raises LogError."""
         try:
             self.file = VideoFile(str(path), loop=False)
         except DriverError as error:

@@ -1,4 +1,4 @@
-"""How right the agent was: its events held against the truth of a synthetic scene.
+"""Accuracy of the agent: its events held against the truth of a synthetic scene.
 
 What is certain counts, what is not is left out: a thing is in view when at least half of it and at least 1.5 % of the
 picture's area shows, out of view when less than 5 % of it does; it was heard when it sounded for a second or more of
@@ -25,7 +25,7 @@ DIRECTION_WINDOW_S = 0.5
 
 
 class Verdict(Enum):
-    """Whether a query should be on at a tick."""
+    """True if a query should be on at a tick."""
 
     YES = 1
     NO = 0
@@ -61,7 +61,7 @@ class Counts:
 
 @dataclass
 class Result:
-    """What an assessment found."""
+    """Counts and errors of an assessment."""
 
     alerts: dict[Sense, Counts] = field(default_factory=lambda: {"seen": Counts(), "heard": Counts()})
     seen_but_only_heard: int = 0
@@ -69,7 +69,7 @@ class Result:
     heard_out_of_view: int = 0
     """Ticks at which a queried thing sounded and was certainly out of view."""
     direction_errors_deg: list[float] = field(default_factory=list)
-    """At ticks at which exactly one thing sounded; 180 where no direction was given."""
+    """Errors at ticks at which exactly one thing sounded; 180 without a direction."""
     peaks_inside: int = 0
     peaks_total: int = 0
     """Ticks at which the only sounding thing was in view, and how often the heat map's peak lay in its box."""
@@ -122,7 +122,7 @@ def _f1(right: int, missed: int, false: int) -> float:
 
 
 def certainly_in_view(thing: ThingTruth, pixels: int) -> Verdict:
-    """Whether a thing can be seen, from how much of it shows."""
+    """Return whether a thing can be seen, from how much of it shows."""
     if thing.box is None or thing.visible < 0.05:
         return Verdict.NO
     x0, y0, x1, y1 = thing.box
@@ -142,7 +142,7 @@ def _truth(scene: Scene, t_s: float, kind: str, sense: Sense) -> Verdict:
 
 
 def _intervals(events: Sequence[pb.Event], query_id: str, modality: str, end_ns: int) -> list[tuple[int, int]]:
-    """When a query was on by one modality, as closed intervals of capture time."""
+    """Return the closed intervals of capture time in which a query was on by one modality."""
     intervals: list[tuple[int, int]] = []
     since: int | None = None
     for event in events:

@@ -15,20 +15,21 @@ from typing import Any
 import numpy as np
 from google.protobuf.message import Message
 
+from agent.scores import table_values
 from agent.vectors import heat_map_of, vector_of
 from protos import perception_pb2 as pb
 
 IGNORED = frozenset({"run_id", "publish_ns", "embedding.inference_ms"})
-"""Which run it was, when it was published, how long the model took."""
+"""Fields that differ between equal runs: the run's name, times of publication, time on the model."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tolerances:
-    """How much fields may differ, by their path in Event; what is not named must be equal."""
+    """Allowed differences of fields, by their path in Event; fields that are not named must be equal."""
 
     ignored: frozenset[str] = IGNORED
     absolute: Mapping[str, float] = field(default_factory=dict)
-    """Of numbers, and of every value of a heat map."""
+    """Allowed difference of numbers, and of every value of a heat map."""
     cosine: float | None = None
     """The least between vectors; None: they must be equal."""
 
@@ -60,17 +61,21 @@ ACROSS_MACHINES = Tolerances(
 """Pictures may be decoded, and sums rounded, in another way; vectors travel in float16."""
 
 Key = tuple[Any, ...]
+_SCORE_TABLE = "embedding.score_table"
+"""Compared with `scores`, which say the same: older agents have them alone, and they end where there are many."""
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One field of one event that is not as it was."""
+    """A field of an event that differs."""
 
     event: str
-    """Which event: its kind, and the tick, query or sensor that it is about."""
+    """The event: its kind, and its tick, query or sensor."""
     capture_ns: int
     field: str
-    """Its path, with the sensor of a window and the query of a score; empty when the whole event is missing or new."""
+    """Path of the field, with the sensor of a window and the query of a score; empty when the whole event is missing
+    or new.
+    """
     what: str
 
     def __str__(self) -> str:
@@ -79,7 +84,7 @@ class Difference:
 
 
 def differences(was: Iterable[pb.Event], now: Iterable[pb.Event], tolerances: Tolerances = EXACT) -> list[Difference]:
-    """What is not as it was, in order of time. Embeddings and audio sources are matched by tick, alerts by query and
+    """Return the differences in order of time. Embeddings and audio sources are matched by tick, alerts by query and
     phase in their order, health by sensor in its order.
     """
     before, after = _by_key(was), _by_key(now)
@@ -158,7 +163,10 @@ def _message_differences(
     for descriptor in was.DESCRIPTOR.fields:
         name = descriptor.name
         inner, inner_shown = (f"{prefix}.{name}" if prefix else name for prefix in (path, shown))
-        if inner in tolerances.ignored:
+        if inner in tolerances.ignored or inner == _SCORE_TABLE:
+            continue
+        if isinstance(was, pb.Embedding) and isinstance(now, pb.Embedding) and name == "scores":
+            yield from _score_differences(was, now, inner, inner_shown, tolerances)
             continue
         before, after = getattr(was, name), getattr(now, name)
         if descriptor.is_repeated:
@@ -190,13 +198,40 @@ def _repeated_differences(
         yield f"{shown}[{label}]", "has come"
 
 
+def _score_differences(
+    was: pb.Embedding, now: pb.Embedding, path: str, shown: str, tolerances: Tolerances
+) -> Iterator[tuple[str, str]]:
+    """By query and modality, in whichever form the scores are."""
+    before, after = _scores(was), _scores(now)
+    tolerance = tolerances.absolute.get(f"{path}.score", 0.0)
+    for label, score in before.items():
+        if label not in after:
+            yield f"{shown}[{label}]", "is gone"
+        elif not _equal(score, after[label], tolerance):
+            yield f"{shown}[{label}].score", f"was {score!r} and is {after[label]!r}"
+    for label in after.keys() - before.keys():
+        yield f"{shown}[{label}]", "has come"
+
+
+def _scores(embedding: pb.Embedding) -> dict[str, float]:
+    """Scores by `query modality`."""
+    if not embedding.HasField("score_table"):
+        return {f"{score.query_id} {score.modality}": score.score for score in embedding.scores}
+    modalities, values = table_values(embedding.score_table)
+    return {
+        f"{query_id} {modality}": score
+        for modality, row in zip(modalities, values.tolist(), strict=True)
+        for query_id, score in zip(embedding.score_table.query_ids, row, strict=True)
+    }
+
+
 def _labelled(messages: Sequence[Message]) -> dict[str, Message]:
     """Messages of a list by what they are about."""
 
     def label(index: int, message: Message) -> str:
         if isinstance(message, pb.WindowEmbedding):
             return message.sensor
-        if isinstance(message, pb.QueryScore):
+        if isinstance(message, pb.QueryScore):  # of an alert
             return f"{message.query_id} {message.modality}"
         return str(index)
 

@@ -36,7 +36,7 @@ class GoldenError(LogError):
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What an agent said about a log, and by which weights."""
+    """Events of an agent about a log, and the weights behind them."""
 
     events: Sequence[pb.Event]
     model: str
@@ -45,9 +45,11 @@ class Said:
 def record(log: Path, out: Path) -> int:
     """Make a golden replay of a log of one file; the number of events. Raises LogError when there is one already."""
     if os.path.lexists(out / LOG):  # Path.exists raises for a name that is too long, and where one may not look
-        raise GoldenError(f"{out / LOG}: exists already; `sensebind golden check {out} --accept` stores what is new")
+        raise GoldenError(f"{out / LOG}: exists already; `sensebind golden check {out} --accept` stores the new events")
     if len(files := recording_files(log)) > 1:
-        raise GoldenError(f"{log}: holds {len(files)} files; make one of them by `sensebind log cut {log} short.mcap`")
+        raise GoldenError(
+            f"{log}: holds {len(files)} files; make one of them with `sensebind log cut {log} short.mcap`"
+        )
     said = said_now(files[0])
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -79,7 +81,7 @@ def check(folder: Path, *, exact: bool = False, accept: bool = False, tell: Call
         _store(folder, now)
         tell(f"{folder}: {len(found)} differences accepted")
     elif found:
-        advice = f"if they are meant, store them by `sensebind golden check {folder} --accept`"
+        advice = f"if they are intended, store them with `sensebind golden check {folder} --accept`"
         raise GoldenError(f"{folder}: {len(found)} differences; {advice}")
     else:
         tell(f"{folder}: {len(now.events)} events, no difference")
@@ -98,7 +100,7 @@ def said_now(log: Path) -> Said:
 
 
 def said_before(folder: Path) -> Said:
-    """What is stored. Raises LogError."""
+    """Return the stored events. Raises LogError."""
     timeline = Timeline([folder / EVENTS])
     return Said([pb.Event.FromString(message.data) for message in timeline.events()], timeline.model())
 

@@ -42,11 +42,11 @@ KINDS: Final[Mapping[Kind, Modality]] = {
     "thermal": "thermal",
     "imu": "imu",
 }
-"""What can be compared, and which encoder takes it."""
+"""Kinds of inputs that can be compared, and the encoder of each."""
 
 
 class SimilarityError(UserFault):
-    """What was asked for makes no sense, or came to nothing; the message is one line."""
+    """A comparison cannot be made, or gives nothing; the message is one line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Table:
     products: Array
     """[rows, columns] of the published outputs, with their logit scales."""
     softmax: Array
-    """Of the products, over the columns."""
+    """Softmax of the products, over the columns."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,15 +84,15 @@ class Combined:
     vector: Array
     """Unit vector [D]."""
     similarity: Array
-    """Its cosine with every item, [n]."""
+    """Cosine with every item, [n]."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Comparison:
-    """What the model made of the items."""
+    """Vectors of the items, and the tables made of them."""
 
     model: str
-    """Its name, and a short hash of its weights."""
+    """Name of the model, and a short hash of its weights."""
     items: list[Item]
     vectors: Array
     """Unit vectors [n, D]."""
@@ -164,7 +164,7 @@ def _input(item: Item, device: torch.device, imu_rate_hz: float | None) -> Tenso
         case "audio":
             return audio_input(path, device)[None]
         case "video":
-            import_cv2()  # keeps FFmpeg from writing to the terminal what is raised as an error
+            import_cv2()  # FFmpeg would write to the terminal; its faults are raised as errors
             return video_input(path, device)[None]
     try:
         if item.kind == "depth":
@@ -195,7 +195,7 @@ def _imu_rows(path: Path) -> Array:
     rows += parser.feed(rest + b"\n")
     if parser.rejected > headings or not rows:
         raise SimilarityError(
-            f"{path}: {parser.rejected} lines are no measurement, {len(rows)} are; "
+            f"{path}: {parser.rejected} lines are not measurements, {len(rows)} are; "
             f"wanted lines of {','.join(NEEDED)} in m/s2 and rad/s"
         )
     return np.array(rows, np.float32)

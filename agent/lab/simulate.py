@@ -54,7 +54,7 @@ class Moment:
 
 
 def wanted_shares() -> dict[str, float]:
-    """Which share of a shard each group of examples shall have; groups overlap, so these do not sum to 1."""
+    """Return the wanted share of each group of examples in a shard; groups overlap, so shares do not sum to 1."""
     shares = {f"pair {kind}": 0.055 for kind in SOUNDING}
     shares |= {f"seen {kind}": 0.05 for kind in SILENT}
     shares |= {f"motion {motion}": 0.04 for motion in captions.MOTIONS}
@@ -193,7 +193,8 @@ def groups(about: About) -> tuple[str, ...]:
 
 
 def describe(truths: Sequence[Truth], options: SceneOptions, rng: np.random.Generator) -> About:
-    """What can be said of the windows that end at the last of `truths`, which are `_STEP_S` apart over `AUDIO_S`.
+    """Return the captions and labels of the windows that end at the last of `truths`, which are `_STEP_S` apart over
+    `AUDIO_S`.
 
     Episodes of sound are longer than the audio window, so none of them falls between the truths.
     """
@@ -227,7 +228,9 @@ def describe(truths: Sequence[Truth], options: SceneOptions, rng: np.random.Gene
 
 
 def _shown(thing: ThingTruth, crop: CropMap) -> tuple[float, float]:
-    """Which fraction of a thing's silhouette the model can see, and the area of its box within the crop, 0..1."""
+    """Return the fraction of a thing's silhouette that the model can see, and the area of its box within the crop,
+    0..1.
+    """
     if thing.box is None:
         return 0.0, 0.0
     x0, y0, x1, y1 = thing.box

@@ -1,7 +1,7 @@
-"""A new file that grows at its end and is made safe in the background, so that whoever writes never waits for the disk.
+"""A new file that grows at its end and is synced in the background, so that its writer never waits for the disk.
 
-What was written outlives a killed process at once. A power cut it outlives once it is synced: a few milliseconds after
-each `sync` on a flash disk, as soon as the disk can on a slow one.
+Written bytes survive a killed process at once. They survive a power cut once they are synced: a few milliseconds after
+each `sync` on a flash disk, as soon as possible on a slow one.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class NewFile:
         """Create it. Raises OSError, as FileExistsError when there is one."""
         self.path = path
         self.size = 0
-        # Appending, so that what another program cut off does not leave a hole.
+        # Appending, so that a file that another program truncated has no hole.
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
         self._fd = RESERVE.open(lambda: private_files.opener(str(path), flags))
         self._changed = threading.Condition()
@@ -92,7 +92,7 @@ class NewFile:
             self._changed.notify()
 
     def close(self, timeout_s: float | None = 0.0) -> bool:
-        """Let it be made safe a last time and closed; say whether that was done in time. May be called again."""
+        """Sync the file a last time and close it; return whether that was done in time. May be called again."""
         with self._changed:
             self._closing = self._unsynced = True
             self._changed.notify()
@@ -111,13 +111,13 @@ class NewFile:
                 os.fdatasync(self._fd)
             except OSError as error:
                 if self._error is None:
-                    log.error("%s: cannot be made safe on the disk: %s", self.path, error.strerror)
+                    log.error("%s: not synced to the disk: %s", self.path, error.strerror)
                 self._error = error
         RESERVE.close(self._fd)
 
 
 def in_use(path: Path) -> bool:
-    """Whether a `NewFile` here or in another process still writes to a path."""
+    """Return whether a `NewFile` here or in another process still writes to a path."""
     try:
         fd = RESERVE.open(lambda: os.open(path, os.O_RDONLY | os.O_CLOEXEC))
     except OSError:

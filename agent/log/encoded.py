@@ -1,4 +1,4 @@
-"""What goes into a log, ready to be written: by the recorder, and by the clips that are cut from its memory. Pure."""
+"""Samples and events encoded for a log: for the recorder, and for clips cut from its memory. Pure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Encoded:
 
     channel: Channel
     topic: str
-    """What it counts as: a sensor's topic, also where its schema has another."""
+    """Topic that it counts as: a sensor's topic, also where its schema has another."""
     log_ns: int
     publish_ns: int
     data: bytes
@@ -32,7 +32,7 @@ class Encoded:
     lost: int = 0
     """Rows or images missing before it."""
     seq: int = 0
-    """Of an event."""
+    """The seq of an event; 0 for a sample."""
 
     def message_data(self, lost: int) -> bytes:
         """The message, which says how many are missing before it where its schema can."""
@@ -58,7 +58,7 @@ def encode_sample(name: str, sensor: LoggedSensor, sample: Sample, pictures: Pic
 
 
 def encode_event(event: pb.Event) -> Encoded:
-    """Encode an event."""
+    """Return an event as a message of `/events`."""
     data = event.SerializeToString()
     channel = _channel(EVENTS_TOPIC, pb.Event)
     return Encoded(channel, EVENTS_TOPIC, event.capture_ns, event.publish_ns, data, seq=event.seq)
@@ -82,7 +82,7 @@ class Numbers:
             self._missing[message.topic] = self._missing.get(message.topic, 0) + message.rows + message.lost
 
     def take(self, message: Encoded) -> tuple[int, int]:
-        """Return the number of the next message of a log, and what is missing before it."""
+        """Return the number of the next message of a log, and the number of those missing before it."""
         if not message.rows:
             return message.seq, 0
         lost = message.lost + self._missing.pop(message.topic, 0)

@@ -1,4 +1,4 @@
-"""Which files make up a recording, and how they are named.
+"""Names of the files of a recording, and their order.
 
 A recording that is not split is one file. The parts of a split one are `NAME_0001.mcap`, `NAME_0002.mcap` ... in one
 folder; which part of which run a file is stands in its facts, so that it may be renamed: `NAME_0002.keep.mcap` is kept
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 SUFFIX = ".mcap"
 KEEP_SUFFIX = ".keep.mcap"
-"""Of a file that retention never removes."""
+"""Suffix of a file that retention never removes."""
 
 
 def recording_files(path: Path) -> list[Path]:

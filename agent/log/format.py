@@ -1,4 +1,4 @@
-"""What a log is: its topics, and the facts of the run that it carries. Shared by the recorder and replay.
+"""Layout of a log: its topics, and the facts of the run that it carries. Shared by the recorder and replay.
 
 A log is an MCAP file, or several: the parts of one recording, each complete. Samples are on `/sensors/<name>`, in the
 order in which they came, with their capture time as log time and the sensor's running number as `sequence`: it skips as
@@ -26,19 +26,19 @@ from drivers.thermal import CENTIKELVIN_C, ZERO_KELVIN_C
 EVENTS_TOPIC = "/events"
 SENSORS_TOPIC = "/sensors/"
 RAW_TOPIC = "/sensors_raw/"
-"""For samples that do not fit the schema of their sensor's topic under `/sensors/`."""
+"""Prefix of topics for samples that do not fit the schema of their sensor's topic under `/sensors/`."""
 
 FACTS_RECORD = "sensebind.run"
 MODEL_RECORD = "sensebind.model"
 VERSION = "1"
-"""Of this layout."""
+"""Version of this layout."""
 
 SEQUENCE_MASK = 0xFFFF_FFFF
 
 MAX_TIME_NS = 2**63
 MAX_PARTS = 10**6
 MAX_FACT_CHARACTERS = 2**20
-"""Of the sensors, the configuration or the versions, as JSON."""
+"""Length limit of the sensors, the configuration and the versions, as JSON."""
 _MIN_SCALE = 1e-12
 _RUN_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 
@@ -48,7 +48,7 @@ class LogError(UserFault):
 
 
 class RecordError(LogError):
-    """The file cannot be begun."""
+    """The log cannot be created or written; the message is one line."""
 
 
 class ReplayError(LogError):
@@ -69,11 +69,11 @@ class LoggedSensor:
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
-    """What one needs to know of a run to replay it."""
+    """Facts of a run that a replay needs."""
 
     run_id: str
     start_ns: int
-    """When what this file holds began: the run's start, or the first sample of a later part."""
+    """Begin of this file: the run's start, or the first sample of a later part."""
     offset_ns: int
     """UNIX time minus the monotonic clock."""
     sensors: dict[str, LoggedSensor]
@@ -81,7 +81,7 @@ class RunFacts:
     """The tree that `agent.config.parse.parse` takes."""
     versions: dict[str, str] = field(default_factory=dict)
     part: int = 1
-    """Which file of the recording this is, from 1; 0 is a piece taken out of one: a clip, a cut."""
+    """Number of this file in the recording, from 1; 0 for a piece taken out of one: a clip, a cut."""
 
     def to_record(self) -> dict[str, str]:
         """The facts as a metadata record holds them."""
@@ -98,7 +98,7 @@ class RunFacts:
 
     @classmethod
     def from_record(cls, record: dict[str, str]) -> RunFacts:
-        """Read a metadata record, which may say anything. Raises ValueError saying what is wrong with it.
+        """Read a metadata record, which may hold anything. Raises ValueError that names its fault.
 
         What comes out is within the limits of this module: names that are names, times that are times, and a
         configuration of plain values whose sensors, if it has any, are mappings.
@@ -197,11 +197,11 @@ def _stored_sensor(name: str, row: Any) -> LoggedSensor:
         raise ValueError(f"sensor {name!r} has the unknown modality {brief(sensor.modality)}")
     numbers = (sensor.rate_hz, sensor.scale, sensor.offset)
     if not all(isinstance(number, int | float) and not isinstance(number, bool) for number in numbers):
-        raise ValueError(f"sensor {name!r} is {brief(row)}; its rate_hz, scale and offset are to be numbers")
+        raise ValueError(f"sensor {name!r} is {brief(row)}; its rate_hz, scale and offset must be numbers")
     if not MIN_RATE_HZ <= sensor.rate_hz <= MAX_RATE_HZ:
         raise ValueError(
             f"sensor {name!r} has the rate_hz {brief(sensor.rate_hz)}; {MIN_RATE_HZ:g} to {MAX_RATE_HZ:g} are possible"
         )
     if not (_MIN_SCALE <= sensor.scale <= 1 / _MIN_SCALE and abs(sensor.offset) <= 1 / _MIN_SCALE):
-        raise ValueError(f"sensor {name!r} has a scale or an offset that no sensor has: {brief(row, 200)}")
+        raise ValueError(f"sensor {name!r} has an impossible scale or offset: {brief(row, 200)}")
     return LoggedSensor(sensor.modality, float(sensor.rate_hz), float(sensor.scale), float(sensor.offset))

@@ -44,7 +44,7 @@ _AS_USUAL = PictureFormat()
 def encode(name: str, sensor: LoggedSensor, sample: Sample, pictures: PictureFormat = _AS_USUAL) -> tuple[str, Message]:
     """Return the topic and the message of a sample. Raises BadData for a time before 1970."""
     if sample.t_ns < 0:
-        raise BadData(f"a sample of {sample.t_ns} ns came; a log begins in 1970")
+        raise BadData(f"a capture time of {sample.t_ns} ns cannot be stored; it must not be before 1970")
     if sensor.modality == "imu":
         return SENSORS_TOPIC + name, codec.encode_sample(name, "imu", sample)
     try:

@@ -28,20 +28,20 @@ from common.printable import brief, shortened
 
 MAGIC = b"\x89MCAP0\r\n"
 MAX_CHUNK_BYTES = 256 * 2**20
-"""Of a record, and of what it holds once decompressed. A chunk ends with the message that fills it; the largest message
+"""Size limit of a record, packed and unpacked. A chunk ends with the message that fills it; the largest message
 is a raw picture of 133 MB."""
 
 MAX_DEFINITION_BYTES = 2**22
-"""Of a schema, a channel or a metadata record."""
+"""Size limit of a schema, a channel or a metadata record."""
 EXPANSION = 256
-"""Bytes that a byte of a chunk may become on the average: LZ4 reaches 255, zstd far more with what is all alike."""
+"""Bytes that a byte of a chunk may become on average: LZ4 reaches 255, zstd far more with equal bytes."""
 FREE_BYTES = 16 * 2**20
-"""Beyond that, so that a short file may hold something that is all alike."""
+"""Allowance beyond that, so that a short file may hold a long run of equal bytes."""
 RECORD_BYTES = 4
-"""Of a file, for every record in its chunks on the average; compressed messages of real sensors take ten times that."""
+"""Bytes of a file per record in its chunks, on average; compressed messages of real sensors take ten times that."""
 FREE_RECORDS = 20_000
 _CHANNEL_BYTES = 16
-"""So many bytes of a channel cost as much as a message: it holds a map."""
+"""Bytes of a channel that cost as much as a message: it holds a map."""
 
 RECORD_HEAD = struct.Struct("<BQ")
 MESSAGE_HEAD = struct.Struct("<HIQQ")
@@ -53,9 +53,9 @@ _MESSAGE = int(Opcode.MESSAGE)  # compared for every message
 _BOUNDED = (*DEFINITIONS, Opcode.METADATA)
 _SPAN = struct.Struct("<QQ")
 _MAX_WINDOW_BYTES = 2**27
-"""What any zstd level but `--ultra --long` stays below."""
+"""Largest window of every zstd level except `--ultra --long`."""
 
-# What parsing bytes that are no record raises.
+# Errors of parsing bytes that are not a record.
 _UNPARSABLE = (McapError, ValueError, struct.error)
 
 Span = Callable[[int, int], bool]
@@ -63,7 +63,7 @@ Span = Callable[[int, int], bool]
 
 Item = TypeVar("Item")
 Record = mcap.Schema | mcap.Channel | mcap.Message | mcap.Metadata
-"""What reading gives; indexes and statistics only repeat it."""
+"""Records that reading returns; indexes and statistics only repeat them."""
 
 
 class Damaged(LogError):
@@ -79,7 +79,7 @@ class NotMcap(Damaged):
 
 
 class Allowance:
-    """What the chunks of one file may expand to, in bytes and in records, by how much of it has been read.
+    """Bytes and records to which the chunks of one file may expand, by how much of the file has been read.
 
     Without it, a kilobyte can stand for a hundred million records, each of which costs some microseconds.
     """
@@ -87,10 +87,10 @@ class Allowance:
     def __init__(self) -> None:
         self._bytes = float(FREE_BYTES)
         self.records = float(FREE_RECORDS)
-        """So many are left."""
+        """Number of records that may still come."""
 
     def read(self, size: int) -> None:
-        """So many bytes of the file were read."""
+        """Note that this many bytes of the file were read."""
         self._bytes += size * EXPANSION
         self.records += size / RECORD_BYTES
 
@@ -128,7 +128,7 @@ def _find_facts(path: Path, stream: BinaryIO) -> dict[str, str] | None:
                 return record.metadata
     except Damaged as damage:
         if isinstance(damage, NotMcap) and damage.offset == 0:
-            raise ReplayError(f"{path}: is no log; give an MCAP file that sensebind recorded") from None
+            raise ReplayError(f"{path}: not a log; give an MCAP file that sensebind recorded") from None
         if damage.offset < len(MAGIC):
             raise ReplayError(f"{path}: is empty, or cut off within its first bytes") from None
     return None
@@ -154,10 +154,10 @@ def records(stream: BinaryIO, wanted: Span = _always) -> Iterator[Record]:
                 schemas.add(record.id)
             elif isinstance(record, mcap.Channel):
                 if record.schema_id not in schemas:
-                    raise Damaged(offset, f"channel {brief(record.topic)} of a schema that never came")
+                    raise Damaged(offset, f"channel {brief(record.topic)} of a schema that was not declared")
                 channels.add(record.id)
             elif isinstance(record, mcap.Message) and record.channel_id not in channels:
-                raise Damaged(offset, f"a message of channel {record.channel_id}, which never came")
+                raise Damaged(offset, f"a message of channel {record.channel_id}, which was not declared")
             yield record
 
 
@@ -188,9 +188,9 @@ def chunk_contents(
     *,
     messages: bool,
 ) -> Iterator[Item]:
-    """What is `made` of (offset, opcode, body) of the schemas, the channels and, if wanted, the messages of a chunk.
+    """Yield `made` of (offset, opcode, body) of the schemas, the channels and, if wanted, the messages of a chunk.
 
-    Raises Damaged, also for what else there is in a chunk: nothing may be.
+    Raises Damaged, also for any other record in a chunk.
     """
     allowance.read(len(body))
     data = memoryview(_unpacked(offset, body, allowance))
@@ -216,14 +216,14 @@ def chunk_contents(
 
 
 def _unpacked(offset: int, body: bytes, allowance: Allowance) -> bytes:
-    """What a chunk holds, decompressed and checked. Raises Damaged."""
+    """Return the contents of a chunk, decompressed and checked. Raises Damaged."""
     try:
         _, _, size, crc, name_length = CHUNK_HEAD.unpack_from(body)
         at = CHUNK_HEAD.size + name_length
         compression = body[CHUNK_HEAD.size : at].decode()
         (length,) = struct.unpack_from("<Q", body, at)
     except _UNPARSABLE as error:
-        raise Damaged(offset, f"no chunk: {error}") from None
+        raise Damaged(offset, f"not a chunk: {error}") from None
     packed = body[at + 8 :]
     if length != len(packed) or size > MAX_CHUNK_BYTES:
         raise Damaged(offset, f"a chunk of {length} bytes, {size} once decompressed; {MAX_CHUNK_BYTES} are allowed")
@@ -258,7 +258,9 @@ def parse(offset: int, opcode: int, body: bytes | memoryview) -> list[Record]:
 
 
 def _decompress(offset: int, compression: str, packed: bytes, size: int) -> bytes:
-    """At most one byte more than `size`, whatever the packed data would give. Frames that follow each other are one."""
+    """Return at most one byte more than `size`, however large the packed data would become. Consecutive frames are
+    one.
+    """
     try:
         match compression:
             case "":

@@ -1,4 +1,4 @@
-"""Where in a log file a time is: by the file's index when it has one, else by a look at the head of every chunk.
+"""Position of a time in a log file: by the file's index if it has one, else by the head of every chunk.
 
 Times here are log times, which are capture times. A chunk that holds anything at or after a time is found whatever the
 order in it, and one that is wrong about its times costs what it hides, not the rest.
@@ -36,7 +36,7 @@ from agent.log.reading import (
 )
 
 _FOOTER = struct.Struct("<QQI")
-"""Where the summary begins, where its offsets begin, and the CRC of both with what of the footer stands before it."""
+"""Begin of the summary, begin of its offsets, and the CRC of both with the fields of the footer before it."""
 _SPAN = struct.Struct("<QQ")
 _CHUNK_INDEX_HEAD = struct.Struct("<QQQ")
 _LOG_TIME = struct.Struct("<HIQ")
@@ -52,7 +52,7 @@ class Chunks:
     starts_ns: NDArray[np.uint64]
     """The earliest log time in each."""
     ends_ns: NDArray[np.uint64]
-    """The latest."""
+    """Latest time in each chunk."""
     definitions: bytes | None
     """The records of all schemas and channels; None when the file does not list them."""
 
@@ -91,7 +91,7 @@ def records_from(stream: BinaryIO, t_ns: int) -> Iterator[Record]:
 
 
 def _listed_chunks(stream: BinaryIO, size: int) -> Chunks | None:
-    """By the summary at the end of the file; None when there is none, or one that cannot be believed."""
+    """Return the chunks of the summary at the end of the file; None if there is none, or an implausible one."""
     tail = RECORD_HEAD.size + _FOOTER.size + len(MAGIC)
     stream.seek(max(0, size - tail))
     footer = stream.read(tail)
@@ -126,7 +126,7 @@ def _is_chunk(stream: BinaryIO, offset: int) -> bool:
 
 
 def _seen_chunks(stream: BinaryIO, size: int) -> Chunks:
-    """By the heads of all records. Messages that stand outside of chunks count as one chunk."""
+    """Return the chunks by the heads of all records. Messages that stand outside of chunks count as one chunk."""
     found = array("Q")
     offset, loose = len(MAGIC), -1
     while True:
@@ -183,7 +183,7 @@ def _records_in(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 class _Spliced(io.RawIOBase):
-    """Some bytes, and then what is left of a file."""
+    """Some bytes, followed by the rest of a file."""
 
     def __init__(self, first: bytes, rest: BinaryIO) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
-"""The configuration that a log brings along, as far as it may count for whoever replays the log.
+"""The stored configuration of a log, as far as a replay may use it.
 
-Logs are exchanged: what one says of a computer, its addresses, folders, files and devices, was true of another computer
-or is a stranger's wish. Of the stored configuration only that counts by which samples become windows, scores and
-alerts, and which is named in WHAT_COUNTS; everything else is as if it were not there.
+Logs are exchanged: their addresses, folders, files and devices belong to another computer, or are a stranger's wish.
+A replay uses only the keys that turn samples into windows, scores and alerts, which WHAT_COUNTS names; it ignores
+all others.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from common.printable import brief
 WHAT_COUNTS = ("windows", "queries", "background_prompts", "alerts", "localization")
 """Sections that count as they are; of `model` and `sensors` only parts do."""
 _OF_MODEL = ("weights", "device", "dtype")
-"""What results depend on. Compilers are run when the user says so."""
+"""Keys that results depend on. A compiler runs only when the user asks for it."""
 _OF_SENSORS = (SensorSettings.model_fields.keys() | StreamOptions.model_fields.keys()) - {"logged"}
 
 
 def replayed(tree: Mapping[str, Any], *, model: bool = True) -> dict[str, Any]:
-    """What counts of the tree of a stored configuration; without `model`, nothing of that. Pure.
+    """Return the part of a stored configuration that a replay uses; without `model`, nothing of the model. Pure.
 
     Weights are left as they are named: whether that is a name has to be asked before they are opened.
     """
@@ -56,7 +56,9 @@ def stored_config(timeline: Timeline, model: Mapping[str, Any] | None = None) ->
 
 
 def judged(timeline: Timeline, model: Mapping[str, Any] | None = None) -> Config:
-    """As `stored_config`, at once: whether there are such weights is not asked. Raises ConfigError."""
+    """Check the configuration as `stored_config` does, at once: it does not ask whether the weights exist. Raises
+    ConfigError.
+    """
     tree = replayed(timeline.facts.config)
     if model and isinstance(tree.get("model", {}), dict):
         tree["model"] = {**tree.get("model", {}), **model}
@@ -73,6 +75,7 @@ def _check_weights(config: Config) -> None:
         Store().folder(key_of(weights))
     except CheckpointError:
         raise ConfigError(
-            f"{config.name}: its configuration asks for the weights {brief(weights)}, which are none of "
-            "`sensebind weights list`; files that a log names are not opened: give a --config that names the weights"
+            f"{config.name}: its configuration asks for the weights {brief(weights)}, which "
+            "`sensebind weights list` does not show; files that a log names are not opened: give a --config that names "
+            "the weights"
         ) from None

@@ -29,7 +29,7 @@ class Entry:
     """The name of its schema."""
     message: Message
     file_start_ns: int
-    """When what its file holds began: the log's time has come to that at least."""
+    """Begin of its file: the log's time has come to that at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +51,12 @@ class Timeline:
         paths = dict.fromkeys(path for log_path in logs for path in recording_files(log_path))
         self.files = _in_order([LogFile(path, facts_of(path)) for path in paths])
         self.facts = self.files[0].facts
-        """Of the run, as they stand in the first file."""
+        """Facts of the run, as they stand in the first file."""
         self.sensors: dict[str, LoggedSensor] = {}
         for file in reversed(self.files):
             self.sensors |= file.facts.sensors
         self.unfinished = ""
-        """Which file ended before its end, as far as it is known by now; empty when none did."""
+        """File that ended early, as far as known by now; empty if none did."""
 
     def __str__(self) -> str:
         path = self.files[0].path
@@ -64,7 +64,7 @@ class Timeline:
 
     @property
     def start_ns(self) -> int:
-        """When the recording began."""
+        """Begin of the recording."""
         return self.facts.start_ns
 
     @cached_property
@@ -96,7 +96,7 @@ class Timeline:
                         elif isinstance(record, Channel):
                             channels[record.id] = record
                 except Damaged as damage:
-                    self.unfinished = f"{file.path}: the log is cut off or damaged; what stands before is replayed"
+                    self.unfinished = f"{file.path}: the log is cut off or damaged; the part before is replayed"
                     log.warning("%s (%s)", self.unfinished, damage)
 
     def events(self) -> Iterator[Message]:
@@ -125,7 +125,7 @@ class Timeline:
 
 
 def _in_order(files: Sequence[LogFile]) -> list[LogFile]:
-    """By their numbers, pieces by their time. Raises ReplayError."""
+    """Return files by their numbers, pieces by their time. Raises ReplayError."""
     numbered = all(file.facts.part for file in files)
     ordered = sorted(files, key=lambda file: file.facts.part if numbered else file.facts.start_ns)
     for file, after in pairwise(ordered):

@@ -54,7 +54,7 @@ def whole_file(path: Path) -> Iterator[Callable[[bytes], None]]:
     Raises RecordError when there is a file already, or when it cannot be written, then or within the block.
     """
     check_free(path)
-    # Hidden, and in the same folder: a name can be given only to what lies on the same disk.
+    # Hidden, and in the same folder: a link works only on the same disk.
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     with _faults_told(path):
         stream = open(unfinished, "xb", buffering=BUFFER_BYTES, opener=private_files.opener)  # noqa: SIM115
@@ -70,7 +70,7 @@ def whole_file(path: Path) -> Iterator[Callable[[bytes], None]]:
             os.fsync(stream.fileno())
             _give_name(unfinished, path)
     finally:
-        with suppress(OSError):  # a full disk refuses once more what is buffered
+        with suppress(OSError):  # on a full disk the buffer fails again
             stream.close()
         with suppress(OSError):  # it has its name already
             unfinished.unlink()

@@ -29,7 +29,7 @@ from agent.log.reading import CHUNK_HEAD, MAGIC, MESSAGE_HEAD, RECORD_HEAD
 from common.versions import version_of
 
 REDEFINE_CHUNKS = 64
-"""After so many chunks, schemas and channels are written again: 12 kB in 16 MB."""
+"""Number of chunks after which schemas and channels are written again: 12 kB in 16 MB."""
 INDEX_BYTES_IN_MEMORY = 2**20
 _BLOCK_BYTES = 2**18
 _MAX_NS = 2**64 - 1
@@ -41,7 +41,7 @@ class Channel:
 
     topic: str
     schema: str
-    """Its name."""
+    """Name of the schema."""
     schema_data: bytes
     schema_encoding: str = "protobuf"
     message_encoding: str = "protobuf"
@@ -58,7 +58,7 @@ class _Chunk:
         self.compress = False
         self.parts: list[bytes] = []
         self.index: dict[int, array[int]] = {}
-        """By channel: log time and offset of each message, one after the other."""
+        """Log time and offset of each message, one after the other, by channel."""
 
     def add(self, data: bytes) -> None:
         self.parts.append(data)
@@ -79,9 +79,8 @@ class LogWriter:
     """
 
     def __init__(self, write: Callable[[bytes], None], chunk_bytes: int) -> None:
-        """Begin the file."""
         self.size = 0
-        """Bytes written."""
+        """Number of bytes written."""
         self._sink = write
         self._chunk_bytes = chunk_bytes
         self._chunk = _Chunk()
@@ -93,7 +92,7 @@ class LogWriter:
         self._metadata_indexes: list[mcap.MetadataIndex] = []
         self._counts: Counter[int] = Counter()
         self.chunks = 0
-        """Chunks written."""
+        """Number of chunks written."""
         self._start_ns, self._end_ns = _MAX_NS, 0
         self._write(MAGIC + _packed(mcap.Header("", f"sensebind {version_of('sensebind')}")))
 
@@ -114,7 +113,7 @@ class LogWriter:
         self._chunk.compress |= compress
 
     def fits(self, data: bytes) -> bool:
-        """Whether the chunk has room for a message."""
+        """Return whether the chunk has room for a message."""
         return not self._chunk.index or self._chunk.size + len(data) <= self._chunk_bytes
 
     def end_chunk(self) -> None:
@@ -152,7 +151,7 @@ class LogWriter:
         self._chunk = _Chunk()
 
     def finish(self) -> None:
-        """Write what is left, the summary and the end of the file."""
+        """Write the last chunk, the summary and the end of the file."""
         self.end_chunk()
         end = _packed(mcap.DataEnd(0))
         begin = at = self.size + len(end)
@@ -182,7 +181,7 @@ class LogWriter:
         self._write(b"".join([*held, offsets, footer, struct.pack("<I", crc), MAGIC]))
 
     def close(self) -> None:
-        """Let go of the temporary file; may be called again."""
+        """Close the temporary file; may be called again."""
         if self._chunk_indexes:
             self._chunk_indexes.close()
 

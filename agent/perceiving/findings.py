@@ -11,7 +11,7 @@ from agent.query import StandingQuery
 
 if TYPE_CHECKING:
     from agent.embedding.embedder import Embedded
-    from agent.perceiving.alerts.scoring import Scores
+    from agent.scores import Scores
 
 __all__ = ["AudioSource", "Finding", "QueryFailed", "Scored", "Transition"]
 

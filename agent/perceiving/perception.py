@@ -6,9 +6,9 @@ Lives on one thread: queries are added and removed between ticks, so nothing her
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +17,14 @@ from agent.embedding.reduction import LEFT_OUT
 from agent.faults import Faults
 from agent.microphone_array import voiced_band_hz
 from agent.perceiving.alerts.book import AlertBook, Transition, hold_s_of
-from agent.perceiving.alerts.prompts import BACKGROUND, QUIET, THINGS, embed_prompts, rivals
-from agent.perceiving.alerts.scoring import Scorer, Scores
+from agent.perceiving.alerts.prompts import BACKGROUND, QUIET, THINGS, by_modality, embed_prompts, rivals
+from agent.perceiving.alerts.scoring import Scorer
+from agent.perceiving.alerts.table import QueryTable
 from agent.perceiving.findings import Finding, QueryFailed, Scored
 from agent.perceiving.localization.doa import DirectionFinder
 from agent.perceiving.localization.source import SourceFinder
 from agent.query import Query, QueryError, StandingQuery
+from agent.scores import Scores
 from agent.vectors import Vectors
 from drivers.driver import Modality
 
@@ -33,20 +35,22 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 
 class TextModel(Protocol):
     """What perception needs of the model."""
 
-    def embed_texts(self, texts: Sequence[str]) -> Vectors:
-        """Unit vectors float32 [n, D]."""
+    def embed_texts(self, texts: Sequence[str], modality: Modality) -> Vectors:
+        """Unit vectors float32 [n, D] of texts, for cosines with a modality's windows."""
         ...
 
     def unknown_words(self, text: str) -> list[str]:
-        """The words that the weights were never trained on."""
+        """The words of a text that the model was never trained on."""
         ...
 
-    def logit_scales(self, overrides: Mapping[Modality, float] | None = None) -> dict[Modality, float]:
-        """The factor on the cosine of a window and a text, per modality."""
+    def logit_scales(self, overrides: Mapping[Modality, float]) -> Mapping[Modality, float]:
+        """The factor on cosines of each modality."""
         ...
 
 
@@ -59,57 +63,61 @@ class Perception:
         self._faults = faults or Faults()
         logit_scales = embedder.logit_scales(config.alerts.logit_scales)
         self._background = config.background_prompts or BACKGROUND
-        self._background_vectors = embed_prompts(self._background, embedder.embed_texts)
-        self._new_scorer = partial(Scorer, self._background_vectors, logit_scales, dense=config.alerts.dense)
-        self._scorer = self._new_scorer()
-        self._vectors: dict[str, tuple[Vectors, NDArray[np.bool_]]] = {}
-        """What is scored of each query: its vector, and which background prompts it is held against."""
-        self._book = AlertBook(hold_s=hold_s_of(config.hop_ns))
-        self._standing: dict[str, StandingQuery] = {}
+        self._background_vectors = by_modality(lambda modality: self._embed(self._background, modality))
+        self._table = QueryTable()
+        self._scorer = Scorer(self._table, self._background_vectors, logit_scales, dense=config.alerts.dense)
+        self._book = AlertBook(self._table, hold_s=hold_s_of(config.hop_ns))
         self._clips_saved = config.clips.folder is not None
-        self._source_finder = self._find_sources(config, logit_scales["audio"])
+        self._new_source_finder = self._source_finders(config, logit_scales["audio"])
+        self._source_finder = self._new_source_finder()
 
     def add(self, query: Query) -> StandingQuery:
         """Embed a query and watch for it from the next tick on. Raises QueryError."""
         if query.clip and not self._clips_saved:
             raise QueryError("clip", "no clips are saved here; give clips.folder in the agent's configuration")
-        vector = embed_prompts([query.text], self._embedder.embed_texts)[0]
+        vectors = self._for_each_space(lambda modality: self._embed([query.text], modality)[0])
         try:
-            held_against = rivals(query.text, vector, self._background, self._background_vectors)
+            held_against = self._for_each_space(
+                lambda m: rivals(query.text, vectors[m], self._background, self._background_vectors[m])
+            )
         except ValueError as error:
             raise QueryError("text", str(error)) from None
         unknown = self._embedder.unknown_words(query.text)
-        self._book.add(query)
+        warnings = (f"the model was never trained on: {', '.join(unknown)}",) if unknown else ()
+        standing = StandingQuery(query, warnings)
+        row = self._book.add(standing)
         try:
-            self._scorer.add(query.id, vector, held_against)
+            self._scorer.set(row, vectors, held_against)
         except BaseException:
             self._book.remove(query.id)
             raise
-        self._vectors[query.id] = vector, held_against
-        warnings = (f"the model was never trained on: {', '.join(unknown)}",) if unknown else ()
-        standing = self._standing[query.id] = StandingQuery(query, warnings)
         return standing
 
     def remove(self, query_id: str) -> tuple[StandingQuery, Sequence[Transition]]:
         """Watch for it no more; with the end of its alert when one is on. Raises KeyError when it is unknown."""
-        ended = self._book.remove(query_id)
-        self._scorer.remove(query_id)
-        del self._vectors[query_id]
-        return self._standing.pop(query_id), ended
+        return self._book.remove(query_id)
 
     def queries(self) -> Sequence[StandingQuery]:
         """All queries, oldest first; safe to call from any thread."""
-        return tuple(self._standing.values())
+        return self._table.standing()
 
     def asks_for_clips(self, query_id: str) -> bool:
-        """Whether what the sensors gave around a query's alerts is to be saved."""
-        standing = self._standing.get(query_id)
+        """Whether what the sensors gave around a query's alerts is to be saved; safe to call from any thread."""
+        standing = self._table.get(query_id)
         return standing is not None and standing.query.clip
+
+    def start_anew(self) -> Sequence[Transition]:
+        """Perceive what follows as if nothing had been, with the same queries; the ends of the alerts that are on.
+
+        Time may step back. The numbers of alerts go on.
+        """
+        self._source_finder = self._new_source_finder()
+        return self._book.start_anew()
 
     def perceive(self, embedded: Embedded) -> Iterator[Finding]:
         """What is found in a tick, each as soon as it is known: the audio source takes longest."""
         failed: dict[str, str] = {}
-        scores = self._score(embedded, failed) if self._standing else None
+        scores = self._score(embedded, failed) if len(self._table) else None
         yield Scored(embedded, scores)
         if scores is not None:
             yield from self._follow(embedded, scores, failed)
@@ -130,19 +138,17 @@ class Perception:
         scores = _finite_scores(self._scorer, vectors, patches)
         if isinstance(scores, Scores):
             return scores
-        rest = self._new_scorer()
-        for query_id, (vector, held_against) in self._vectors.items():
-            alone = self._new_scorer()
-            alone.add(query_id, vector, held_against)
-            error = _finite_scores(alone, vectors, patches)
+        whole: list[int] = []
+        for row, query_id in enumerate(self._table.ids):
+            error = _finite_scores(self._scorer, vectors, patches, np.array([row]))
             if isinstance(error, Scores):
-                rest.add(query_id, vector, held_against)
+                whole.append(row)
             else:
                 self._note(query_id, error, failed)
         if not failed:
             self._faults.count("scoring", scores)
             return None
-        again = _finite_scores(rest, vectors, patches)
+        again = _finite_scores(self._scorer, vectors, patches, np.array(whole, np.intp))
         return again if isinstance(again, Scores) else None
 
     def _follow(self, embedded: Embedded, scores: Scores, failed: dict[str, str]) -> Sequence[Transition]:
@@ -166,9 +172,23 @@ class Perception:
         yield from ended
         yield QueryFailed(standing, t_ns)
 
-    def _find_sources(self, config: Config, audio_scale: float) -> SourceFinder | None:
+    def _embed(self, texts: Sequence[str], modality: Modality) -> Vectors:
+        return embed_prompts(texts, lambda filled: self._embedder.embed_texts(filled, modality))
+
+    def _for_each_space(self, make: Callable[[Modality], T]) -> dict[Modality, T]:
+        """Make something for a modality of each space, and give it to all that share it.
+
+        Modalities for which the background prompts have equal vectors have equal ones of every text.
+        """
+        made: dict[int, T] = {}
+        for modality, background in self._background_vectors.items():
+            if id(background) not in made:
+                made[id(background)] = make(modality)
+        return {modality: made[id(background)] for modality, background in self._background_vectors.items()}
+
+    def _source_finders(self, config: Config, audio_scale: float) -> Callable[[], SourceFinder | None]:
         if config.microphone is None:
-            return None
+            return lambda: None
         microphone = config.sensors[config.microphone]
         camera = config.sensors[config.camera] if config.camera else None
         finder = None
@@ -176,22 +196,25 @@ class Perception:
             rate_hz = microphone.spec.stream.rate_hz
             positions_m = np.array(microphone.mic_positions_m)
             finder = DirectionFinder(positions_m, rate_hz, band_hz=voiced_band_hz(rate_hz))
-        return SourceFinder(
+        return partial(
+            SourceFinder,
             config.microphone,
             config.camera,
             finder=finder,
             hfov_deg=camera.hfov_deg if camera else None,
-            quiet=embed_prompts(QUIET, self._embedder.embed_texts),
-            things=embed_prompts(THINGS, self._embedder.embed_texts),
+            quiet=self._embed(QUIET, "audio"),
+            things=self._embed(THINGS, "audio"),
             audio_scale=audio_scale,
             stretch_s=config.hop_ns / 1e9,
         )
 
 
-def _finite_scores(scorer: Scorer, vectors: Mapping[Modality, Vectors], patches: Vectors | None) -> Scores | Exception:
-    """The scores, or what kept them from being made."""
+def _finite_scores(
+    scorer: Scorer, vectors: Mapping[Modality, Vectors], patches: Vectors | None, rows: NDArray[np.intp] | None = None
+) -> Scores | Exception:
+    """The scores of all queries, or those of some rows, or what kept them from being made."""
     try:
-        scores = scorer.score(vectors, patches)
+        scores = scorer.score(vectors, patches, rows)
     except Exception as error:  # noqa: BLE001  (whatever it is, it is one query's)
         return error
     return scores if np.isfinite(scores.values).all() else ArithmeticError("a score that is not finite")

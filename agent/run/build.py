@@ -23,7 +23,6 @@ from agent.log.replay.samples import SampleReplay, check_sensors, with_sensors
 from agent.log.stored_config import stored_config
 from agent.log.timeline import Timeline
 from agent.policy import LIVE, LOSSLESS, Policy
-from agent.query import Query
 from agent.run.model import LoadedModel
 from agent.run.perceiving import Perceiving
 from agent.run.recording import Keeping, Tell, live_recording, lossless_recording
@@ -192,14 +191,6 @@ class _Builder:
             check_model(self.recorded, name)
 
         texts = TextsOfModel(embedder)
-
-        def begin_anew(queries: Sequence[Query]) -> Perception:
-            perception = Perception(texts, self.config, self.faults)
-            for query in queries:
-                with self.faults.guard(f"query {query.id}"):
-                    perception.add(query)
-            return perception
-
         perception = Perception(texts, self.config, self.faults)
         for query in self.config.queries:
             perception.add(query)
@@ -207,7 +198,7 @@ class _Builder:
         if not self.policy.in_order:
             streams, leave_out = self.config.streams, self.config.model.leave_out
             relieved = Relieved(embedder, streams, self.config.hop_ns, self.clock, leave_out=leave_out)
-        perceiving = Perceiving(perception, begin_anew, publish, self.clock.now_ns, relieved)
+        perceiving = Perceiving(perception, publish, self.clock.now_ns, relieved)
         stage = Stage(perceiving.perceive)
         max_pending = 2 * self.batch if self.policy.in_order else MAX_PENDING_TICKS
         worker = Worker(embedder, stage.take, self.policy, max_pending=max_pending, batch=self.batch, embeds=relieved)

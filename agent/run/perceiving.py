@@ -29,26 +29,22 @@ class Perceiving:
     def __init__(
         self,
         perception: Perception,
-        begin: Callable[[Sequence[Query]], Perception],
         publish: Callable[[pb.Event], None],
         now_ns: Callable[[], int],
         relieved: Relieved | None = None,
     ) -> None:
-        """`begin` makes another perception, with some queries but those that fail now. `relieved` is told of ticks."""
+        """`relieved` is told of ticks."""
         self.perception = perception
-        """Another one after every jump."""
-        self._begin, self._publish, self._now_ns, self._relieved = begin, publish, now_ns, relieved
+        self._publish, self._now_ns, self._relieved = publish, now_ns, relieved
         self._inference_ms: deque[float] = deque(maxlen=REMEMBERED_TICKS)
         self._age_s = 0.0
-        self._alerts_before = self._alerts_told = 0
-        """The highest number of an alert when perception began anew last, and up to now."""
 
     def perceive(self, embedded: Embedded) -> None:
         """Publish everything that follows from a tick."""
         began_ns = self._now_ns()
         self._inference_ms.append(embedded.inference_ms)
         for event in map(events.found, self.perception.perceive(embedded)):
-            self._tell(event)
+            self._publish(event)
             if event.HasField("embedding"):
                 self._age_s = (event.publish_ns - event.capture_ns) / 1e9
         if self._relieved:
@@ -64,21 +60,13 @@ class Perceiving:
         """Watch for it no more, and tell so. Raises KeyError when it is unknown."""
         standing, ended = self.perception.remove(query_id)
         for transition in ended:
-            self._tell(events.alert(transition))
+            self._publish(events.alert(transition))
         self._tell_query("removed", standing)
 
     def start_anew(self) -> None:
         """End the alerts that are on, and perceive what follows as if nothing had been."""
-        before = self.perception
-        standing = before.queries()
-        self.perception = self._begin([one.query for one in standing])
-        kept = {one.query.id for one in self.perception.queries()}
-        for one in standing:
-            for transition in before.remove(one.query.id)[1]:
-                self._tell(events.alert(transition))
-            if one.query.id not in kept:
-                self._tell_query("removed", one)
-        self._alerts_before = self._alerts_told
+        for transition in self.perception.start_anew():
+            self._publish(events.alert(transition))
 
     def queries(self) -> Sequence[StandingQuery]:
         """All queries, oldest first; safe to call from any thread."""
@@ -90,13 +78,6 @@ class Perceiving:
             return Load(tuple(self._inference_ms))
         relief = self._relieved.relief
         return Load(tuple(self._inference_ms), self._age_s, relief.overloaded, relief.step.reduced)
-
-    def _tell(self, event: pb.Event) -> None:
-        if event.HasField("alert"):
-            # Perception that begins anew numbers from 1 again; a number is an alert's own in the run.
-            event.alert.alert_id += self._alerts_before
-            self._alerts_told = max(self._alerts_told, event.alert.alert_id)
-        self._publish(event)
 
     def _tell_query(self, change: Literal["added", "removed"], standing: StandingQuery) -> None:
         query = standing.query

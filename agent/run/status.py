@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from statistics import median
 from typing import TYPE_CHECKING
 
+from agent.embedding.worker import Accounting
 from agent.events import messages as events
 from agent.health.health import StreamState
 from common.versions import version_of
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from agent.run.model import LoadedModel
     from agent.run.run import Run
 
+NOTHING_YET = Accounting(produced=0, delivered=0, shed={}, in_flight=0)
 MODEL_LOADING = "model loading"
 """Why ticks are shed before there is a model."""
 
@@ -23,37 +25,31 @@ MODEL_LOADING = "model loading"
 def status_of(run: Run, model: LoadedModel | None, streams: Mapping[str, StreamState]) -> pb.Status:
     """The message, without what the server knows."""
     inference_ms = model.perceiving.load().inference_ms if model else ()
-    status = pb.Status(
-        run_id=run.bus.run_id,
-        version=version_of("sensebind"),
-        started_ns=run.clock.start_ns,
-        uptime_s=(run.clock.now_ns() - run.clock.start_ns) / 1e9,
-        model=model.name if model else MODEL_LOADING,
-        device=model.device if model else "",
-        versions=versions(),
-        ticks_produced=run.early_ticks,
-        inference_ms=median(inference_ms) if inference_ms else 0.0,
-        hop_s=run.config.hop_ns / 1e9,
+    accounting = model.worker.accounting() if model else NOTHING_YET
+    early_ticks = run.early_ticks
+    early = {MODEL_LOADING: early_ticks} if early_ticks else {}
+    return events.status(
+        events.RunStatus(
+            run_id=run.bus.run_id,
+            version=version_of("sensebind"),
+            started_ns=run.clock.start_ns,
+            uptime_s=(run.clock.now_ns() - run.clock.start_ns) / 1e9,
+            model=model.name if model else MODEL_LOADING,
+            device=model.device if model else "",
+            versions=versions(),
+            hop_s=run.config.hop_ns / 1e9,
+            inference_ms=median(inference_ms) if inference_ms else 0.0,
+            ticks_produced=early_ticks + accounting.produced,
+            ticks_delivered=accounting.delivered,
+            ticks_in_flight=accounting.in_flight,
+            ticks_shed={**early, **accounting.shed},
+            streams=tuple(streams.values()),
+            condition=run.condition,
+            recording=run.recorder.report() if run.recorder else None,
+            replay=run.replay.state() if run.replay else None,
+            faults=run.faults.counts(),
+        )
     )
-    for place, count in run.faults.counts().items():
-        status.faults[place] = count
-    if run.early_ticks:
-        status.ticks_shed[MODEL_LOADING] = run.early_ticks
-    if model:
-        accounting = model.worker.accounting()
-        status.ticks_produced += accounting.produced
-        status.ticks_delivered = accounting.delivered
-        status.ticks_in_flight = accounting.in_flight
-        for reason, shed in accounting.shed.items():
-            status.ticks_shed[reason] = shed
-    for state in streams.values():
-        status.streams.append(events.stream_health(state))
-    if run.recorder:
-        status.recording.CopyFrom(events.recording_state(run.recorder.report()))
-    status.model_state.CopyFrom(events.model_state(run.condition))
-    if run.replay:
-        status.replay.CopyFrom(run.replay.state().message())
-    return status
 
 
 def versions() -> dict[str, str]:

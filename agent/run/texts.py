@@ -25,11 +25,11 @@ class TextsOfModel:
         self.worker: Worker | None = None
         """Once it runs the model."""
 
-    def embed_texts(self, texts: Sequence[str]) -> Vectors:
-        """Unit vectors float32 [n, D]."""
+    def embed_texts(self, texts: Sequence[str], modality: Modality) -> Vectors:
+        """Unit vectors float32 [n, D], for cosines with a modality's windows."""
         if self.worker is None:
-            return self._embedder.embed_texts(texts)
-        return cast("Vectors", self.worker.ask(Texts(texts)).result())
+            return self._embedder.embed_texts(texts, modality)
+        return cast("Vectors", self.worker.ask(Texts(texts, modality)).result())
 
     def unknown_words(self, text: str) -> list[str]:
         """The words that the weights were never trained on."""
@@ -37,6 +37,6 @@ class TextsOfModel:
             return self._embedder.unknown_words(text)
         return cast("list[str]", self.worker.ask(UnknownWords(text)).result())
 
-    def logit_scales(self, overrides: Mapping[Modality, float] | None = None) -> dict[Modality, float]:
+    def logit_scales(self, overrides: Mapping[Modality, float]) -> Mapping[Modality, float]:
         """The factor on the cosine of a window and a text, per modality."""
         return self._embedder.logit_scales(overrides)

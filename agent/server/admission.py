@@ -1,4 +1,4 @@
-"""Calls of a kind counted, by who makes them: no connection and no host takes what is there for all."""
+"""Calls of a kind counted by connection and host, so that none takes the share of all."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Calls:
     def one(self, peer: str) -> Iterator[None]:
         """Count a call of a peer while it runs. Raises Refusal when a share is used up."""
         whose = (("", ""), (" of one host", host_of(peer)), (" over one connection", peer))
-        # The narrowest share first: it is what this client can do something about.
+        # The narrowest limit first: this client can do something about that one.
         for key in reversed(whose):
             if self._running[key] >= self._limits[key[0]]:
                 raise too_many(self._what, self._limits[key[0]], self._advice, key[0])

@@ -14,17 +14,17 @@ import ctypes
 LARGE = 2**20
 """Bytes of a request from which on it counts."""
 QUIET_S = 4.0
-"""After the last large request, which may take seconds to be answered."""
+"""Quiet time after the last large request, which may take seconds to be answered."""
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _LOW = 2**20
 _MOST_MMAP = 32 * 2**20
 _HIGH = 2 * _MOST_MMAP
-"""What glibc's own adjusting comes to at most. Setting either of the two ends that adjusting, so both are set."""
+"""Upper limit of glibc's own adjusting. Setting either of the two thresholds ends that adjusting, so both are set."""
 
 
 class Heap:
-    """For one asyncio loop. Does nothing where the C library is another one."""
+    """Trims the heap for one asyncio loop. Does nothing where the C library is another one."""
 
     def __init__(self) -> None:
         self._library = ctypes.CDLL(None)

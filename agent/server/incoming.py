@@ -37,7 +37,7 @@ def parse(request_type: type[Request], raw: bytes, max_bytes: int = MAX_MESSAGE)
     """Return what bytes say. Raises Refusal for too many of them, and for those that are not such a request."""
     name = request_type.DESCRIPTOR.name
     if len(raw) > max_bytes:
-        raise bad_request(("request", f"{len(raw)} bytes are too large; a {name} has at most {max_bytes}"))
+        raise bad_request(("request", f"{len(raw)} bytes are too many; a {name} has at most {max_bytes}"))
     try:
         return request_type.FromString(raw)
     except DecodeError:

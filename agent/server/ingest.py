@@ -31,7 +31,7 @@ UNKNOWN_NS = 5_000_000_000
 """A call that brings nothing but samples of sensors that do not exist for so long is ended: its sender must know."""
 STAMP_JITTER_S = 0.05
 MOST_IMAGES_HZ = 1000.0
-"""Of any camera."""
+"""Largest rate of a camera."""
 GAP_S = 0.1
 CONFIRM_S = 0.3
 """Blocks that were only held up on their way have all come by then."""
@@ -46,17 +46,17 @@ class Rejected(Exception):
 
 
 class Pushed:
-    """What is remembered of remote sensors from one call to the next."""
+    """State of remote sensors between two calls."""
 
     def __init__(self, faults: Faults | None = None) -> None:
-        """Nothing has been pushed yet. `faults` counts those of the agent's own."""
+        """Start without samples. `faults` counts those of the agent itself."""
         self.faults = faults or Faults()
         self.newest_ns: dict[str, int] = {}
         """Ends of the newest samples that were taken, by sensor."""
 
 
 class Intake:
-    """What one Ingest call has brought so far."""
+    """Counts of one Ingest call so far."""
 
     def __init__(
         self, remotes: Mapping[str, RemoteInput], now_ns: Callable[[], int], pushed: Pushed | None = None
@@ -66,11 +66,11 @@ class Intake:
         self._pushed = pushed or Pushed()
         self._response = pb.IngestResponse()
         self._clocks: dict[str, tuple[float, RowClock]] = {}
-        """Of sensors that leave the stamping to us: rate of their rows, and the clock that counts them."""
+        """For sensors whose samples are stamped here: rate of their rows, and the clock that counts them."""
         self._known = False
-        """Whether a sample of a sensor that exists has come."""
+        """True if a sample of a sensor that exists has come."""
         self._first_unknown: tuple[int, str] | None = None
-        """When the first came whose sensor does not, and its name."""
+        """Time and name of the first sample of an unknown sensor."""
 
     def take(self, raw: bytes) -> None:
         """Give a serialised SensorSample to its sensor, or count why not.
@@ -89,7 +89,7 @@ class Intake:
             raise self._unknown(self._first_unknown[1])
 
     def finish(self) -> pb.IngestResponse:
-        """How it went. Raises Refusal when nothing came but samples of sensors that do not exist."""
+        """Return the counts. Raises Refusal if all samples were of unknown sensors."""
         if self._first_unknown and not self._known:
             raise self._unknown(self._first_unknown[1])
         return self._response
@@ -152,16 +152,18 @@ class Intake:
         return replace(arrived, t_ns=t_ns, lost=lost)
 
     def _believable(self, sensor: str, sample: Sample) -> int:
-        """How much a sender may have lost before a sample: what fits between the newest one and this."""
+        """Return the number of lost rows or images to believe: at most those that fit between the newest sample and
+        this one.
+        """
         newest_ns = self._pushed.newest_ns.get(sensor)
         if not sample.lost or newest_ns is None:
-            return 0  # before the first there is no gap
+            return 0  # a gap needs an earlier sample
         room_s = max(0.0, (sample.t_ns - newest_ns) / 1e9) + STAMP_JITTER_S
         return min(sample.lost, math.ceil(room_s * (sample.rate_hz or MOST_IMAGES_HZ)))
 
     def _no_such(self, sensor: str) -> str:
         names = ", ".join(sorted(self._remotes)) or "none; give a sensor `type: remote` in the config"
-        return f"{sensor[:80]!r} is no remote sensor; the remote sensors are: {names}"
+        return f"{sensor[:80]!r} is not a remote sensor; the remote sensors are: {names}"
 
     def _unknown(self, sensor: str) -> Refusal:
         return Refusal(

@@ -1,4 +1,4 @@
-"""What the server needs of the agent. Everything here is called on the asyncio thread."""
+"""The agent as the server sees it. Everything here is called on the asyncio thread."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from protos import perception_pb2 as pb
 
 
 class RemoteInput(Protocol):
-    """Where the samples of a sensor of type `remote` go."""
+    """Input of a sensor of type `remote`."""
 
     @property
     def modality(self) -> Modality:
-        """What it takes."""
+        """Modality of the samples that it takes."""
         ...
 
     def push(self, sample: Sample) -> None:
@@ -35,12 +35,12 @@ class Agent(Protocol):
 
     @property
     def bus(self) -> Bus:
-        """Where its events are."""
+        """Bus that carries its events."""
         ...
 
     @property
     def streams(self) -> Streams:
-        """Its sensors."""
+        """Its streams, by sensor."""
         ...
 
     @property
@@ -49,7 +49,7 @@ class Agent(Protocol):
         ...
 
     def now_ns(self) -> int:
-        """The run's clock."""
+        """Return the time on the run's clock."""
         ...
 
     async def ready(self) -> None:
@@ -78,10 +78,10 @@ class Agent(Protocol):
         ...
 
     def status(self) -> pb.Status:
-        """How it is, without `subscribers`, `queries` and `events_refused`, which the server knows."""
+        """Return the status without `subscribers`, `queries` and `events_refused`, which the server knows."""
         ...
 
     @property
     def replay(self) -> ReplayControl | None:
-        """How the log is played that it replays; None when it captures."""
+        """Control of the replay; None for a live agent."""
         ...

@@ -1,4 +1,4 @@
-"""What clients may take of one agent: all bounds of the server in one place."""
+"""Limits of clients: all bounds of the server in one place."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import resource
 from dataclasses import dataclass
 
 _SPARE_FILES = 0.5
-"""Of the files that the process may have open: what connections leave to drivers, logs and the model."""
+"""Fraction of the files that the process may have open: the rest is for drivers, logs and the model."""
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """How many may be taken at a time: in all, by one host, and over one connection. 0: as many as there are in all.
+    """Calls at a time: in all, by one host, and over one connection. 0: no limit but that of all.
 
     A host's share is smaller than the whole, so that others still get in; on loopback all programs are one host, and
     what one of them may take is bounded by the share of its connection.
@@ -24,7 +24,7 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What clients may take together; beyond, calls end with RESOURCE_EXHAUSTED and connections are closed."""
+    """Limits of all clients together; beyond them calls end with RESOURCE_EXHAUSTED and connections are closed."""
 
     subscribers: Share = Share(256, host=192, connection=64)
     """Subscribe and Watch calls."""
@@ -50,13 +50,13 @@ class Limits:
     health_connections: int = 16
     """TCP connections at a time to the address that is for health alone."""
     handshake_s: float = 3.0
-    """A connection that has not begun to speak HTTP/2 after this long is closed."""
+    """Time after which a connection that does not speak HTTP/2 is closed."""
     idle_connection_s: float = 60.0
     """A connection without a call is closed after this long; clients connect again when they need to."""
     streams_per_connection: int = 256
     """More calls than that wait at the client. Above the shares of a connection, so that a call too many is told so."""
     calls: int = 2048
-    """Of every kind together, answered or not: only calls opened without their request get there."""
+    """Calls of every kind together, answered or not: only calls opened without their request get there."""
     ping_after_s: float = 10.0
     """A peer from which nothing has come for this long is pinged. One that pings more than twice as often is sent
     away."""
@@ -64,7 +64,7 @@ class Limits:
     """A peer that leaves a ping unanswered for this long has vanished or is frozen: what it held is freed."""
 
     def open_connections(self, wanted: int) -> int:
-        """How many of the connections that are wanted the system's limit of open files allows."""
+        """Return the number of connections, at most `wanted`, that the system's limit of open files allows."""
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft == resource.RLIM_INFINITY:
             return wanted

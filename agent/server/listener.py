@@ -1,4 +1,4 @@
-"""One gRPC server as this agent sets it up: whom it notices to have gone, and how much it takes in."""
+"""Settings of every gRPC server of the agent: detection of vanished peers, and limits of input."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def grpc_server(limits: Limits, connections: int) -> grpc.aio.Server:
 
 
 def listen(server: grpc.aio.Server, address: str) -> str:
-    """Have a server listen at `host:port` (port 0: any), and return the address that it became. Raises ListenError."""
+    """Start to listen at `host:port` (port 0: any), and return the resulting address. Raises ListenError."""
     try:
         port = server.add_insecure_port(address)
     except RuntimeError:

@@ -1,4 +1,4 @@
-"""One subscription's events, written into one gRPC stream, as fast as the client takes them."""
+"""Pump of one subscription: events into one gRPC stream, as fast as the client takes them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why a call is refused, as gRPC tells it: a code, one line, and details that a program can read (google.rpc)."""
+"""Refusals of calls in gRPC's form: a code, one line, and details that a program can read (google.rpc)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from grpc_status import rpc_status
 
 DOMAIN = "sensebind"
 Violation = tuple[str, str]
-"""A field of the request and what is wrong with it."""
+"""A field of the request and its fault."""
 
 
 class Refusal(Exception):
@@ -53,7 +53,7 @@ def bad_request(*violations: Violation) -> Refusal:
 def too_many(what: str, limit: int, advice: str, whose: str = "") -> Refusal:
     """A limit is reached: RESOURCE_EXHAUSTED. `whose` says of whom it is the limit, such as " of one host"."""
     reason = f"TOO_MANY_{what.upper().replace(' ', '_')}"
-    message = f"{limit} {what}{whose} are allowed and all are taken; {advice}"
+    message = f"{limit} {what}{whose} are allowed, and all are in use; {advice}"
     metadata = {"limit": str(limit), "whose": whose.strip() or "all"}
     return Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, message, reason, metadata=metadata)
 

@@ -6,6 +6,7 @@ import contextlib
 import math
 import re
 from collections.abc import Collection, Iterable, Sequence
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,7 @@ MAX_NAME = 64
 """Characters of an id, a sensor's name or a run's id in a filter: none is longer."""
 LEAST_THRESHOLD = 0.001
 """Of a query that a client adds: every window would reach a lower one, or none fall below it."""
+_THRESHOLDS: Final = ("threshold_on", "threshold_off")
 MAX_UNREAD = (16, 1024)
 """Events of a Watch call that may be on their way at a time: when nothing is asked for, and at most."""
 MAX_EMBED_ITEMS = 64
@@ -89,18 +91,11 @@ def query_of(request: pb.AddQueryRequest, taken: Collection[str]) -> Query:
     faults = _modality_faults(request.modalities)
     if faults:
         raise bad_request(*faults)
-    given = {
-        name: getattr(request, name)
-        for name in ("threshold_on", "threshold_off", "min_duration_s", "cooldown_s")
-        if request.HasField(name)
-    }
-    for name in ("threshold_on", "threshold_off"):
-        if given.get(name, 1.0) < LEAST_THRESHOLD:
-            raise bad_request((name, f"is {given[name]:g}; it is at least {LEAST_THRESHOLD}"))
-    modalities = tuple(MODALITY_NAMES[modality] for modality in request.modalities)
+    for name in _THRESHOLDS:
+        if request.HasField(name) and getattr(request, name) < LEAST_THRESHOLD:
+            raise bad_request((name, f"is {getattr(request, name):g}; it is at least {LEAST_THRESHOLD}"))
     try:
-        name = request.id or query_id(request.text, taken)
-        return Query(name, request.text, modalities, clip=request.clip, **given)
+        return Query.of(request, request.id or query_id(request.text, taken))
     except QueryError as error:
         raise bad_request((error.field, str(error).removeprefix(f"{error.field}: "))) from None
 

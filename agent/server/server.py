@@ -36,7 +36,7 @@ class Server:
         Reflection((SERVICE.full_name, HEALTH), limits.watches).add_to(self._grpc)
         self._health_grpc: grpc.aio.Server | None = None
         self.health_address = ""
-        """Where health alone is answered; empty when nowhere."""
+        """Address of health alone; empty without one."""
 
     async def start(self, address: str, *, insecure: bool = False, health_address: str = "") -> str:
         """Listen at `host:port` (port 0: any) and return the address that it became. Raises ListenError.
@@ -60,7 +60,7 @@ class Server:
             await self._health.set(name, values.SERVING if serving else values.NOT_SERVING)
 
     async def begin_stop(self) -> None:
-        """Refuse what is new, and say NOT_SERVING; subscribers go on. `stop` follows."""
+        """Refuse new calls, and report NOT_SERVING; subscribers continue. `stop` follows."""
         await self._health.enter_graceful_shutdown()
         self._subscribers.refuse()
 

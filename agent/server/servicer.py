@@ -1,6 +1,6 @@
-"""The Perception service: what each call does, and how a call's outcome is told. Thin: the work is done elsewhere.
+"""The Perception service: the calls, and their outcomes as gRPC codes. Thin: the work is done elsewhere.
 
-Requests arrive as bytes and are parsed here, so that bytes that are no request are the client's fault and not a
+Requests arrive as bytes and are parsed here, so that bytes that are not a request are the client's fault and not a
 traceback; events leave as the bytes that the bus has serialised once for all.
 """
 
@@ -17,6 +17,7 @@ from google.protobuf.message import Message
 from agent.embedding.requests import EmbedError
 from agent.embedding.worker import ModelHung, WorkerError
 from agent.events import messages as events
+from agent.events.finite import non_finite
 from agent.log.replay.control import ReplayOver
 from agent.query import QueryError
 from agent.server.admission import Calls
@@ -67,7 +68,7 @@ class Servicer:
             patience.reschedule(self._ends_at)
 
     def rpc_handlers(self) -> grpc.GenericRpcHandler:
-        """What a gRPC server takes."""
+        """Return the handlers of all calls."""
         stream = grpc.stream_stream_rpc_method_handler
         largest = self._limits.message_bytes
         calls = {
@@ -84,7 +85,7 @@ class Servicer:
         return grpc.method_handlers_generic_handler(SERVICE.full_name, calls)
 
     def status_handlers(self) -> grpc.GenericRpcHandler:
-        """What a gRPC server takes that tells how the agent is, and does nothing else."""
+        """Return the handlers of the calls that only read the agent's state."""
         looks = Calls("calls that look", self._limits.looks, "send the next one when one is answered")
         calls = {"GetStatus": self._unary(pb.GetStatusRequest, self._get_status, looks)}
         return grpc.method_handlers_generic_handler(SERVICE.full_name, calls)
@@ -130,7 +131,7 @@ class Servicer:
 
     @asynccontextmanager
     async def _model(self) -> AsyncIterator[None]:
-        """For what needs the model: waits until it is loaded, and tells why it takes no more."""
+        """Wait for the model of a call until it is loaded; refuse the call when it takes no more."""
         try:
             async with asyncio.timeout(LOADING_PATIENCE_S):
                 await self._agent.ready()
@@ -156,7 +157,7 @@ class Servicer:
         if query.id in taken:
             raise Refusal(
                 grpc.StatusCode.ALREADY_EXISTS,
-                f"query {query.id!r} exists; remove it first, or leave the id out and one is made",
+                f"query {query.id!r} exists; remove it first, or leave out the id to get a new one",
                 "QUERY_EXISTS",
                 metadata={"id": query.id},
             )
@@ -173,7 +174,7 @@ class Servicer:
             async with self._model(), self._queries_lock:
                 await self._agent.remove_query(request.id)
         except KeyError:
-            message = f"there is no query {request.id[:80]!r}; `sensebind query list` names those there are"
+            message = f"no query has the id {request.id[:80]!r}; `sensebind query list` shows the ids"
             raise Refusal(grpc.StatusCode.NOT_FOUND, message, "UNKNOWN_QUERY") from None
         return pb.RemoveQueryResponse()
 
@@ -191,7 +192,7 @@ class Servicer:
         response = pb.EmbedResponse(model=found.model)
         for field, vectors in (("texts", found.texts), ("images", found.images), ("audio", found.audio)):
             getattr(response, field).extend(vector_message(vector, "float32") for vector in vectors)
-        if field := events.non_finite(response):
+        if field := non_finite(response):
             raise Refusal(grpc.StatusCode.INTERNAL, f"the model's answer is not finite in {field}", "NOT_FINITE")
         return response
 
@@ -205,11 +206,11 @@ class Servicer:
     async def _control_replay(self, request: pb.ControlReplayRequest) -> pb.ReplayState:
         replay = self._agent.replay
         if replay is None:
-            message = "this agent captures live; only one that was started by `sensebind replay --serve` is controlled"
+            message = "this agent captures live; only `sensebind replay --serve` can be controlled"
             raise Refusal(grpc.StatusCode.FAILED_PRECONDITION, message, "NOT_A_REPLAY")
         command = replay_command(request, replay.state())
         try:
-            return (await asyncio.wrap_future(replay.ask(command))).message()
+            return events.replay_state(await asyncio.wrap_future(replay.ask(command)))
         except ReplayOver:
             raise stopping() from None
 
@@ -256,8 +257,8 @@ async def _abort(context: Context, status: grpc.Status) -> None:
     try:
         await context.abort_with_status(status)
     except grpc.aio.AbortError as error:
-        # The context keeps it, and gRPC raises it again. What it has passed leads back to the context: a ring, which
+        # The context keeps it, and gRPC raises it again. Its traceback leads back to the context: a ring, which
         # would hold the request until the next full collection.
         error.__traceback__ = error.__context__ = None
     except grpc.aio.InternalError:
-        raise asyncio.CancelledError from None  # the client has gone: nobody is there to be told
+        raise asyncio.CancelledError from None  # the client has gone

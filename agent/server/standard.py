@@ -24,7 +24,7 @@ class Health(health.HealthServicer):  # type: ignore[misc]  # the package has no
         self._watchers = Calls("health watchers", share)
 
     def add_to(self, server: grpc.aio.Server) -> None:
-        """Have a server offer it; may be called for several."""
+        """Add it to a server; may be called for several."""
         health_pb2_grpc.add_HealthServicer_to_server(self, server)
 
     async def Watch(self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext) -> None:  # noqa: N802
@@ -45,13 +45,13 @@ class Reflection(reflection.aio.ReflectionServicer):  # type: ignore[misc]  # th
         self._clients = Calls("reflection calls", share)
 
     def add_to(self, server: grpc.aio.Server) -> None:
-        """Have a server offer it."""
+        """Add it to a server."""
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(self, server)
 
     async def ServerReflectionInfo(  # noqa: N802
         self, request_iterator: AsyncIterator[reflection_pb2.ServerReflectionRequest], context: grpc.aio.ServicerContext
     ) -> AsyncIterator[reflection_pb2.ServerReflectionResponse]:
-        """Answer what is asked, one answer a request."""
+        """Yield one answer per request."""
         try:
             with self._clients.one(context.peer()):
                 async for response in super().ServerReflectionInfo(request_iterator, context):

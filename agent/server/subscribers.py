@@ -33,7 +33,7 @@ class Waker:
         self._waiting: list[asyncio.Event] = []
 
     def wake(self, event: asyncio.Event) -> None:
-        """Have an event set soon."""
+        """Set the event soon, from any thread."""
         with self._lock:
             self._waiting.append(event)
             scheduled = len(self._waiting) > 1
@@ -73,7 +73,7 @@ class Subscribers:
 
     @property
     def stopping(self) -> bool:
-        """Whether the server stops, and answers no more."""
+        """True if the server stops, and answers no more."""
         return self._stopping
 
     def refuse(self) -> None:
@@ -89,14 +89,14 @@ class Subscribers:
     async def subscribe(self, request: pb.SubscribeRequest, context: grpc.aio.ServicerContext) -> None:
         """Write events until the client leaves. Raises Refusal with the reason when the server ends it."""
         with self._subscription(request) as (subscription, some):
-            del request  # it may be large, and what is needed of it is in the filter
-            # Tells the client that it is subscribed: what is published from here on reaches it.
+            del request  # it may be large, and the filter holds the needed part
+            # Tells the client that it is subscribed: events that are published from here on reach it.
             await context.send_initial_metadata(())
             await Pump(subscription, some, context, self._write_timeout_s).run()
             raise _ended(subscription.ended)
 
     async def watch(self, request: pb.WatchRequest, context: grpc.aio.ServicerContext) -> None:
-        """As `subscribe`, for a client that says what it has read in the messages that follow."""
+        """Stream events like `subscribe`, to a client whose later messages say what it has read."""
         if request.WhichOneof("request") != "subscribe":
             raise bad_request(("subscribe", "is missing; the first message says what to subscribe to"))
         unread = Unread(max_unread_of(request))
@@ -135,7 +135,7 @@ class Subscribers:
 
 
 def stopping() -> Refusal:
-    """Why a call is refused at the end of a run."""
+    """Return the refusal of calls at the end of a run."""
     return Refusal(grpc.StatusCode.UNAVAILABLE, AGENT_STOPS, "AGENT_STOPS")
 
 

@@ -1,4 +1,4 @@
-"""What is on its way to a client that says what it has read. Pure."""
+"""Events in transit to a client that reports its progress. Pure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Unread:
 
     @property
     def full(self) -> bool:
-        """Whether no further event may be sent."""
+        """True if no further event may be sent."""
         return len(self._seqs) >= self._most + self._was_gap
 
     def sent(self, seq: int, *, is_gap: bool = False) -> None:

@@ -2,8 +2,8 @@
 //
 //   npm install && node watch.js [host:port] [--count N] [--kind embedding|audio_source|alert|health|recording|model|query] ...
 //
-// It shows that the service needs nothing of Python: the messages are loaded from protos/*.proto as they are. Each event
-// is told to be read once it is printed, so that a terminal that stands still is sent no more than a few.
+// It needs no Python: the messages are loaded from protos/*.proto. Each event is acknowledged when it is printed, so a
+// terminal that stands still gets only a few more.
 
 import path from "node:path";
 import { fileURLToPath } from "node:url";
@@ -14,9 +14,9 @@ import protoLoader from "@grpc/proto-loader";
 
 const ROOT = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../..");
 
-/** Events that may be on their way at a time. */
+/** Events in transit at a time. */
 const MAX_UNREAD = 16;
-/** An agent that was silent for 10 s is pinged, and given up when it does not answer within 4 s. */
+/** A ping after 10 s of silence; the connection ends without an answer within 4 s. */
 const PINGS = { "grpc.keepalive_time_ms": 10_000, "grpc.keepalive_timeout_ms": 4_000 };
 
 /** Returns the client class of the Perception service. */
@@ -51,6 +51,20 @@ function float16(bits) {
   return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
 }
 
+/** Returns an embedding's scores as {query_id, modality, score}, from its table, or from an older agent's messages. */
+export function scoresOf(embedding) {
+  const table = embedding.score_table;
+  if (!table) return embedding.scores;
+  const view = new DataView(table.values.buffer, table.values.byteOffset, table.values.byteLength);
+  const { query_ids: ids, modalities } = table;
+  return ids.flatMap((query_id, column) =>
+    modalities.map((modality, row) => {
+      const score = view.getFloat32(4 * (row * ids.length + column), true);
+      return { query_id, modality, score };
+    }),
+  );
+}
+
 const lower = (name, prefix) => name.replace(prefix, "").toLowerCase();
 const modality = (name) => lower(name, "MODALITY_");
 
@@ -69,7 +83,7 @@ function describe(kind, body) {
         if (!w.vector) return `${w.sensor}=present`;
         return `${w.sensor}=|${Math.hypot(...numbersOf(w.vector)).toFixed(3)}|`;
       });
-      const scores = body.scores.map((s) => `${s.query_id}/${modality(s.modality)}=${s.score.toFixed(2)}`);
+      const scores = scoresOf(body).map((s) => `${s.query_id}/${modality(s.modality)}=${s.score.toFixed(2)}`);
       return [`tick ${body.tick}`, ...windows, ...scores].join(" ");
     }
     case "audio_source": {

@@ -53,7 +53,7 @@ class CsvParser:
     number is a number too. Of a flood without line ends, every MAX_LINE_BYTES or more that are dropped count as one.
     """
 
-    unit = "lines that are no measurement"
+    unit = "lines that are not measurements"
     row_units = 1
 
     def __init__(
@@ -130,7 +130,7 @@ class CsvImu(SerialImu):
         fits = all(options.columns.count(name) == 1 for name in NEEDED)
         require(fits, "columns", options.columns, f"each of {' '.join(NEEDED)} once")
         ends = "\r" in options.delimiter or "\n" in options.delimiter
-        require(bool(options.delimiter) and not ends, "delimiter", options.delimiter, "what stands between two numbers")
+        require(bool(options.delimiter) and not ends, "delimiter", options.delimiter, "the text between two numbers")
         super().__init__(options, clock)
         self._csv = options
 

@@ -35,7 +35,7 @@ class WitParser:
     sensor's range, so no range check could help. A combined frame is taken when the next one begins where it ends.
     """
 
-    unit = "bytes that are no part of a WitMotion measurement"
+    unit = "bytes that are not part of a WitMotion measurement"
     row_units = 2 * FRAME_BYTES
     example = ""
 

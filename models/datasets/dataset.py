@@ -53,7 +53,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What is known of an example.
+    """Labels and captions of an example.
 
     `seen` maps labels to what of them is clearly in view. `scene` holds captions of the frames as a whole (of several
     things, or of none), `movement` captions of how the camera moves.
@@ -192,7 +192,7 @@ def write_shard(path: Path, examples: Iterable[Example]) -> int:
 
     partial = path.with_name(f"{path.name}.partial")
     written = 0
-    # What sensors saw is nobody else's business.
+    # Recordings are private.
     with (
         open(partial, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file,
         TarWriter(file, encoder=False, mtime=0.0) as tar,

@@ -26,7 +26,7 @@ from models.imagebind import Modality
 from models.preprocess import RGB_MEAN, RGB_STD, CropMap
 
 Group = tuple[Literal["thing", "nothing", "several", "movement", "any"], str]
-"""What pairs are about: the kind of statement, and the label where it has one."""
+"""Subject of pairs: the kind of statement, and its label if it has one."""
 
 _WEIGHTS: Final = {"thing": 1.0, "nothing": 3.0, "several": 1.5, "movement": 0.3, "any": 1.0}
 _SIDES: Final = {"left": "right", "right": "left"}
@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True, eq=False)
 class Examples:
-    """N examples: what is known of each, and the model's inputs of those modalities that were loaded.
+    """N examples: labels and captions of each, and the model's inputs of the loaded modalities.
 
     `inputs[modality]` holds one row an example: vision uint8 [N, 3, 2, 224, 224] in RGB levels, the others float16 as
     `models.preprocess` makes them. `boxes[i]` are the boxes of `about[i]` in pixels of the model's 224 px crop.

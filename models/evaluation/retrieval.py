@@ -19,5 +19,5 @@ def recall_at(k: int, similarity: Tensor, relevant: Tensor) -> float:
 
 
 def same_label(queries: list[str], items: list[set[str]]) -> Tensor:
-    """Which items hold the label of which query: bool [queries, items]."""
+    """Return the items that hold the label of each query: bool [queries, items]."""
     return torch.tensor([[label in held for held in items] for label in queries], dtype=torch.bool)

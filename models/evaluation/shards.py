@@ -1,4 +1,4 @@
-"""What a model makes of examples that it never saw: zero-shot classification, retrieval and pointing on shards."""
+"""Evaluation on shards that were not trained on: zero-shot classification, retrieval and pointing."""
 
 from __future__ import annotations
 

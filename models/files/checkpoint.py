@@ -195,7 +195,7 @@ def load(
 
 
 def metadata(path: Path) -> dict[str, str]:
-    """What the writer stored beside the weights, without reading any; of a folder, what all its files say.
+    """Return the metadata beside the weights, without reading any tensor; of a folder, those that all its files share.
 
     Raises CheckpointError as `load` does.
     """
@@ -204,7 +204,7 @@ def metadata(path: Path) -> dict[str, str]:
 
 
 def content_hash(path: Path) -> str:
-    """Which weights made an event, for status and logs: the first 12 hex digits of a SHA-256.
+    """Return the first 12 hex digits of a SHA-256 that identifies the weights, for status and logs.
 
     That of a file is over its content; that of a folder over the hashes that its files store, so that gigabytes are not
     read at every start (`verify` says whether these hold). Raises CheckpointError.
@@ -251,13 +251,13 @@ def _file_metadata(path: Path) -> dict[str, str]:
     if stored.get("format") != FORMAT:
         raise CheckpointError(f"{path}: not a sensebind weights file (format {stored.get('format')!r}, not {FORMAT!r})")
     dtypes = sorted(_word(tensor_file.DTYPES[code]) for code in codes if code in tensor_file.DTYPES)
-    # What files from `models.training.train` do not say, or spell otherwise.
+    # Keys that files from `models.training.train` lack, or spell otherwise.
     implied = {"dtype": ",".join(dtypes)} | ({"licence": stored["license"]} if "license" in stored else {})
     return implied | stored
 
 
 def _shared_metadata(files: Iterable[Path]) -> dict[str, str]:
-    """What all of some files say. Raises CheckpointError when they are not towers of one model."""
+    """Return the metadata that all files share. Raises CheckpointError when they are not towers of one model."""
     (first, shared), *others = [(file, _file_metadata(file)) for file in dict.fromkeys(files)]
     for file, stored in others:
         for key in _OF_ONE_MODEL:

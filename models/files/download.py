@@ -1,6 +1,6 @@
-"""Download of one large file over HTTP: goes on where it was cut, mixes no versions, appears whole or not at all.
+"""Download of one large file over HTTP: resumes after a cut, never mixes versions, appears whole or not at all.
 
-A part lies beside the target, `FILE.partial`, and what it is a part of in `FILE.json`. It is gone on with only if the
+A part lies beside the target as `FILE.partial`, with its version in `FILE.json`. The download resumes only if the
 server still has that version (`If-Range`, with the entity tag or the date that came with the first byte); otherwise the
 download starts over.
 """
@@ -28,7 +28,7 @@ from common.errors import UserFault
 
 RETRIES: Final = 10
 RETRIES_AT_FIRST: Final = 2
-"""As long as no server has answered: a wrong address or a missing network should not be waited for."""
+"""Retries while no server has answered: a wrong address or a missing network is reported soon."""
 PROGRESS_BYTES: Final = 1 << 24
 """An attempt that brought so much counts as a success: only retries without progress are bounded by RETRIES."""
 BACK_OFF_MAX_S: Final = 60.0
@@ -55,12 +55,12 @@ class _Cut(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Version:
-    """What a part is a part of."""
+    """Version of the file that a partial download belongs to."""
 
     url: str
     length: int
     validator: str | None
-    """A strong entity tag, or a date of last change that is as good; without one nothing can be gone on with."""
+    """A strong entity tag, or a date of last change that is as good; without one a download cannot resume."""
 
 
 def _ignore(*_: int) -> None:
@@ -99,7 +99,7 @@ def fetch(
         os.replace(whole, path)
     except OSError as error:  # of the disk: those of the network are caught where they arise
         raise DownloadError(
-            f"{path}: cannot be written ({error.strerror}); make room, and the same command goes on"
+            f"{path}: cannot be written ({error.strerror}); make room; the same command then resumes"
         ) from None
     return found
 
@@ -122,7 +122,7 @@ def _persist(transfer: _Transfer, retries: int, back_off_s: float) -> None:
             failures = 1 if held - furthest >= PROGRESS_BYTES else failures + 1
             furthest = max(furthest, held)
             if failures > (retries if transfer.answered else min(retries, RETRIES_AT_FIRST)):
-                rest = f"; {held} bytes are kept, the same command goes on from there" if held else ""
+                rest = f"; {held} bytes are kept, the same command resumes there" if held else ""
                 raise DownloadError(f"{transfer.url}: {cut}; attempts: {failures}{rest}") from None
             time.sleep(min(back_off_s * 2 ** (failures - 1), BACK_OFF_MAX_S))
 
@@ -148,16 +148,16 @@ class _Transfer:
         self._opener = urllib.request.build_opener(_Redirects)
 
     def arrived(self) -> bool:
-        """Whether the whole file is there from earlier."""
+        """Return whether the whole file is there from earlier."""
         version = self._version()
         return version is not None and self._path.is_file() and self._path.stat().st_size == version.length
 
     def held_bytes(self) -> int:
-        """How much of the noted version has come."""
+        """Return the number of bytes that are held of the noted version."""
         return self.partial.stat().st_size if self._version() and self.partial.is_file() else 0
 
     def attempt(self) -> None:
-        """Get what is missing. Raises _Cut when it may be tried again, DownloadError when not."""
+        """Get the missing bytes. Raises _Cut when a retry may help, DownloadError otherwise."""
         version, held = self._version(), self.held_bytes()
         if version is not None and held == version.length:
             return
@@ -167,7 +167,9 @@ class _Transfer:
         with self._open(urllib.request.Request(self.url, headers=headers)) as response:
             self.answered = True
             if response.headers.get("Content-Encoding", "identity") != "identity":
-                raise DownloadError(f"{self.url}: the server packs the file, and its bytes as they are were asked for")
+                raise DownloadError(
+                    f"{self.url}: the server compresses the file, which was not asked for; try another address"
+                )
             if response.status == 206 and "Range" in headers:
                 assert version is not None
                 self._check_part(response.headers, version, held)
@@ -208,12 +210,12 @@ class _Transfer:
         return version
 
     def _check_part(self, headers: Message, version: _Version, held: int) -> None:
-        """Raise _Cut, and start over, unless what comes goes on exactly where the part ends."""
+        """Raise _Cut, and start over, unless the response begins exactly where the part ends."""
         spans = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", headers.get("Content-Range", ""))
         same = "ETag" not in headers or _validator(headers) == version.validator
         if not same or not spans or (int(spans[1]), int(spans[2])) != (held, version.length):
             self._forget()
-            raise _Cut("the server went on with another file")
+            raise _Cut("the server switched to another file")
 
     def _receive(self, response: Any, length: int, held: int) -> None:
         with self.partial.open("ab") as file:
@@ -255,7 +257,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 def _read(response: Any, count: int) -> bytes:
     try:
-        block: bytes = response.read1(count)  # what has come, so that little is lost when this process is killed
+        block: bytes = response.read1(count)  # so that little is lost when this process is killed
     except (OSError, http.client.HTTPException) as error:
         raise _Cut(f"the connection broke ({error})") from None
     return block
@@ -268,7 +270,7 @@ def _check_url(url: str) -> None:
     except ValueError:
         usable = False
     if not usable:
-        raise DownloadError(f"{url}: is no address to download from; it must begin with https:// or http://")
+        raise DownloadError(f"{url}: not an address to download from; it must begin with https:// or http://")
     if parts.username is not None:
         raise DownloadError(
             f"{parts.hostname}: an address with a user name is not supported; download the file yourself"
@@ -276,7 +278,7 @@ def _check_url(url: str) -> None:
 
 
 def _validator(headers: Message) -> str | None:
-    """What tells two versions apart byte for byte (RFC 9110, 8.8): a strong entity tag, or a date that has aged."""
+    """Return the validator of a version byte for byte (RFC 9110, 8.8): a strong entity tag, or a date that has aged."""
     tag: str = headers.get("ETag", "")
     if tag.startswith('"'):
         return tag

@@ -45,10 +45,10 @@ UNPICKLING_FAULTS: Final = (
     MemoryError,
     struct.error,
 )
-"""What torch.load raises for a pickle that is damaged or made up, beside OSError."""
+"""Errors of torch.load for a pickle that is damaged or made up, beside OSError."""
 
 _ZIP_FAULTS: Final = (zipfile.BadZipFile, RuntimeError, ValueError, LookupError, EOFError, struct.error)
-"""What zipfile raises for the same, beside OSError."""
+"""Errors of zipfile for the same, beside OSError."""
 
 
 class PublishedFileError(CheckpointError):
@@ -121,7 +121,7 @@ def convert(
 def check_parts(path: Path, progress: Progress | None = None) -> None:
     """Read every part and compare it with the checksum that the file has for it; raises PublishedFileError.
 
-    A part of a download that a loss of power left empty is found by nothing else, as long as no hash is known.
+    Without a known hash, only this finds a part of a download that a loss of power left empty.
     """
     _check_archive(path)
     total = path.stat().st_size
@@ -135,7 +135,7 @@ def check_parts(path: Path, progress: Progress | None = None) -> None:
                         if progress is not None:
                             progress(done, total)
         if progress is not None:
-            progress(total, total)  # names and padding are no parts
+            progress(total, total)  # names and padding are not parts
     except _ZIP_FAULTS as error:
         raise PublishedFileError(f"{path}: damaged ({_one_line(error)}); fetch it again") from None
     except OSError as error:
@@ -143,7 +143,7 @@ def check_parts(path: Path, progress: Progress | None = None) -> None:
 
 
 def stored_bytes(sizes: Sizes, dtype: torch.dtype) -> int:
-    """What the values of all towers take on disk."""
+    """Return the bytes of all towers on disk."""
     return sum(shape.numel() for shape in checkpoint.tensor_shapes(sizes).values()) * dtype.itemsize
 
 
@@ -172,7 +172,7 @@ def _check_archive(path: Path) -> None:
 def _mapped(path: Path) -> dict[str, Tensor]:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about what a made-up pickle asks for: it ends in one of the faults
+            warnings.simplefilter("ignore")  # warnings about a made-up pickle: it ends in one of the faults
             state = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     except UNPICKLING_FAULTS as error:
         if asked := re.search(r"GLOBAL ([\w.]+)", str(error)):
@@ -200,6 +200,6 @@ def _version(path: Path) -> tuple[int, int, int]:
 
 
 def _one_line(error: BaseException) -> str:
-    """What is wrong, without PyTorch's advice to load the file in spite of it."""
+    """Return the error as one line, without PyTorch's advice to load the file in spite of it."""
     _, _, reason = str(error).rpartition("WeightsUnpickler error: ")
     return " ".join(reason.split())[:120] or type(error).__name__

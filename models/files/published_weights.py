@@ -23,7 +23,7 @@ from models.files.store import Store, check_room, new_version, trust
 from models.imagebind import HUGE, Sizes
 
 Report = Callable[[str, int, int], None]
-"""Told what is being done, how many bytes of it are done, and of how many."""
+"""Gets the present step, the bytes that are done, and their total."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,7 @@ class Stored:
 
 
 def find(name: str) -> Path:
-    """What `checkpoint.load` takes: `imagebind-nano` (shipped), a name in the store, or a path.
+    """Return the path of weights: `imagebind-nano` (shipped), a name in the store, or a path.
 
     A name goes before a path: write `./NAME` for a folder of that name here. Raises CheckpointError with the command
     that gets the weights.
@@ -69,7 +69,7 @@ class Store:
         self.root = root or _default_root()
 
     def find(self, name: str) -> Path:
-        """See `find`."""
+        """See the function `find`."""
         key = _normal(name)
         if key in SHIPPED:
             return SHIPPED[key]
@@ -84,7 +84,7 @@ class Store:
         )
 
     def folder(self, name: str) -> Path:
-        """Where the weights of a name lie. Raises CheckpointError for what is no name, or none of these."""
+        """Return the folder of a name's weights. Raises CheckpointError for an invalid or unknown name."""
         key = key_of(name)
         if key in SHIPPED:
             return SHIPPED[key]
@@ -99,7 +99,7 @@ class Store:
         return sorted(p.name for p in self.root.iterdir() if _NAME.fullmatch(p.name) and _versions(p))
 
     def describe(self, name: str) -> Stored:
-        """What is stored under a name. Raises CheckpointError."""
+        """Return the facts of the weights stored under a name. Raises CheckpointError."""
         path = self.folder(name)
         facts = checkpoint.metadata(path)
         return Stored(
@@ -181,7 +181,7 @@ def new_version(place: Path) -> Iterator[Path]:
     except OSError as error:
         raise CheckpointError(f"{place}: cannot be written ({error.strerror}); make room, and try again") from None
     for version in former:
-        shutil.rmtree(version, ignore_errors=True)  # whoever still reads it goes on; the next change tries again
+        shutil.rmtree(version, ignore_errors=True)  # its readers continue; the next change tries again
 
 
 def trust(place: Path, sha256: str) -> None:
@@ -209,7 +209,7 @@ def key_of(name: str) -> str:
     key = _normal(name)
     if not _NAME.fullmatch(key):
         raise CheckpointError(
-            f"{name!r} is no name for weights; a name has letters, digits, '.' and '-', at most 64, and begins with "
+            f"{name!r} is not a name for weights; a name has letters, digits, '.' and '-', at most 64, and begins with "
             "a letter or a digit"
         )
     return key

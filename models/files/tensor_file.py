@@ -53,7 +53,7 @@ class NotFiniteError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Where a tensor lies: `begin` to `end` are bytes from the file's start."""
+    """Place of a tensor: bytes `begin` to `end` from the file's start."""
 
     code: str
     """The format's word for the dtype, of which DTYPES has those that are read here."""
@@ -119,7 +119,7 @@ def write(
     """Write a new file of `dtype` tensors, which `read` gives one after the other, and make it durable.
 
     Scalars are float32 whatever `dtype` is: bfloat16 would change a logit scale by a percent, to save two bytes.
-    The metadata gets HASH, which `digest` computes anew. What is there after an error is no valid file. Raises
+    The metadata gets HASH, which `digest` computes anew. After an error the file is not valid. Raises
     TypeError for metadata that is not text, NotFiniteError, OSError.
     """
     for key, value in metadata.items():
@@ -209,7 +209,7 @@ def _parse(header: bytes, file_size: int) -> tuple[dict[str, str], dict[str, Ent
             raise TensorFileError(f"{name} begins at byte {entry.begin}, and the tensor before it ends at {end}")
         end = entry.end
     if end != file_size:
-        raise TensorFileError(f"it has {file_size} bytes, and its header speaks of {end}")
+        raise TensorFileError(f"it has {file_size} bytes, and its header describes {end}")
     return metadata, entries
 
 

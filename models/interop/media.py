@@ -26,7 +26,7 @@ from common.errors import UserFault
 FilePath = str | os.PathLike[str]
 
 IMAGE_FORMATS: Final = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "JPEG2000", "PPM", "TGA")
-"""What Pillow may decode; of others, EPS would start Ghostscript on the file."""
+"""Formats that Pillow may decode; of others, EPS would start Ghostscript on the file."""
 CLIP_S: Final = 2
 AUDIO_VALUES_MAX: Final = 2**28
 """Samples of all channels, 1 GiB as float32: 4.6 hours of 16 kHz mono."""
@@ -101,7 +101,7 @@ def read_clips(path: FilePath, clips: int) -> NDArray[np.uint8]:
     check_file(path)
     name = os.fspath(path)
     if name != name.encode(errors="replace").decode():
-        raise MediaError(f"{name!a}: a name that is no UTF-8, which OpenCV cannot open; rename the file")
+        raise MediaError(f"{name!a}: a name that is not UTF-8, which OpenCV cannot open; rename the file")
     capture = cv2.VideoCapture(os.fspath(path), cv2.CAP_FFMPEG)
     opened, rate_hz = capture.isOpened(), float(capture.get(cv2.CAP_PROP_FPS))
     stated = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if opened else 0

@@ -64,7 +64,7 @@ INPUT_NOTES: Final[Mapping[Modality, str]] = {
     "imu": "5 s at 400 Hz: acceleration x y z in units of standard gravity, angular rate x y z in rad/s",
     "text": "CLIP byte-pair tokens, start and end included, then zeros",
 }
-"""What the values of an input are; stored in every file. `models.preprocess` and `models.tokenizer` make them."""
+"""Descriptions of the inputs, stored in every file. `models.preprocess` and `models.tokenizer` make such inputs."""
 
 _KEPT_FLOAT32: Final = re.compile(r"norm|cls_token|pos_embed|logit_scale")
 """Weights that stay float32 in a half file: those of normalisations and of the residual sum."""
@@ -83,7 +83,7 @@ class Exported:
     modality: Modality
     path: Path
     size_bytes: int
-    """With the weights beside the graph, if there are any."""
+    """Size with the weights beside the graph, if there are any."""
     cosine: float | None
     """The lowest between a vector by ONNX Runtime and the same by the model; None if nobody looked."""
 
@@ -183,14 +183,14 @@ class _Float32Norm(nn.Module):
 
 
 def _unit(x: Tensor) -> Tensor:
-    """As `F.normalize`, which however expands the norm to the shape of x: more operators for the same."""
+    """Normalise like `F.normalize`, which however expands the norm to the shape of x: more operators for the same."""
     x = x.float()
     unit: Tensor = x / torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min(1e-12)
     return unit
 
 
 def _text_vectors(encoder: TextEncoder, tokens: Tensor) -> Tensor:
-    """What the encoder computes, with the end-of-text token gathered: indexing by row would fix the batch."""
+    """Compute the encoder's output, with the end-of-text token gathered: indexing by row would fix the batch."""
     x = F.embedding(tokens, encoder.token_embedding).float() + encoder.pos_embed  # [B, 77, width]
     x = encoder.trunk(x)
     end = tokens.argmax(dim=-1)[:, None, None]  # [B, 1, 1]
@@ -267,7 +267,7 @@ def _facts(tower: _Tower, opset: int, metadata: Mapping[str, str]) -> dict[str, 
 
 
 def _attention(op: Any) -> Callable[..., Any]:
-    """How the exporter writes attention: PyTorch's own way computes the shape of every transposed key at run time."""
+    """Return the exporter's form of attention: PyTorch's own computes the shape of every transposed key at run time."""
     from onnx.numpy_helper import from_array
 
     def attention(
@@ -294,7 +294,9 @@ def _attention(op: Any) -> Callable[..., Any]:
 
 
 def _lowest_cosine(model: ImageBind, tower: _Tower, path: Path) -> float:
-    """Of vectors by ONNX Runtime and by `model`; raises ExportError below COSINE_MIN or for another shape."""
+    """Return the lowest cosine of vectors by ONNX Runtime and by `model`; raises ExportError below COSINE_MIN or for
+    another shape.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

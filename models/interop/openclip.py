@@ -191,7 +191,7 @@ def _check_tensors(clip_model: open_clip.CLIP, sizes: Sizes) -> None:
 
 
 def _check_settings(clip_model: open_clip.CLIP) -> None:
-    """What the tensors' names do not show."""
+    """Check the settings that the tensors' names do not show."""
     visual = clip_model.visual
     patch_px = tuple(visual.patch_size)
     settings = (

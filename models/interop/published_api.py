@@ -47,7 +47,7 @@ _CLIP_SHAPES: Final[Mapping[Modality, tuple[tuple[int, ...], ...]]] = {
     "vision": ((3, IMAGE_PX, IMAGE_PX), (3, FRAMES, IMAGE_PX, IMAGE_PX)),
     "audio": ((1, AUDIO_MEL_BINS, AUDIO_FRAMES),),
 }
-"""What one clip can be; an input holds several clips of each item when two dimensions come before such a shape."""
+"""Shapes of one clip; an input holds several clips of each item when two dimensions come before such a shape."""
 
 
 class ImageBindModel(nn.Module):

@@ -79,7 +79,7 @@ def _moved_box(box: Box, affine: NDArray[np.float64]) -> Box:
 
 
 def kept_patches(views: Views, groups: list[Group], keep: float, focus: bool, rng: np.random.Generator) -> Tensor:
-    """Which patches of each image enter the trunk: int64 [B, kept].
+    """Return the patches of each image that enter the trunk: int64 [B, kept].
 
     A fraction `keep`, at random; with `focus` first those on and around the things that the caption is about.
     """
@@ -115,7 +115,7 @@ def recoloured_patches(views: Views, kept: Tensor, rng: np.random.Generator) -> 
 
 
 def trunk_output(vision: PatchEncoder, patches: Tensor, kept: Tensor) -> Tensor:
-    """What `vision.tokens` gives for the kept patches alone: [B, kept, 1176] -> [B, 1 + kept, width]."""
+    """Return the trunk's output for the kept patches alone: [B, kept, 1176] -> [B, 1 + kept, width]."""
     weight, positions = vision.stem.weight, vision.pos_embed
     assert isinstance(weight, Tensor)
     assert vision.pre_norm is not None

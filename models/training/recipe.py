@@ -1,4 +1,4 @@
-"""What a training run is made of: its stages, rates and optimisers."""
+"""Recipe of a training run: its stages, rates and optimisers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What training depends on, beside the shards."""
+    """Everything that a training run depends on, beside the shards."""
 
     sizes: Sizes = NANO
     stages: tuple[Stage, ...] = (

@@ -51,7 +51,7 @@ CHECKPOINT: Final = "checkpoint.pt"
 LOG: Final = "log.jsonl"
 
 Report = Callable[[dict[str, float | int | str]], None]
-"""Told what is also written into the log: step, loss, samples a second, validation scores."""
+"""Gets each entry of the training log: step, loss, samples per second, validation scores."""
 
 
 @dataclass(slots=True, eq=False)

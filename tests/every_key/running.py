@@ -24,9 +24,11 @@ from agent.embedding.weights import load_embedder
 from agent.log.format import logged_sensors
 from agent.perceiving.alerts.book import AlertBook
 from agent.perceiving.alerts.scoring import Scores
+from agent.perceiving.alerts.table import QueryTable
 from agent.perceiving.findings import AudioSource, Scored
 from agent.perceiving.localization.doa import SPEED_OF_SOUND_MPS
 from agent.perceiving.perception import Perception
+from agent.query import StandingQuery
 from agent.run import build
 from agent.run.serving import serving
 from agent.windows.windower import Tick, Window, Windower
@@ -229,7 +231,7 @@ class Words:
 
     dimensions = 16
 
-    def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    def embed_texts(self, texts: Sequence[str], _: Modality) -> NDArray[np.float32]:
         named = [next((name for name in THINGS if name in text), None) for text in texts]
         nothing = np.eye(16, dtype=np.float32)[15]
         return np.stack([thing(name) if name else nothing for name in named])
@@ -272,8 +274,8 @@ def dense_score(dense: bool, _: Path) -> float:
 def alerts(series: Sequence[float], modality: Modality = "vision", **query: Any) -> list[tuple[str, str, float]]:
     """What becomes of scores that come every half second, by query: phase and seconds."""
     (standing,) = config(queries=[{"text": "a dog", "cooldown_s": 0, "min_duration_s": 0, **query}]).queries
-    book = AlertBook(hold_s=1.0)
-    book.add(standing)
+    book = AlertBook(QueryTable(), hold_s=1.0)
+    book.add(StandingQuery(standing))
     told = []
     for number, value in enumerate(series):
         scores = Scores((standing.id,), (modality,), np.array([[value]], np.float32))

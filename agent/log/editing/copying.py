@@ -16,7 +16,7 @@ from common.printable import brief
 
 Frame = tuple[int, int, bytes]
 _NAME_LENGTH = slice(28, 32)
-"""In a chunk, the length of its compression's name."""
+"""Place of the length of the compression's name in a chunk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Copied:
 
     @property
     def is_event(self) -> bool:
-        """Whether it is an event."""
+        """True if it is an event."""
         return self.channel.topic == EVENTS_TOPIC
 
     def write(self, writer: LogWriter) -> None:
@@ -59,9 +59,9 @@ def contents(
     wanted: Span = lambda _start_ns, _end_ns: True,
     on_damage: Callable[[Damaged], None] = _raise,
 ) -> Iterator[Copied | Metadata]:
-    """Messages and metadata in the order in which they stand; `on_damage` is told of what is none.
+    """Yield messages and metadata in the order of the file; `on_damage` gets the parts that are neither.
 
-    The messages of chunks that are not `wanted` are passed over. Raises what `frames` and `on_damage` raise.
+    The messages of chunks that are not `wanted` are skipped. Raises whatever `frames` and `on_damage` raise.
     """
     schemas = {0: Schema(0, b"", "", "")}
     channels: dict[int, Channel] = {}
@@ -76,7 +76,7 @@ def contents(
                     if channel:
                         yield Copied(channel, record, compressed)
                     else:
-                        on_damage(Damaged(offset, f"a message of channel {record.channel_id}, which never came"))
+                        on_damage(Damaged(offset, f"a message of channel {record.channel_id}, which was not declared"))
                 elif isinstance(record, Schema):
                     schemas[record.id] = record
                 elif isinstance(record, ChannelRecord):
@@ -90,6 +90,6 @@ def contents(
 def _channel(offset: int, record: ChannelRecord, schemas: dict[int, Schema]) -> Channel:
     schema = schemas.get(record.schema_id)
     if schema is None:
-        raise Damaged(offset, f"channel {brief(record.topic)} of a schema that never came")
+        raise Damaged(offset, f"channel {brief(record.topic)} of a schema that was not declared")
     metadata = tuple(record.metadata.items())
     return Channel(record.topic, schema.name, schema.data, schema.encoding, record.message_encoding, metadata)

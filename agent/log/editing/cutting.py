@@ -29,7 +29,7 @@ class Written:
 
     path: Path
     messages: Counter[str] = field(default_factory=Counter)
-    """By topic."""
+    """Number of messages, by topic."""
 
 
 def cut(
@@ -41,14 +41,14 @@ def cut(
     sensors: Collection[str] | None = None,
     events: bool = True,
 ) -> Written:
-    """Write what was captured from `from_ns`, by default the start, up to and without `to_ns`, by default the end.
+    """Write the messages captured from `from_ns`, by default the start, up to and without `to_ns`, by default the end.
 
     Numbers, stamps and contents stay as they are. The facts name the sensors that are left and the time at which the
-    piece begins; the configuration stays that of the run. A file that is cut off or damaged gives what stands before.
+    piece begins; the configuration stays that of the run. A file that is cut off or damaged gives the part before.
     Memory is bounded by a chunk.
 
-    Raises ReplayError for what is no log or has no such sensors, LogError when nothing is left, RecordError when the
-    piece cannot be written.
+    Raises ReplayError for a file that is not a log or lacks a sensor, LogError when nothing is left, RecordError when
+    the piece cannot be written.
     """
     facts = facts_of(files[0])
     chosen = _chosen(files[0], facts, sensors)
@@ -65,18 +65,23 @@ def cut(
                 item.write(writer)
                 written.messages[item.channel.topic] += 1
         if not written.messages:
-            raise LogError(f"{files[0]}: holds nothing in that time of those sensors; ask for more")
+            raise LogError(
+                f"{files[0]}: holds no message of these sensors in this time range; widen --from and --to, or name "
+                "other sensors"
+            )
     return written
 
 
 def read(files: Sequence[Path], wanted: Span = lambda _start_ns, _end_ns: True) -> Iterator[Copied | Metadata]:
-    """What is in the files of a recording; one that is cut off or damaged gives what stands before, and is logged."""
+    """Yield the contents of a recording's files; of a file that is cut off or damaged the part before, with a line in
+    the log.
+    """
     for path in files:
         with open_log(path) as stream:
             try:
                 yield from contents(frames(stream), wanted)
             except Damaged as damage:
-                log.warning("%s: %s; what stands before is used", path, damage)
+                log.warning("%s: %s; the part before is used", path, damage)
 
 
 class OtherMetadata:

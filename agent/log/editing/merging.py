@@ -30,7 +30,7 @@ from agent.streams import LONGEST_HOLE_S
 
 MERGED_RECORD = "sensebind.merged"
 SEAM_S = 5.0
-"""By how much pieces that follow each other may overlap: samples and events come late."""
+"""Overlap that is allowed of pieces that follow each other: samples and events come late."""
 _REMEMBERED_EVENTS = 4096
 _NS = 1_000_000_000
 
@@ -38,8 +38,8 @@ _NS = 1_000_000_000
 def merge(first: Sequence[Path], second: Sequence[Path], out: Path) -> Written:
     """Write one log of two recordings, each given by its files. Memory is bounded by two chunks.
 
-    Raises ReplayError for what is no log, LogError when they do not go together, RecordError when the log cannot be
-    written.
+    Raises ReplayError for a file that is not a log, LogError when they do not go together, RecordError when the log
+    cannot be written.
     """
     one, other = survey(first), survey(second)
     _check(one, other)
@@ -72,7 +72,7 @@ def _check(one: Survey, other: Survey) -> None:
     same_run = one.facts.run_id == other.facts.run_id
     for name, sensor in one.facts.sensors.items():
         if other.facts.sensors.get(name, sensor) != sensor:
-            raise LogError(f"{names}: what they call {name!r} are two sensors; cut one of them without it")
+            raise LogError(f"{names}: {name!r} is a different sensor in each; cut one of them without it")
     shared = _shared(one, other)
     if shared and not same_run:
         raise LogError(

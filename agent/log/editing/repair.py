@@ -35,15 +35,15 @@ _CHUNK_START = re.compile(
 
 @dataclass
 class Repaired:
-    """What became of a log."""
+    """Result of a repair: copied messages and damages."""
 
     messages: Counter[str] = field(default_factory=Counter)
-    """Copied, by topic."""
+    """Number of copied messages, by topic."""
     damages: list[str] = field(default_factory=list)
     """The first of what could not be read."""
     more_damages: int = 0
     has_facts: bool = False
-    """Whether it can be replayed."""
+    """True if it can be replayed."""
 
     def add_damage(self, damage: Damaged) -> None:
         """Note what could not be read."""
@@ -73,7 +73,7 @@ def repair(source: Path, out: Path) -> Repaired:
 
 
 def _salvaged(stream: BinaryIO, repaired: Repaired) -> Iterator[Frame]:
-    """The records of a file up to its summary, over what is damaged; first the schemas and channels of the summary."""
+    """Yield the records of a file up to its summary, across damage; first the schemas and channels of the summary."""
     size = stream.seek(0, os.SEEK_END)
     yield from _definitions(stream)
     stream.seek(0)
@@ -84,7 +84,7 @@ def _salvaged(stream: BinaryIO, repaired: Repaired) -> Iterator[Frame]:
         length = _frame_length(stream, offset, size)
         if length is None:
             found = _next_chunk(stream, offset + 1, size)
-            repaired.add_damage(Damaged(offset, f"{found - offset} bytes that are no records"))
+            repaired.add_damage(Damaged(offset, f"{found - offset} bytes that are not records"))
             offset = found
             continue
         stream.seek(offset)
@@ -135,7 +135,7 @@ def _plausible_length(stream: BinaryIO, offset: int) -> int | None:
 
 
 def _is_chunk(start: bytes, length: int) -> bool:
-    """Whether the start of a chunk says twice how long it is."""
+    """Return whether the start of a chunk says twice how long it is."""
     if len(start) < RECORD_HEAD.size + CHUNK_HEAD.size:
         return False
     name_length: int = CHUNK_HEAD.unpack_from(start, RECORD_HEAD.size)[-1]

@@ -1,4 +1,4 @@
-"""What is in a log: read from front to back, so that what is said of it has been seen."""
+"""Contents of a log, read from front to back, so that every statement about it has been checked."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Topic:
 
     count: int = 0
     size: int = 0
-    """Bytes."""
+    """Size in bytes."""
     first_ns: int = 0
     last_ns: int = 0
     """Log times of the first and the last message."""
@@ -49,18 +49,18 @@ class Topic:
 
 @dataclass
 class Survey:
-    """What is in the files of one recording."""
+    """Contents of the files of one recording."""
 
     files: Sequence[Path]
     facts: RunFacts
-    """As they stand in the first file."""
+    """Facts of the first file."""
     size: int = 0
     """Bytes on the disk."""
     model: str = ""
     topics: dict[str, Topic] = field(default_factory=dict)
-    """By topic; what a sensor has on its raw topic is counted with the rest."""
+    """Counts by topic; samples on a sensor's raw topic are counted with the rest."""
     damages: list[str] = field(default_factory=list)
-    """What is cut off or damaged, by file."""
+    """Places that are cut off or damaged, by file."""
 
     @property
     def first_ns(self) -> int:

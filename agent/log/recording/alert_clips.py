@@ -1,4 +1,4 @@
-"""Which clips are saved: what all sensors gave around the begin of alerts whose queries ask for one."""
+"""Clips of alerts: the samples of all sensors around the begin of an alert whose query asks for one."""
 
 from __future__ import annotations
 

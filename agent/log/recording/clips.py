@@ -21,23 +21,22 @@ from agent.log.whole_file import save_log
 log = logging.getLogger(__name__)
 
 LATENESS_S = 1.0
-"""How long after its end a clip waits for samples and events of its last moments."""
+"""Seconds that a clip waits, after its end, for samples and events of its last moments."""
 POLL_S = 0.1
 MAX_WAITING = 64
 MESSAGE_BYTES = 400
-"""What a message in the ring costs beside its data."""
+"""Memory of a message in the ring beside its data."""
 
 
 class ClipBuffer:
     """The latest messages, at most so many seconds and bytes of them; the oldest goes first. Pure."""
 
     def __init__(self, max_s: float, max_bytes: int) -> None:
-        """Be empty."""
         self._max_ns = round(max_s * 1e9)
         self._max_bytes = max_bytes
         self._held: deque[tuple[int, Encoded]] = deque()
         self.size = 0
-        """In bytes."""
+        """Size in bytes."""
 
     def add(self, message: Encoded, now_ns: int) -> None:
         """Take a message that came now. Its age counts from here: its own stamps may be wrong."""
@@ -75,7 +74,7 @@ class _Request:
 
 
 class Clips:
-    """Saves clips from a ring, on a thread of its own, while the ring goes on. Any thread may call."""
+    """Saves clips from a ring, on a thread of its own, while the ring continues. Any thread may call."""
 
     def __init__(
         self, facts: RunFacts, now_ns: Callable[[], int], *, seconds: float, max_bytes: int = 64 * 2**20
@@ -180,7 +179,7 @@ class Clips:
 
     def _save(self, request: _Request, messages: Sequence[Encoded]) -> Clip:
         if not messages:
-            raise RecordError(f"{request.path}: not saved: nothing was kept of the time it asks for")
+            raise RecordError(f"{request.path}: not saved: no sample of that time is held any more")
         facts = replace(self._facts, part=0, start_ns=max(request.from_ns, min(m.log_ns for m in messages)))
         save_log(request.path, facts, messages, self._model)
         return Clip(request.path, len(messages), facts.start_ns, request.to_ns)

@@ -1,4 +1,4 @@
-"""One file of a recording: its beginning, and the ways in which it ends."""
+"""A file of a recording: its beginning, and the ways in which it ends."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ log = logging.getLogger(__name__)
 
 
 class Part:
-    """One file of a recording; to be used by one thread."""
+    """A file of a recording; to be used by one thread."""
 
     def __init__(self, path: Path, facts: RunFacts, model: str, settings: RecordSettings) -> None:
-        """Begin it. Raises OSError and leaves nothing behind."""
+        """Make the file. Raises OSError and leaves nothing behind."""
         self.begun_ns: dict[str, int] = {}
         """Capture time of the first sample, by topic."""
         self.written: Counter[str] = Counter()
@@ -36,7 +36,7 @@ class Part:
             raise
 
     def is_long_enough(self, message: Encoded, settings: RecordSettings) -> bool:
-        """Whether a message belongs into the next file."""
+        """Return whether a message belongs into the next file."""
         if settings.split_bytes is not None and self.writer.chunks and self.writer.size >= settings.split_bytes:
             return True
         # By the sensor's own stamps: those of another may be wrong.
@@ -82,5 +82,5 @@ class Part:
 
     def _remove(self) -> None:
         self.file.close()
-        with contextlib.suppress(OSError):  # what is left has no messages
+        with contextlib.suppress(OSError):  # the rest has no messages
             self.file.path.unlink()

@@ -1,7 +1,7 @@
-"""The files of a recording: begun, split, cut off when the disk is full, gone on with when there is room again, or when
-another program took a file away.
+"""Files of a recording. A file ends at a size or time, when the disk is full, or when another program takes it away;
+the next one follows when there is room.
 
-To be used by one thread. Nothing but RecordError at the very start is raised: what cannot be written is counted.
+To be used by one thread. Only the start raises RecordError; later, messages that cannot be written are counted.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from drivers.driver import Clock
 log = logging.getLogger(__name__)
 
 RETRY_S = 5.0
-"""While recording is stopped, how often room is looked for; seldomer when there turned out to be too little."""
+"""Time between checks for room while recording is stopped; it grows while there is too little."""
 MAX_RETRY_S = 60.0
 RETENTION_BYTES = 16 * 2**20
 """Written between two looks at the folder."""
 LOOK_S = 1.0
-"""How often the file is looked at: whether it still has its name and size."""
+"""Seconds between checks of the file's name and size."""
 
 
 class Recording:
@@ -49,16 +49,16 @@ class Recording:
         on_dropped: Callable[[Sequence[Encoded]], None],
         on_lost: Callable[[Mapping[str, int]], None],
     ) -> None:
-        """Begin the first file. Raises RecordError when it exists already or cannot be made; a full disk is no error.
+        """Begin the first file. Raises RecordError when it exists or cannot be made; a full disk is not an error.
 
-        `on_written` gets what stands in a file, `on_dropped` what never will, `on_lost` how many messages by topic were
-        written to a file that another program deleted or changed.
+        `on_written` gets messages that are in a file, `on_dropped` those that never will be, `on_lost` the number by
+        topic of those in a file that another program deleted or changed.
         """
         self.error = ""
         self.notice = ""
-        """What another program did last to a file of this recording, one line."""
+        """The last thing that another program did to a file of this recording, one line."""
         self.write_ns = 0
-        """How long the disk took to take the last chunk."""
+        """Time that the disk took for the last chunk."""
         self.parts = 0
         self.removed_files = 0
         self.removed_bytes = 0
@@ -70,28 +70,28 @@ class Recording:
         self._model = ""
         self._part: Part | None = None
         self._waiting: list[Encoded] = []
-        """In the chunk that is being filled."""
+        """Messages in the chunk that is being filled."""
         self._numbers = Numbers()
         self._written_numbers = Numbers()
-        """As they were when the last chunk was written."""
+        """Numbers at the last chunk that was written."""
         self._newest_ns = facts.start_ns
         self._due_ns = 0
-        """When the chunk must be written, or when to look for room again."""
+        """Time at which the chunk must be written, or room looked for again."""
         self._look_ns = 0
-        """When to look at the file next."""
+        """Time of the next check of the file."""
         self._retry_s = RETRY_S
         self._looked_at = 0
         """Size of the file when retention was last applied."""
         self._overfull = False
         self.path = self._path_of(1)
         self._last = self.path, self.parts
-        """As they were before the file that is being written."""
+        """Path and number of files before the file that is being written."""
         check_free(self.path)
         try:
             self._begin(facts.start_ns)
         except OSError as error:
             if error.errno not in NO_ROOM:
-                advice = "give a file in a folder that can"
+                advice = "give a file in a writable folder"
                 raise RecordError(f"{self.path}: cannot be written: {error.strerror}; {advice}") from None
             self._stop(error, [])
 
@@ -136,7 +136,7 @@ class Recording:
                 self._recover(error, [])
 
     def finish(self, timeout_s: float) -> None:
-        """Write what is left and complete the file; wait for it to be safe on the disk no longer than `timeout_s`."""
+        """Write the last chunk and complete the file; wait for the disk at most `timeout_s`."""
         if self._part:
             self._look(self._part)
         while self._part and self._waiting:
@@ -146,11 +146,11 @@ class Recording:
                 if self._waiting:  # else there is only no room for more
                     self._recover(error, [])
         if self._part and not self._part.end(timeout_s):
-            log.error("%s: the disk takes too long; it may not hold all of the log after a power cut", self.path)
+            log.error("%s: the disk is slow; a power cut may lose the end of the log", self.path)
         self._part = None
 
     def give_up(self) -> None:
-        """End the file after its last chunk; what is in none counts as dropped."""
+        """End the file after its last chunk; messages in no chunk count as dropped."""
         self._drop(self._give_up([]))
 
     def _put(self, part: Part, message: Encoded) -> Part:
@@ -233,7 +233,7 @@ class Recording:
         try:
             found = part.file.look()
         except OSError as error:
-            log.warning("%s: cannot be looked at: %s", before, error.strerror)
+            log.warning("%s: cannot be inspected: %s", before, error.strerror)
             return
         if found == "moved":
             self.path = part.file.path
@@ -243,7 +243,7 @@ class Recording:
             self._begin_again(part, found)
 
     def _begin_again(self, part: Part, found: str) -> None:
-        """Leave a file that was taken away to whoever took it; what was not yet in it goes into another."""
+        """Leave a file to the program that took it away; messages that were not yet in it go into another."""
         self._part, rest, self._waiting = None, self._waiting, []
         self._numbers = self._written_numbers.copy()
         part.leave()
@@ -257,7 +257,7 @@ class Recording:
             self.notice += f"; recording goes on in {self.path}"
 
     def _write_on(self, rest: list[Encoded]) -> OSError | None:
-        """Write what waits and then `rest`, which loses what is written; return what went wrong."""
+        """Write the waiting messages and then `rest`, which loses those that are written; return the error."""
         try:
             part = self._part or self._begin(rest[0].log_ns if rest else self._newest_ns)
             if self._waiting:
@@ -270,7 +270,7 @@ class Recording:
         return None
 
     def _give_up(self, messages: Sequence[Encoded]) -> list[Encoded]:
-        """End the file after its last chunk; return what is in none, and `messages` after it."""
+        """End the file after its last chunk; return the messages in no chunk, followed by `messages`."""
         part, self._part = self._part, None
         rest, self._waiting = [*self._waiting, *messages], []
         self._numbers = self._written_numbers.copy()
@@ -282,7 +282,9 @@ class Recording:
         self._drop(rest)
         self._wait_to_retry()
         self._retry_s = min(2 * self._retry_s, MAX_RETRY_S)
-        reason = error.strerror if self.path.parent.exists() else "its folder is gone; it goes on when that is back"
+        reason = (
+            error.strerror if self.path.parent.exists() else "its folder is gone; recording resumes when it is back"
+        )
         self.error = f"{self.path}: recording stopped: {reason}; the agent goes on without it"
         log.error("%s", self.error)
 
@@ -290,7 +292,7 @@ class Recording:
         self._wait_to_retry()
         # With just enough room it would stop at once again.
         spare_bytes = max(self._settings.min_free_bytes // 4, 2 * self._settings.chunk_bytes)
-        with contextlib.suppress(OSError):  # it has been told why recording stopped
+        with contextlib.suppress(OSError):  # the reason was reported when recording stopped
             self._begin(newest_ns, spare_bytes)
             self.error = ""
             log.warning("%s: recording goes on", self.path)
@@ -322,7 +324,9 @@ class Recording:
         overfull = rules.max_bytes is not None and left > rules.max_bytes
         if overfull and not self._overfull:
             log.warning(
-                "%s: its logs hold more than the %s bytes allowed; none may go", self.path.parent, rules.max_bytes
+                "%s: its logs hold more than the %s bytes allowed; none may be removed",
+                self.path.parent,
+                rules.max_bytes,
             )
         self._overfull = overfull
         return bool(removed)

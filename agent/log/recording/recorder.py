@@ -1,4 +1,4 @@
-"""Records a run, on threads of its own: whoever hands something in never waits for the disk or a codec.
+"""Recorder of a run, on threads of its own: `write_*` never waits for the disk or a codec.
 
 write_* -> queue -> (picture encoders) -> recorder's thread -> recording (files), clips (memory)
 """
@@ -31,12 +31,12 @@ __all__ = ["CHUNK_BYTES", "Recorder", "RecorderReport"]
 log = logging.getLogger(__name__)
 
 ITEM_BYTES = 512
-"""What waiting costs beside the data itself."""
+"""Memory of a waiting item beside its data."""
 
 CLOSE_S = 30.0
 """Longest wait for the disk at the end, where nothing else is said."""
 SPARE_S = 0.2
-"""Of that, for what follows when the disk has taken the last."""
+"""Part of that time for the work after the disk has taken the last chunk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +68,9 @@ class Recorder:
         clips: Clips | None = None,
         on_change: Callable[[RecorderReport], None] | None = None,
     ) -> None:
-        """Begin the file; without a path only `clips` get what is handed in. Raises RecordError.
+        """Begin the file; without a path only `clips` get the messages. Raises RecordError.
 
-        `on_change` is called when the state or the file is another, or files were removed: by the recorder's thread, or
+        `on_change` is called when the state or the file changes, or files were removed: by the recorder's thread, or
         in `close` when that waits for the disk.
         """
         self._facts = facts
@@ -84,7 +84,7 @@ class Recorder:
         self._closing = False
         self._ended = False
         self._given_up = False
-        """Whether the disk did not come back in time at the end: what its thread does from then on does not count."""
+        """True if the disk did not come back in time at the end: what its thread does from then on does not count."""
         self._failure = self._unfinished = ""
         self._written: Counter[str] = Counter()
         self._drops: defaultdict[str, Counter[str]] = defaultdict(Counter)
@@ -92,7 +92,7 @@ class Recorder:
         """Messages taken from the queue that are neither written nor dropped yet, by topic."""
         self._own_clock = RunClock.start()
         self._deadline_ns: int | None = None
-        """When the end is over."""
+        """Time at which the end is over; None before the end."""
         self._missing: Counter[str] = Counter()
         """Rows or images dropped since the last sample that was taken to be written, by topic."""
         self._latest_ns = facts.start_ns
@@ -127,7 +127,7 @@ class Recorder:
         self._put(_Item(MODEL_RECORD, name, ITEM_BYTES))
 
     def report(self) -> RecorderReport:
-        """How it goes."""
+        """Return the state and counts of the recording."""
         recording = self._recording
         with self._changed:
             drops = {topic: dict(reasons) for topic, reasons in self._drops.items()}
@@ -191,20 +191,19 @@ class Recorder:
             self._changed.notify_all()
 
     def _takes(self) -> bool:
-        """Whether what is handed in is of any use."""
+        """Return whether messages are of any use: recorded, or held for clips."""
         if self._closing or self._failure:
             return False
         return self._clips is not None or self._state() == "recording"
 
     def _begin_encoding(self, item: _Item) -> _Item:
-        """Let pictures be encoded elsewhere: that takes milliseconds; the rest takes none."""
+        """Start to encode pictures on other threads: that takes milliseconds; other samples take none."""
         sensor = self._facts.sensors.get(item.topic.removeprefix(SENSORS_TOPIC))
         if sensor is None or not image_like(sensor.modality):
             return item
         return replace(item, encoding=self._encoders.submit(self._encode, item))
 
     def _encode(self, item: _Item) -> Encoded:
-        """Raises BadData."""
         if isinstance(item.payload, pb.Event):
             return encode_event(item.payload)
         assert isinstance(item.payload, Sample)
@@ -247,7 +246,7 @@ class Recorder:
         self._tell()
 
     def _is_over(self) -> bool:
-        """Whether the file is to be finished: all is written, or the time that is left is needed for that."""
+        """Return whether the file is to be finished: all is written, or the time that is left is needed for that."""
         with self._changed:
             if not self._closing:
                 return False
@@ -255,12 +254,12 @@ class Recorder:
             return not self._queue or self._left_s() < 4 * write_s  # one meanwhile, the last, the summary
 
     def _left_s(self) -> float:
-        """Of the time for the end."""
+        """Time that is left for the end."""
         assert self._deadline_ns is not None
         return max(0.0, (self._deadline_ns - self._own_clock.now_ns()) / 1e9)
 
     def _give_up(self) -> None:
-        """Leave the thread to the disk that it waits for; what is not written by now counts as dropped."""
+        """Leave the thread to the disk that it waits for; unwritten messages count as dropped."""
         with self._changed:
             if self._ended:
                 return
@@ -364,7 +363,7 @@ class Recorder:
         try:
             self._on_change(report)
         except Exception:
-            log.exception("whoever wants to know how recording goes failed")
+            log.exception("a listener of the recording state failed")
 
     def _fail(self, error: str, item: _Item | None) -> None:
         with self._changed:

@@ -1,4 +1,4 @@
-"""How a recording goes, as it is told."""
+"""State of a recording, for status, events and log lines."""
 
 from __future__ import annotations
 
@@ -15,24 +15,26 @@ TAKEN_AWAY, DISK_SLOW = "file deleted or changed", "disk too slow at the end"
 
 @dataclass(frozen=True, slots=True)
 class RecorderReport:
-    """How recording goes. Of everything handed in: written + drops + still waiting; after the end nothing waits."""
+    """State and counts of a recording. Of all messages handed in: written + drops + waiting; nothing waits after the
+    end.
+    """
 
     state: State
     error: str
-    """Why it is stopped or failed, one line."""
+    """Reason for a stopped or failed recording, one line; empty otherwise."""
     written: dict[str, int]
-    """What the files hold, by topic."""
+    """Messages in the files, by topic."""
     drops: dict[str, dict[str, int]]
-    """By topic and reason."""
+    """Dropped messages by topic and reason."""
     path: Path | None = None
     """The file that is being written, or was last."""
     parts: int = 0
-    """Files so far."""
+    """Number of files so far."""
     removed_files: int = 0
-    """By retention."""
+    """Number of files removed by retention."""
     removed_bytes: int = 0
     notice: str = ""
-    """What another program did last to a file of the recording, one line."""
+    """The last thing that another program did to a file of the recording, one line."""
 
     @property
     def lost(self) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""What may stay in a folder of logs: a byte budget and an age. The oldest unprotected file goes first.
+"""Retention in a folder of logs: a byte budget and an age. The oldest unprotected file goes first.
 
 Protected is what is named `*.keep.mcap`: rename a file to keep it. Its bytes count towards the budget like any other's.
 A file that is being written, by this process or another, is never removed. Files without `.mcap` are not looked at, nor
@@ -85,5 +85,5 @@ def _oldest_first(folder: Path) -> list[tuple[int, Path, int]]:
                     status = entry.stat(follow_symlinks=False)
                     files.append((status.st_mtime_ns, Path(entry.path), status.st_size))
     except OSError as error:
-        log.warning("%s: cannot be listed, so that no log is removed: %s", folder, error.strerror)
+        log.warning("%s: cannot be listed, so no log is removed: %s", folder, error.strerror)
     return sorted(files)

@@ -1,4 +1,4 @@
-"""How a log is played: from where to where, how fast, whether it stands still. One thread plays, any thread controls.
+"""Control of a replay: range, speed, pause and jumps. One thread plays, any thread controls.
 
 Time in a log runs with a clock of this machine, `speed` times as fast. Whoever plays asks of every sample whether it is
 due. Nothing is ever left out: when what takes the samples is slower than that, the replay falls behind, catches up when
@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 from agent.log.format import ReplayError
 from drivers.driver import Clock
-from protos import perception_pb2 as pb
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +32,9 @@ class ReplayOver(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ReplayOptions:
-    """What to play, and how. Times are capture times of the log, in nanoseconds; None is its own start, or end."""
+    """Range, speed and mode of a replay. Times are capture times of the log, in nanoseconds; None is its own start, or
+    end.
+    """
 
     speed: float = MAX_SPEED
     """Times the log's own, or MAX_SPEED."""
@@ -44,27 +45,27 @@ class ReplayOptions:
     paused: bool = False
     """Stand at the start until told to go on."""
     lasting: bool = False
-    """At the end, wait to be told to seek instead of being over."""
+    """True: at the end, wait for a seek instead of ending."""
 
 
 ALL = ReplayOptions()
-"""From start to end, as fast as it goes."""
+"""Whole log, as fast as possible."""
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What is asked of a replay that runs; what is None stays as it is."""
+    """Request to a running replay; a field that is None changes nothing."""
 
     paused: bool | None = None
     speed: float | None = None
     seek_ns: int | None = None
     step_ticks: int = 0
-    """Go on for so many ticks, then pause."""
+    """Number of ticks to run before the next pause."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayPosition:
-    """How a replay stands. Times are capture times of the log."""
+    """State of a replay. Times are capture times of the log."""
 
     start_ns: int
     end_ns: int
@@ -73,42 +74,22 @@ class ReplayPosition:
     """The part that is played."""
     loop: bool
     position_ns: int
-    """Up to where it has been read."""
+    """Time up to which the log has been read."""
     speed: float
     paused: bool
     ended: bool
     """All was read, and what follows from it has been said."""
     behind_s: float
-    """How late the last sample was, by this machine's clock."""
+    """Lateness of the last sample, by this machine's clock."""
     stretch: int
     """1 at first, one more after every jump."""
-
-    def message(self) -> pb.ReplayState:
-        """The same for clients: seconds from the start of the log, and a speed of 0 for MAX_SPEED."""
-
-        def seconds(t_ns: int) -> float:
-            return (t_ns - self.start_ns) / 1e9
-
-        return pb.ReplayState(
-            start_ns=self.start_ns,
-            duration_s=seconds(self.end_ns),
-            position_s=seconds(self.position_ns),
-            speed=0.0 if self.speed == MAX_SPEED else self.speed,
-            paused=self.paused,
-            ended=self.ended,
-            behind_s=self.behind_s,
-            stretch=self.stretch,
-            from_s=seconds(self.from_ns),
-            to_s=seconds(self.to_ns),
-            loop=self.loop,
-        )
 
 
 class ReplayControl:
     """The state of one replay. `clock` is what it is paced by; it sleeps, while `control` may be called at any time."""
 
     def __init__(self, start_ns: int, end_ns: int, options: ReplayOptions, clock: Clock) -> None:
-        """Of a log from `start_ns` to `end_ns`. Raises ReplayError for a part that does not lie in it."""
+        """Control the replay of a log from `start_ns` to `end_ns`. Raises ReplayError for a range outside of it."""
         self.start_ns, self.end_ns = start_ns, end_ns
         self.from_ns, self.to_ns = _part(start_ns, end_ns, options)
         self.loop, self.lasting = options.loop, options.loop or options.lasting
@@ -121,17 +102,17 @@ class ReplayControl:
         self._stretch = 1
         self._position_ns = self._next_ns = self.from_ns
         self._base_ns = self.from_ns
-        """Where the log's time stood at `_since_ns` of the clock, from when it has run at the present speed."""
+        """Log time at `_since_ns` of the clock, the begin of the present speed."""
         self._since_ns = clock.now_ns()
         self._behind_ns = 0
         self._told_behind = False
         self._seek_ns: int | None = None
         self._asked: list[Future[ReplayPosition]] = []
-        """Of those who wait for a seek to be done."""
+        """Futures of those who wait for a seek to be done."""
         self._closed = False
 
     def ask(self, command: Command) -> Future[ReplayPosition]:
-        """Do what is asked; the future holds the state after it, for a seek once that is done. May be called anywhere.
+        """Carry out a command; the future holds the state after it, or after the seek. May be called on any thread.
 
         The future raises ReplayOver when the replay is closed before.
         """
@@ -148,26 +129,26 @@ class ReplayControl:
         return future
 
     def state(self) -> ReplayPosition:
-        """How it stands; may be called anywhere."""
+        """Return the state of the replay; may be called on any thread."""
         with self._lock:
             return self._state()
 
     def close(self) -> None:
-        """Let nobody wait for a seek any more; may be called again."""
+        """Release everyone who waits for a seek; may be called again."""
         with self._lock:
             self._closed = True
             asked = self._take_asked()
         _refuse(asked)
 
-    # What follows is for the thread that plays.
+    # The methods below are for the thread that plays.
 
     def start(self) -> None:
-        """Let time begin to pass."""
+        """Start the clock of the log."""
         with self._lock:
             self._since_ns = self._clock.now_ns()
 
     def jump(self) -> int | None:
-        """Where to go on from instead, when that was asked. The jump counts as done with the next call."""
+        """Return the time of a requested jump, or None. The jump counts as done with the next call."""
         with self._lock:
             if self._seek_ns is None:
                 asked, state = self._take_asked(), self._state()
@@ -181,12 +162,12 @@ class ReplayControl:
         return None
 
     def skip(self, t_ns: int) -> None:
-        """Go on from `t_ns`, because the log holds nothing before."""
+        """Continue at `t_ns`, because the log holds nothing before."""
         with self._lock:
             self._begin(t_ns)
 
     def due(self, t_ns: int, timeout_s: float) -> bool:
-        """Whether it is time for what was captured at `t_ns`; waits up to `timeout_s` and says no before."""
+        """Return whether it is time for what was captured at `t_ns`; waits up to `timeout_s` and says no before."""
         with self._lock:
             now_ns = self._clock.now_ns()
             self._next_ns = t_ns
@@ -199,7 +180,7 @@ class ReplayControl:
         return False
 
     def ticked(self, ticks: int) -> None:
-        """So many ticks came of what was played: the last of a step pauses."""
+        """Count the ticks that followed from the samples: the last of a step pauses."""
         with self._lock:
             if self._steps:
                 self._steps = max(0, self._steps - ticks)
@@ -215,7 +196,7 @@ class ReplayControl:
                 self._seek_ns = self.from_ns
 
     def through(self) -> None:
-        """What follows from all that was read has been said."""
+        """Note that everything that follows from the samples is published."""
         with self._lock:
             self._ended = True
 
@@ -236,7 +217,7 @@ class ReplayControl:
             self._paused, self._steps = False, command.step_ticks
 
     def _begin(self, t_ns: int) -> None:
-        """Start another stretch."""
+        """Start another stretch at a capture time of the log."""
         self._position_ns = self._next_ns = self._base_ns = t_ns
         self._since_ns = self._clock.now_ns()
         self._behind_ns = 0
@@ -252,13 +233,13 @@ class ReplayControl:
         return (t_ns - self._base_ns) / self._speed - (now_ns - self._since_ns)
 
     def _rebase(self) -> None:
-        """Let the log's time run on from where it stands, before the speed changes or it stands still."""
+        """Keep the log's time continuous when the speed changes or the replay pauses."""
         now_ns = self._clock.now_ns()
         if not self._paused:
             ran_ns = self._position_ns
             if self._speed != MAX_SPEED and not self._steps:
                 ran_ns = self._base_ns + round((now_ns - self._since_ns) * self._speed)
-            # Not beyond what comes next: a replay that is late stands there.
+            # Not beyond the next sample: a replay that is late stands there.
             self._base_ns = max(self._position_ns, min(ran_ns, self._next_ns))
         self._since_ns = now_ns
 
@@ -310,7 +291,7 @@ def checked_speed(speed: float) -> float:
 
 
 def _part(start_ns: int, end_ns: int, options: ReplayOptions) -> tuple[int, int]:
-    """From where to where. Raises ReplayError."""
+    """Return the range to play. Raises ReplayError."""
     from_ns = start_ns if options.from_ns is None else options.from_ns
     to_ns = max(end_ns, from_ns) if options.to_ns is None else min(options.to_ns, end_ns)
     length_s, from_s, to_s = ((t_ns - start_ns) / 1e9 for t_ns in (end_ns, from_ns, to_ns))

@@ -62,7 +62,7 @@ class LoggedPicture(Sample):
 
     @property
     def data(self) -> NDArray[Any]:
-        """The pixels."""
+        """Decoded pixels, as `Sample.data`."""
         return self._picture.pixels() if isinstance(self._picture, StoredPicture) else self._picture
 
     def seen(self) -> Sample:

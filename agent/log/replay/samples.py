@@ -52,7 +52,7 @@ class SampleReplay(ReplaySource[SensorSample]):
         self._begin()
 
     def reports(self) -> dict[str, CaptureReport]:
-        """How reading goes, per sensor."""
+        """Return the counts of reading, per sensor."""
         return {
             name: CaptureReport("ended" if self.ended else state, self._errors[name], 0, dict(self._drops[name]))
             for name, state in self._states.items()

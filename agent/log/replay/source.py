@@ -18,7 +18,7 @@ from drivers.remote import Remote
 
 LONGEST_HOLE_NS = round(LONGEST_HOLE_S * 1e9)
 LATEST_NS = 10_000_000_000
-"""What was captured before the end of a part may stand in the log by this much later."""
+"""A sample may stand in the log this much later than the end of the part in which it was captured."""
 
 Item = TypeVar("Item")
 
@@ -27,7 +27,7 @@ class LogClock(ManualClock):
     """A log's clock: stands at what was played last, and goes back only by a jump."""
 
     def jump(self, t_ns: int) -> None:
-        """Stand at `t_ns`."""
+        """Continue at `t_ns`, a capture time."""
         self._now_ns = t_ns
 
 
@@ -39,9 +39,9 @@ class Due(Generic[Item]):
     t_ns: int
     """Capture time of its beginning."""
     end_ns: int
-    """It was there from then on: the log's time when it is played."""
+    """Log time from which it exists, when it is replayed."""
     known_ns: int
-    """Up to where the log's time has come, by the word of the agent that recorded it rather than of the sensor."""
+    """Time that the log has reached, by the word of the agent that recorded it rather than of the sensor."""
 
 
 class ReplaySource(ABC, Generic[Item]):
@@ -65,13 +65,13 @@ class ReplaySource(ABC, Generic[Item]):
         self._ended = False
 
     def start(self) -> None:
-        """Begin at the start of the part that is played."""
+        """Start at the begin of the range."""
         with self._lock:
             self._open(self.control.from_ns)
             self.control.start()
 
     def poll(self, timeout_s: float) -> list[Item] | Jump:
-        """Return what is due, at most one item, and move the clock to it; [] when nothing is within `timeout_s`."""
+        """Return the due items, at most one, and move the clock to it; [] when none is due within `timeout_s`."""
         with self._lock:
             seek_ns = self.control.jump()
             if seek_ns is not None:
@@ -87,16 +87,16 @@ class ReplaySource(ABC, Generic[Item]):
 
     @abstractmethod
     def reports(self) -> dict[str, CaptureReport]:
-        """How reading goes, per sensor."""
+        """Return the counts of reading, per sensor."""
 
     @property
     def remotes(self) -> dict[str, Remote]:
-        """None: nobody pushes into what was recorded."""
+        """Return nothing: nobody pushes into a recording."""
         return {}
 
     @property
     def ended(self) -> bool:
-        """Whether all was returned. A replay that lasts, or starts over, may go on by a jump."""
+        """True if all was returned. A replay that lasts, or starts over, may go on by a jump."""
         return self._ended
 
     def stop(self) -> None:
@@ -108,7 +108,7 @@ class ReplaySource(ABC, Generic[Item]):
 
     @abstractmethod
     def _read(self, from_ns: int | None) -> Iterator[Due[Item]]:
-        """Begin to read: all, or what was captured at a time or after it, in the order of the log."""
+        """Start to read: everything, or the samples captured at a time or later, in the order of the log."""
 
     def _open(self, from_ns: int) -> None:
         self._items = self._within(self._read(from_ns if from_ns > self.timeline.start_ns else None))
@@ -116,7 +116,7 @@ class ReplaySource(ABC, Generic[Item]):
         self._played = self._ended = False
 
     def _within(self, items: Iterator[Due[Item]]) -> Iterator[Due[Item]]:
-        """Up to the end of the part that is played."""
+        """Yield entries up to the end of the range."""
         for due in items:
             if self._limit_ns is None or due.t_ns < self._limit_ns:
                 yield due

@@ -40,13 +40,15 @@ class TickReplay(ReplaySource[RecordedTick]):
     def __init__(
         self, timeline: Timeline, sensors: Iterable[str], hop_ns: int, options: ReplayOptions, pace: Clock | None = None
     ) -> None:
-        """Of some sensors. Raises ReplayError when the log holds no vectors, or its ticks have another hop."""
+        """Open the ticks of some sensors. Raises ReplayError when the log holds no vectors, or its ticks have another
+        hop.
+        """
         super().__init__(timeline, options, pace)
         self._sensors = frozenset(sensors)
         check_ticks(timeline, hop_ns)
 
     def reports(self) -> dict[str, CaptureReport]:
-        """None: no sample is read."""
+        """Return nothing: samples are not read."""
         return {}
 
     def _read(self, from_ns: int | None) -> Iterator[Due[RecordedTick]]:
@@ -64,29 +66,29 @@ class TickStretch:
 
     def __init__(self, start_ns: int) -> None:
         self.now_ns = start_ns
-        """The newest tick's."""
+        """Time of the newest tick."""
         self._ticks: list[RecordedTick] = []
 
     def push(self, item: RecordedTick) -> None:
-        """Take a tick."""
+        """Append a stored tick."""
         self._ticks.append(item)
         self.now_ns = item.t_ns
 
     def advance(self) -> Sequence[Tick]:
-        """Give it."""
+        """Return the next ticks."""
         ticks, self._ticks = self._ticks, []
         return ticks
 
     def finish(self) -> Sequence[Tick]:
-        """Nothing is held back."""
+        """Return nothing: no tick is held back."""
         return []
 
     def changes(self, *, at_end: bool = False) -> Sequence[StreamState]:  # noqa: ARG002  as Stretch has it
-        """None: streams are not read."""
+        """Return nothing: streams are not read."""
         return []
 
     def states(self) -> Mapping[str, StreamState]:
-        """None."""
+        """Return nothing: stored ticks have no streams."""
         return {}
 
 
@@ -94,7 +96,7 @@ class RecordedEmbedder(Embedder):
     """Gives the vectors that ticks bring with them. Its model needs the text encoder only."""
 
     def embed(self, ticks: Sequence[Tick]) -> list[Embedded]:
-        """What was recorded. Raises TypeError for a tick that is not from a log."""
+        """Return the stored vectors of ticks. Raises TypeError for a tick that is not from a log."""
         return [_embedded(tick) for tick in ticks]
 
 
@@ -156,7 +158,7 @@ def check_model(timeline: Timeline, model: str) -> None:
 
 def _embedded(tick: Tick) -> Embedded:
     if not isinstance(tick, RecordedTick):
-        raise TypeError(f"tick {tick.index} brings no vectors")
+        raise TypeError(f"tick {tick.index} holds no vectors")
     missing = {sensor: window.missing for sensor, window in tick.windows.items() if sensor not in tick.vectors}
     return Embedded(tick, dict(tick.vectors), {}, fuse(list(tick.vectors.values())), 0.0, missing)
 

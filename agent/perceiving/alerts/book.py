@@ -8,15 +8,17 @@ left out on purpose does not count: nobody looked.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, MutableSequence, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.perceiving.alerts.scoring import Scores
-from agent.query import Query, QueryError
+from agent.perceiving.alerts.table import Column, QueryTable
+from agent.query import StandingQuery
+from agent.scores import Scores
 from drivers.driver import MODALITIES, Modality
 
 Phase = Literal["begin", "update", "end"]
@@ -72,53 +74,39 @@ class _Alert:
 
 
 class AlertBook:
-    """The queries and the state of their alerts. Not thread-safe: use it on one thread.
+    """The state of the queries' alerts. Not thread-safe: use it on the table's thread.
 
-    State lies in one array with a row a query, so that a tick costs the same few array operations for ten queries and
-    for ten thousand: one comparison for all, and the rest for those on which something is on.
+    State lies in one column of the table, so that a tick costs the same few array operations for ten queries and for
+    ten thousand: one comparison for all, and the rest for those on which something is on.
     """
 
-    def __init__(self, *, hold_s: float = 1.0, max_queries: int = 10_000) -> None:
+    def __init__(self, table: QueryTable, *, hold_s: float = 1.0) -> None:
+        self._table = table
         self._hold_ns = round(hold_s * 1e9)
-        self._max_queries = max_queries
-        self._queries: MutableSequence[Query] = []
-        self._state = np.zeros(0, dtype=_STATE)
-        self._row: dict[str, int] = {}
+        self._state: Column[np.void] = table.column(_STATE)
         self._alerts: dict[str, _Alert] = {}
-        self._last_alert_id = 0
+        self._alert_ids = count(1)
         self._t_ns = _NEVER
-        self._scored_ids: tuple[str, ...] | None = None
-        self._scored_rows = np.zeros(0, dtype=np.intp)
 
-    def list(self) -> Sequence[Query]:
-        """All queries, oldest first."""
-        return tuple(self._queries)
+    def add(self, standing: StandingQuery) -> int:
+        """Watch for a query from the next tick on; its row. Raises QueryError as `QueryTable.add` does."""
+        row = self._table.add(standing)
+        self._begin(row)
+        return row
 
-    def add(self, query: Query) -> None:
-        """Watch for a query from the next tick on. Raises QueryError for an id in use, or one query too many."""
-        if query.id in self._row:
-            raise QueryError("id", f"{query.id!r} is in use; remove that query first, or take another id")
-        if len(self._queries) >= self._max_queries:
-            raise QueryError("id", f"there are {self._max_queries} queries already; remove one first")
-        row = np.zeros(1, dtype=_STATE)
-        row["allowed"] = [not query.modalities or m in query.modalities for m in MODALITIES]
-        row["threshold_on"], row["threshold_off"] = query.threshold_on, query.threshold_off
-        row["min_duration_ns"] = round(query.min_duration_s * 1e9)
-        row["seen_ns"] = row["ready_ns"] = _NEVER
-        row["best"] = -1
-        self._row[query.id] = len(self._queries)
-        self._queries.append(query)
-        self._state = np.concatenate([self._state, row])
-        self._scored_ids = None
-
-    def remove(self, query_id: str) -> Sequence[Transition]:
-        """Watch for it no more; the end of its alert when one is on. Raises KeyError when it is unknown."""
-        row = self._row[query_id]
+    def remove(self, query_id: str) -> tuple[StandingQuery, Sequence[Transition]]:
+        """Watch for it no more; with the end of its alert when one is on. Raises KeyError when it is unknown."""
+        row = self._table.row_of(query_id)
         ended = [self._end(row, self._t_ns)] if query_id in self._alerts else []
-        del self._queries[row]
-        self._state = np.delete(self._state, row)
-        self._row = {query.id: i for i, query in enumerate(self._queries)}
-        self._scored_ids = None
+        return self._table.remove(query_id), ended
+
+    def start_anew(self) -> Sequence[Transition]:
+        """Forget all that was, but the numbers of alerts; the ends of those that are on. Then time may step back."""
+        alerting = [query_id for s in self._table.standing() if (query_id := s.query.id) in self._alerts]
+        ended = [self._end(self._table.row_of(query_id), self._t_ns) for query_id in alerting]
+        for row in range(len(self._table)):
+            self._begin(row)
+        self._t_ns = _NEVER
         return ended
 
     def step(
@@ -131,9 +119,9 @@ class AlertBook:
     ) -> Sequence[Transition]:
         """Take the scores of the tick at `t_ns`, which never steps back, and tell what changed.
 
-        A query that `scores` lacks counts as missing in every modality; the windows of `left_out` are missing because
-        nobody looked. Raises ValueError for scores of a query that was never added, or for a tick before the last one.
-        What following one query raises is given to `on_fault` with its id, and costs the others nothing.
+        `scores` are in the rows of the table, or say in which. A query that they lack counts as missing in every
+        modality; the windows of `left_out` are missing because nobody looked. Raises ValueError for a tick before the
+        last one. What following one query raises is given to `on_fault` with its id, and costs the others nothing.
         """
         if t_ns < self._t_ns:
             raise ValueError(f"tick at {t_ns} ns comes after the one at {self._t_ns} ns")
@@ -141,10 +129,11 @@ class AlertBook:
         self._t_ns = t_ns
         looked_ns = np.array([0 if m in left_out else since_ns for m in MODALITIES], dtype=np.int64)
         values = self._in_rows(scores)
-        on = (self._state["on"] | (values >= self._state["threshold_on"])).any(axis=1)
-        rows = np.flatnonzero(on | self._state["alerting"])
-        state = _switched(self._state[rows], values[rows], t_ns, looked_ns, self._hold_ns)
-        self._state[rows] = state
+        all_rows = self._state.rows
+        on = (all_rows["on"] | (values >= all_rows["threshold_on"])).any(axis=1)
+        rows = np.flatnonzero(on | all_rows["alerting"])
+        state = _switched(all_rows[rows], values[rows], t_ns, looked_ns, self._hold_ns)
+        all_rows[rows] = state
         # Evidence counts, not held state: from the first score over the threshold to the last one that came.
         carrying = state["on"] & (state["seen_ns"] - state["since_ns"] >= state["min_duration_ns"])  # [rows, M]
         concerned = state["alerting"] | (carrying.any(axis=1) & (t_ns >= state["ready_ns"]))
@@ -156,34 +145,40 @@ class AlertBook:
             except Exception as error:
                 if on_fault is None:
                     raise
-                on_fault(self._queries[row].id, error)
+                on_fault(self._table.ids[row], error)
                 continue
             if transition:
                 followed.append(transition)
         return followed
 
+    def _begin(self, row: int) -> None:
+        """Set a row to the state of a query of which nothing was seen or heard."""
+        query = self._table.query_at(row)
+        state = np.zeros((), dtype=_STATE)
+        state["allowed"] = [not query.modalities or m in query.modalities for m in MODALITIES]
+        state["threshold_on"], state["threshold_off"] = query.threshold_on, query.threshold_off
+        state["min_duration_ns"] = round(query.min_duration_s * 1e9)
+        state["seen_ns"] = state["ready_ns"] = _NEVER
+        state["best"] = -1
+        self._state.rows[row] = state
+
     def _in_rows(self, scores: Scores) -> NDArray[np.float32]:
-        """Scores in the book's rows, with a column for each of MODALITIES."""
-        if self._scored_ids is not scores.query_ids:
-            if unknown := [q for q in scores.query_ids if q not in self._row]:
-                raise ValueError(f"scores of query {unknown[0]!r}, which was never added")
-            self._scored_ids = scores.query_ids
-            self._scored_rows = np.array([self._row[q] for q in scores.query_ids], dtype=np.intp)
-        values = np.full(self._state["on"].shape, np.nan, dtype=np.float32)
-        columns = np.array([_COLUMN[m] for m in scores.modalities], dtype=np.intp)
-        values[self._scored_rows[:, None], columns] = scores.values
+        """Scores in the table's rows, with a column for each of MODALITIES."""
+        values = np.full((len(self._table), len(MODALITIES)), np.nan, dtype=np.float32)
+        rows = slice(None) if scores.rows is None else scores.rows
+        for modality, column in zip(scores.modalities, scores.values.T, strict=True):
+            values[rows, _COLUMN[modality]] = column
         return values
 
     def _follow(self, row: int, carrying: frozenset[Modality], t_ns: int) -> Transition | None:
         """Begin, update or end the alert of one query."""
-        query = self._queries[row]
+        query = self._table.query_at(row)
         alert = self._alerts.get(query.id)
         if alert is None:
-            self._last_alert_id += 1
-            self._alerts[query.id] = _Alert(self._last_alert_id, t_ns, carrying, carrying)
-            self._state["alerting"][row] = True
+            self._alerts[query.id] = _Alert(next(self._alert_ids), t_ns, carrying, carrying)
+            self._state.rows["alerting"][row] = True
             return self._transition(row, "begin", carrying, t_ns)
-        if not self._state["on"][row].any():
+        if not self._state.rows["on"][row].any():
             return self._end(row, t_ns)
         # While what carried it is gone and what joins it has not lasted yet, it stays with what carried it last.
         if not carrying or carrying == alert.carriers:
@@ -192,18 +187,20 @@ class AlertBook:
         return self._transition(row, "update", carrying, t_ns)
 
     def _end(self, row: int, t_ns: int) -> Transition:
-        query = self._queries[row]
+        query = self._table.query_at(row)
         ended = self._transition(row, "end", self._alerts[query.id].carried, t_ns)
         del self._alerts[query.id]
-        self._state["alerting"][row] = False
-        self._state["best"][row] = -1
-        self._state["ready_ns"][row] = t_ns + round(query.cooldown_s * 1e9)
+        state = self._state.rows
+        state["alerting"][row] = False
+        state["best"][row] = -1
+        state["ready_ns"][row] = t_ns + round(query.cooldown_s * 1e9)
         return ended
 
     def _transition(self, row: int, phase: Phase, modalities: frozenset[Modality], t_ns: int) -> Transition:
-        query = self._queries[row]
+        query = self._table.query_at(row)
         alert = self._alerts[query.id]
-        best = {m: score for m, score in zip(MODALITIES, self._state["best"][row].tolist(), strict=True) if score >= 0}
+        scores = self._state.rows["best"][row].tolist()
+        best = {m: score for m, score in zip(MODALITIES, scores, strict=True) if score >= 0}
         ordered = tuple(m for m in MODALITIES if m in modalities)
         return Transition(query.id, query.text, phase, alert.alert_id, ordered, best, alert.begin_ns, t_ns)
 

@@ -8,12 +8,13 @@ that says the same as the query is left out for that query, which would otherwis
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agent.vectors import Vectors
+from drivers.driver import MODALITIES, Modality
 
 TEMPLATES: tuple[str, ...] = (
     "{}",
@@ -111,6 +112,19 @@ def embed_prompts(
     mean = vectors.mean(axis=1)  # [n, D]
     pooled: Vectors = (mean / np.linalg.norm(mean, axis=1, keepdims=True)).astype(np.float32)
     return pooled
+
+
+def by_modality(embed: Callable[[Modality], Vectors]) -> Mapping[Modality, Vectors]:
+    """Vectors of the same texts for every modality; equal ones are one object, which is scored once."""
+    distinct: list[Vectors] = []
+    found: dict[Modality, Vectors] = {}
+    for modality in MODALITIES:
+        vectors = embed(modality)
+        same = next((known for known in distinct if np.array_equal(known, vectors)), None)
+        if same is None:
+            distinct.append(vectors)
+        found[modality] = vectors if same is None else same
+    return found
 
 
 def rivals(

@@ -10,133 +10,151 @@ with s_m the modality's logit scale and v the window's vector. Pure: arrays in, 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.perceiving.alerts.table import Column, QueryTable
+from agent.scores import Scores
 from agent.vectors import Vectors
 from drivers.driver import MODALITIES, Modality
 
 Array = NDArray[np.float64]
+Rows = slice | NDArray[np.intp]
 
 # Queries scored against one block of patches at a time: bounds the memory of `dense` to a few MB.
 _DENSE_BLOCK = 1024
+_BLOCK = 16
+"""Queries that are multiplied at a time with a few windows."""
+_FEW_WINDOWS = 16
+_FEW_QUERIES = 64
 _AGREEING_PATCHES = 2
 """As many must see a thing: one of 256 alone is chance, and a thing worth an alert covers four."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Scores:
-    """Scores of one tick: `values` float32 [queries, modalities], 0..1; only what was present has a column."""
-
-    query_ids: tuple[str, ...]
-    modalities: tuple[Modality, ...]
-    values: NDArray[np.float32]
-
-    def of(self, query_id: str) -> dict[Modality, float]:
-        """The scores of one query; KeyError when it was not scored."""
-        if query_id not in self.query_ids:
-            raise KeyError(query_id)
-        row = self.values[self.query_ids.index(query_id)]
-        return dict(zip(self.modalities, row.tolist(), strict=True))
-
-
 class Scorer:
-    """The queries' vectors, laid out so that a tick costs one matrix product.
+    """The queries' vectors, in columns of their table, so that a tick costs one matrix product.
 
-    `background` float32 [B, D] are unit vectors, `logit_scales` one factor a modality. `dense` lets vision score by the
+    A text has a vector for each modality. Modalities with equal ones share a space, and a space costs one product: all
+    of ImageBind's do. `background` are the unit vectors float32 [B, D] of the background prompts for each modality;
+    those that are one object share a space. `logit_scales` are one factor a modality. `dense` lets vision score by the
     best of its whole-image vector and its patches, so that a small thing beside a large one still counts.
 
-    Not thread-safe: add, remove and score on one thread.
+    Not thread-safe: use it on the table's thread.
     """
 
-    def __init__(self, background: Vectors, logit_scales: Mapping[Modality, float], *, dense: bool = False) -> None:
-        if background.ndim != 2 or not len(background):
-            raise ValueError(f"background vectors have shape {background.shape}; at least one row [B, D] is needed")
+    def __init__(
+        self,
+        table: QueryTable,
+        background: Mapping[Modality, Vectors],
+        logit_scales: Mapping[Modality, float],
+        *,
+        dense: bool = False,
+    ) -> None:
         if lacking := [m for m in MODALITIES if not logit_scales.get(m, 0) > 0]:
             raise ValueError(f"{lacking[0]}: a logit scale over 0 is needed")
-        self._background = background.astype(np.float32)
-        self._scales = dict(logit_scales)
+        self._table = table
+        self._scales = {m: np.float32(logit_scales[m]) for m in MODALITIES}
         self._dense = dense
-        self._ids: tuple[str, ...] = ()
-        # [D, capacity]: a column a query, so that the product with a few window vectors streams along memory. The
-        # capacity doubles, and a removed query is replaced by the last one: neither costs a copy of everything.
-        self._queries = np.zeros((background.shape[1], 16), dtype=np.float32)
-        # Most queries are held against the whole bank: each distinct set of rivals is stored and summed once.
-        self._rival_sets: dict[bytes, int] = {}
-        self._rivals = np.zeros((0, len(background)), dtype=np.bool_)  # [sets, B]
-        self._set_of = np.zeros(16, dtype=np.intp)  # [capacity]
+        spaces = {id(vectors): _Space(table, vectors) for vectors in background.values()}
+        self._space = {m: spaces[id(background[m])] for m in MODALITIES}
 
-    @property
-    def query_ids(self) -> tuple[str, ...]:
-        """The order of the rows of `Scores.values`."""
-        return self._ids
+    def set(self, row: int, vectors: Mapping[Modality, Vectors], rivals: Mapping[Modality, NDArray[np.bool_]]) -> None:
+        """Fill a new row of the table: a query's unit vectors [D], and its background prompts, bool [B]."""
+        for space, modality in {space: modality for modality, space in self._space.items()}.items():
+            space.set(row, vectors[modality], rivals[modality])
 
-    def add(self, query_id: str, vector: Vectors, rivals: NDArray[np.bool_]) -> None:
-        """Score a query from now on: its unit vector [D] and which background prompts it is held against, bool [B]."""
-        if query_id in self._ids:
-            raise ValueError(f"query {query_id!r} is scored already")
-        if rivals.shape != (len(self._background),) or not rivals.any():
-            raise ValueError(f"query {query_id!r} needs at least one of {len(self._background)} background prompts")
-        n = len(self._ids)
-        if n == self._queries.shape[1]:
-            self._queries = np.hstack([self._queries, np.zeros_like(self._queries)])
-            self._set_of = np.concatenate([self._set_of, np.zeros_like(self._set_of)])
-        self._queries[:, n] = vector
-        key = rivals.tobytes()
-        if key not in self._rival_sets:
-            self._rival_sets[key] = len(self._rivals)
-            self._rivals = np.vstack([self._rivals, rivals])
-        self._set_of[n] = self._rival_sets[key]
-        self._ids = (*self._ids, query_id)
-
-    def remove(self, query_id: str) -> None:
-        """Score it no more; KeyError when it is unknown."""
-        if query_id not in self._ids:
-            raise KeyError(query_id)
-        row, last = self._ids.index(query_id), len(self._ids) - 1
-        self._queries[:, row] = self._queries[:, last]
-        self._set_of[row] = self._set_of[last]
-        ids = list(self._ids)
-        ids[row] = ids[last]
-        self._ids = tuple(ids[:last])
-
-    def score(self, vectors: Mapping[Modality, Vectors], patches: Vectors | None = None) -> Scores:
-        """Score every query in every modality given.
+    def score(
+        self,
+        vectors: Mapping[Modality, Vectors],
+        patches: Vectors | None = None,
+        rows: NDArray[np.intp] | None = None,
+    ) -> Scores:
+        """Score every query, or those of some rows, in every modality given.
 
         `vectors` float32 [sensors, D] unit vectors of each modality that is present (several sensors: the best
         counts); `patches` float32 [..., D] of vision, used when `dense`.
         """
-        n = len(self._ids)
+        ids = self._table.ids if rows is None else tuple(self._table.ids[row] for row in rows)
+        chosen: Rows = slice(0, len(ids)) if rows is None else rows
         modalities = tuple(m for m in MODALITIES if m in vectors and len(vectors[m]))
-        if not n or not modalities:
-            return Scores(self._ids, modalities, np.zeros((n, len(modalities)), dtype=np.float32))
-        windows = [len(vectors[m]) for m in modalities]
-        rows = np.vstack([vectors[m] for m in modalities])  # [windows, D]
-        scales = np.repeat(np.array([self._scales[m] for m in modalities], dtype=np.float32), windows)
-        margin = self._margin(rows, scales[:, None], slice(0, n))  # [windows, n]
-        # [modalities, n]; rows of one modality lie together
-        best = np.stack([part.max(axis=0) for part in np.split(margin, np.cumsum(windows)[:-1])])
+        best = np.zeros((len(modalities), len(ids)), np.float32)
+        if not best.size:
+            return Scores(ids, modalities, best.T, rows)
+        for space in dict.fromkeys(self._space[m] for m in modalities):
+            of_space = [m for m in modalities if self._space[m] is space]
+            counts = [len(vectors[m]) for m in of_space]
+            windows = np.vstack([vectors[m] for m in of_space])  # [windows, D]
+            scales = np.repeat([self._scales[m] for m in of_space], counts)
+            margin = space.margin(windows, scales, chosen)  # [windows, queries]
+            for m, part in zip(of_space, np.split(margin, np.cumsum(counts)[:-1]), strict=True):
+                best[modalities.index(m)] = part.max(axis=0) if len(part) > 1 else part[0]
         if self._dense and patches is not None and "vision" in modalities:
-            vision = best[modalities.index("vision")]
-            grid = patches.reshape(-1, patches.shape[-1])  # [patches, D]
-            scale = np.float32(self._scales["vision"])
-            for start in range(0, n, _DENSE_BLOCK):
-                block = slice(start, min(start + _DENSE_BLOCK, n))
-                margins = self._margin(grid, scale, block)  # [patches, n]
-                agreed = np.partition(margins, -_AGREEING_PATCHES, axis=0)[-_AGREEING_PATCHES]
-                vision[block] = np.maximum(vision[block], agreed)
-        return Scores(self._ids, modalities, np.ascontiguousarray(_sigmoid(best).T))
+            self._look_closer(best[modalities.index("vision")], patches, chosen)
+        return Scores(ids, modalities, _sigmoid(best).T, rows)
 
-    def _margin(self, rows: Vectors, scale: Vectors | np.float32, block: slice) -> Vectors:
-        """Logit of each query minus the log of the summed exponents of its rivals: float32 [rows, queries]."""
-        logits: Vectors = rows @ self._queries[:, block]  # [rows, n]
-        logits *= scale
-        background = (rows @ self._background.T * scale).astype(np.float64)  # [rows, B]
-        summed: Vectors = log_sum_exp(background, self._rivals).astype(np.float32)  # [rows, sets]
-        logits -= np.take(summed, self._set_of[block], axis=1)
+    def _look_closer(self, vision: Vectors, patches: Vectors, chosen: Rows) -> None:
+        """Raise margins of vision [queries] to those that enough patches agree on."""
+        space, grid = self._space["vision"], patches.reshape(-1, patches.shape[-1])  # [patches, D]
+        scale = np.full(len(grid), self._scales["vision"])
+        rows = np.arange(len(self._table))[chosen]
+        for start in range(0, len(rows), _DENSE_BLOCK):
+            block = slice(start, start + _DENSE_BLOCK)
+            margins = space.margin(grid, scale, rows[block] if isinstance(chosen, np.ndarray) else block)
+            agreed = np.partition(margins, -_AGREEING_PATCHES, axis=0)[-_AGREEING_PATCHES]
+            vision[block] = np.maximum(vision[block], agreed)
+
+
+class _Space:
+    """Vectors of texts that go for some modalities: the background prompts', and the queries'."""
+
+    def __init__(self, table: QueryTable, background: Vectors) -> None:
+        if background.ndim != 2 or not len(background):
+            raise ValueError(f"background vectors have shape {background.shape}; at least one row [B, D] is needed")
+        self._background = background.astype(np.float32)
+        self._queries: Column[np.float32] = table.column(np.float32, (background.shape[1],))
+        # Most queries are held against the whole bank: each distinct set of rivals is stored and summed once.
+        self._rival_sets: dict[bytes, int] = {}
+        self._rivals = np.zeros((0, len(background)), dtype=np.bool_)  # [sets, B]
+        self._set_of: Column[np.intp] = table.column(np.intp)
+
+    def set(self, row: int, vector: Vectors, rivals: NDArray[np.bool_]) -> None:
+        if rivals.shape != (len(self._background),) or not rivals.any():
+            raise ValueError(f"a query needs at least one of {len(self._background)} background prompts")
+        self._queries.rows[row] = vector
+        key = rivals.tobytes()
+        if key not in self._rival_sets:
+            self._rival_sets[key] = len(self._rivals)
+            self._rivals = np.vstack([self._rivals, rivals])
+        self._set_of.rows[row] = self._rival_sets[key]
+
+    def margin(self, windows: Vectors, scales: Vectors, chosen: Rows) -> Vectors:
+        """Logit of each query minus the log of the summed exponents of its rivals: float32 [windows, queries]."""
+        logits = _products(self._queries.rows[chosen], windows)
+        logits *= scales[:, None]
+        background = (windows @ self._background.T * scales[:, None]).astype(np.float64)  # [windows, B]
+        summed: Vectors = log_sum_exp(background, self._rivals).astype(np.float32)  # [windows, sets]
+        logits -= np.take(summed, self._set_of.rows[chosen], axis=1)
         return logits
+
+
+def _products(queries: Vectors, windows: Vectors) -> Vectors:
+    """Cosines [windows, queries].
+
+    A product with few windows does little with each number that it reads: more threads only wait for memory, and for
+    each other. In small blocks BLAS starts none, which took a third of the CPU time for 10,000 queries on two cores.
+    """
+    if len(queries) <= _FEW_QUERIES:
+        # In this order sums are rounded as they were in logs that hold scores: their replay gives the same bits.
+        return windows @ np.ascontiguousarray(queries.T)
+    if len(windows) > _FEW_WINDOWS:
+        return windows @ queries.T
+    whole = len(queries) // _BLOCK * _BLOCK
+    products = np.empty((len(queries), len(windows)), np.float32)
+    blocks = queries[:whole].reshape(-1, _BLOCK, queries.shape[1])
+    np.matmul(blocks, windows.T, out=products[:whole].reshape(-1, _BLOCK, len(windows)))
+    np.matmul(queries[whole:], windows.T, out=products[whole:])
+    return np.ascontiguousarray(products.T)
 
 
 def log_sum_exp(logits: Array, chosen: NDArray[np.bool_]) -> Array:
