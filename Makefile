@@ -4,7 +4,7 @@ BIN    := $(VENV)/bin
 DEMO_S ?= 60
 FUZZ_EXECUTIONS ?= 1000000
 
-.PHONY: demo test fuzz lint format protos train clean
+.PHONY: demo test fuzz mutants lint format protos train clean
 .DELETE_ON_ERROR:
 
 # The environment is rebuilt when what it is made from changes.
@@ -24,6 +24,10 @@ test: $(VENV)/installed
 # Overnight: all targets of tests/fuzz, with atheris where `pip install .[fuzz]` has put it. Findings and the corpus are kept in runs/fuzz.
 fuzz: $(VENV)/installed
 	PYTHONPATH=.:tests $(BIN)/python -m fuzz --executions $(FUZZ_EXECUTIONS)
+
+# Some minutes: a line of the source is changed at a time, in a copy, and tests must notice. WORD="ring book" runs some.
+mutants: $(VENV)/installed
+	PYTHONPATH=.:tests $(BIN)/python -m mutants $(WORD)
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -106,6 +106,10 @@ class Sample:
             return self.t_ns
         return self.t_ns + round(len(self.data) * 1e9 / self.rate_hz)
 
+    def seen(self) -> Sample:
+        """Itself, or a stand-in for data that is not decoded yet: for who only compares samples with each other."""
+        return self
+
 
 class Clock(Protocol):
     """The run's clock, as drivers see it. `agent.clock` holds the real ones."""

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from faulty_drivers import FaultyOptions
+from running_agent import DEADLINE_S
 
 from agent.capture import sensor as capture_sensor
 from agent.capture.live import Capture
@@ -23,7 +24,6 @@ from drivers.registry import driver_class
 from drivers.remote import RemoteOptions
 
 CAMERA = "faulty_drivers:FaultyCamera"
-LIMIT_S = 20.0
 
 
 def spec(name: str, options: FaultyOptions, driver: str = CAMERA, sample_bytes: int = 1000) -> SensorSpec:
@@ -42,7 +42,7 @@ class Rig:
         self.samples: dict[str, list[Sample]] = defaultdict(list)
 
     def poll_until(self, met: Callable[[], bool]) -> None:
-        deadline_s = time.monotonic() + LIMIT_S
+        deadline_s = time.monotonic() + DEADLINE_S
         while not met():
             assert time.monotonic() < deadline_s, self.capture.reports()
             for sensor, sample in self.capture.poll(0.1):
@@ -272,8 +272,8 @@ def test_capture_processes_die_with_their_parent_silently_and_leave_no_shared_me
     pid = int(parent.stdout.readline())
     assert Path(f"/proc/{pid}").exists()
     os.killpg(parent.pid, end)  # as Ctrl-C does
-    _, printed = parent.communicate(timeout=LIMIT_S)
-    deadline_s = time.monotonic() + LIMIT_S
+    _, printed = parent.communicate(timeout=DEADLINE_S)
+    deadline_s = time.monotonic() + DEADLINE_S
     while _alive(pid):
         assert time.monotonic() < deadline_s
         time.sleep(0.01)

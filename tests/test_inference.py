@@ -158,11 +158,13 @@ def test_a_missing_compiler_is_found_before_the_first_window(tmp_path: Path) -> 
 
 @pytest.mark.hardware
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
-@pytest.mark.slow  # a C++ compiler runs about ten times
+@pytest.mark.slow  # a C++ compiler runs some times
 def test_compiled_blocks_give_the_same_vectors(tmp_path: Path) -> None:
     # A process of its own: the compiler starts threads and warns in ways that other tests need not meet.
     program = (
-        "import torch\n"
+        "import torch, torch._inductor.config\n"
+        # Its precompiled headers take longer than these few kernels.
+        "torch._inductor.config.cpp_cache_precompile_headers = False\n"
         "from test_inference import tiny, window\n"
         "from models.inference import Runner\n"
         "plain, compiled = Runner(tiny()), Runner(tiny(), compile=True)\n"

@@ -318,8 +318,13 @@ def test_a_picture_is_decoded_for_a_window_only(log: Path, monkeypatch: pytest.M
     from agent.log import messages
 
     decoded: list[str] = []
-    decode = messages.decode
-    monkeypatch.setattr(messages, "decode", lambda schema, *rest: decoded.append(schema) or decode(schema, *rest))
+    sample_of = messages.sample_of
+
+    def counted(message: messages.Message, *rest: Any) -> Sample:
+        decoded.append(message.DESCRIPTOR.full_name)
+        return sample_of(message, *rest)
+
+    monkeypatch.setattr(messages, "sample_of", counted)
     taken = run(SampleReplay(log))
     pictures = decoded.count(messages.IMAGE_SCHEMA)
     assert 0 < pictures <= len(taken.ticks) * (2 + 1 + 1), "two frames, a depth map and a thermal picture a tick"
@@ -336,8 +341,8 @@ def test_a_picture_that_cannot_be_decoded_costs_its_window(tmp_path: Path) -> No
             if not isinstance(polled, Jump):
                 for name, sample in polled:
                     if name in ("camera", "depth") and sample.t_ns > START_NS + 2 * S:
-                        schema, sensor, encoded = sample._encoded  # type: ignore[attr-defined]
-                        object.__setattr__(sample, "_encoded", (schema, sensor, encoded[:60] + encoded[200:]))
+                        message = sample._picture._message  # type: ignore[attr-defined]
+                        message.data = message.data[:30] + message.data[170:]
                         broken += 1
             return polled
 

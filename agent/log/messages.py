@@ -29,6 +29,12 @@ RAW_IMAGE_SCHEMA: str = RawImage.DESCRIPTOR.full_name
 AUDIO_SCHEMA: str = RawAudio.DESCRIPTOR.full_name
 SAMPLE_SCHEMA: str = SensorSample.DESCRIPTOR.full_name
 
+_CLASSES: dict[str, type[Message]] = {
+    IMAGE_SCHEMA: CompressedImage,
+    RAW_IMAGE_SCHEMA: RawImage,
+    AUDIO_SCHEMA: RawAudio,
+    SAMPLE_SCHEMA: SensorSample,
+}
 _PCM_S16 = "pcm-s16"
 _FULL_SCALE = 32768
 _RGB, _FLOAT32 = "rgb8", "32FC1"
@@ -49,21 +55,47 @@ def encode(name: str, sensor: LoggedSensor, sample: Sample, pictures: PictureFor
 
 def decode(schema: str, sensor: LoggedSensor, t_ns: int, data: bytes) -> Sample:
     """Return the sample that a message of a sensor carries, with nothing `lost`. Raises BadData."""
+    return sample_of(parse(schema, data), sensor, t_ns)
+
+
+def parse(schema: str, data: bytes) -> Message:
+    """Return the message of a sample, its picture or rows still encoded. Raises BadData."""
+    if schema not in _CLASSES:
+        raise BadData(f"a message of {schema}; wanted {', '.join([*_CLASSES][:-1])} or {[*_CLASSES][-1]}")
     try:
-        if schema == SAMPLE_SCHEMA:
-            _, sample = codec.decode_sample(SensorSample.FromString(data))
-            return Sample(t_ns, sample.data, sample.rate_hz)
-        if schema == AUDIO_SCHEMA:
-            rows, rate_hz = _decode_audio(RawAudio.FromString(data))
-            return Sample(t_ns, rows, rate_hz)
-        if schema == IMAGE_SCHEMA:
-            return Sample(t_ns, _decode_picture(CompressedImage.FromString(data), sensor))
-        if schema == RAW_IMAGE_SCHEMA:
-            return Sample(t_ns, _decode_raw(RawImage.FromString(data), sensor))
+        return _CLASSES[schema].FromString(data)
     except DecodeError as error:
         raise BadData(f"not a message of {schema}: {error}") from None
-    known = f"{IMAGE_SCHEMA}, {RAW_IMAGE_SCHEMA}, {AUDIO_SCHEMA} or {SAMPLE_SCHEMA}"
-    raise BadData(f"a message of {schema}; wanted {known}")
+
+
+def sample_of(message: Message, sensor: LoggedSensor, t_ns: int) -> Sample:
+    """Return the sample that a parsed message of a sensor carries, with nothing `lost`. Raises BadData."""
+    match message:
+        case SensorSample():
+            _, sample = codec.decode_sample(message)
+            return Sample(t_ns, sample.data, sample.rate_hz)
+        case RawAudio():
+            rows, rate_hz = _decode_audio(message)
+            return Sample(t_ns, rows, rate_hz)
+        case CompressedImage():
+            return Sample(t_ns, _decode_picture(message, sensor))
+        case RawImage():
+            return Sample(t_ns, _decode_raw(message, sensor))
+        case _:
+            raise TypeError(f"{type(message).__name__} is not a message of `parse`")
+
+
+def picture_body(message: Message) -> bytes:
+    """Return the encoded pixels of a parsed message, without stamps. Raises BadData for what is not a picture."""
+    body: bytes
+    if isinstance(message, CompressedImage | RawImage):
+        body = message.data
+        return body
+    payload = message.WhichOneof("payload") if isinstance(message, SensorSample) else None
+    if payload not in ("vision", "depth", "thermal"):
+        raise BadData(f"a message of {message.DESCRIPTOR.full_name} where a picture was wanted")
+    body = getattr(message, payload).data
+    return body
 
 
 def _encode_foxglove(name: str, sensor: LoggedSensor, sample: Sample, pictures: PictureFormat) -> Message:

@@ -19,7 +19,6 @@ from agent.capture.source import CaptureReport, Jump, Source
 from agent.faults import Faults
 from agent.health.health import Health, StreamState
 from agent.log.format import LogError
-from agent.log.replay.pictures import LoggedPicture
 from agent.policy import Policy
 from agent.windows.windower import Tick, Windower
 from drivers.driver import Clock, DriverError, Sample
@@ -90,7 +89,7 @@ class SampleStretch:
         with self._faults.guard(sensor):
             self._windower.push(sensor, sample, None if self._clock is None else self._clock.now_ns())
         with self._faults.guard(sensor):
-            self._health.observe(sensor, sample.seen() if isinstance(sample, LoggedPicture) else sample, self.now_ns)
+            self._health.observe(sensor, sample.seen(), self.now_ns)
 
     def advance(self) -> Sequence[Tick]:
         """Cut windows."""

@@ -18,7 +18,7 @@ from agent.log import messages as log_messages
 from agent.log.format import EVENTS_TOPIC, SEQUENCE_MASK, ReplayError, sensor_of
 from agent.log.reading import facts_of
 from agent.log.replay.control import ALL, ReplayOptions
-from agent.log.replay.pictures import LoggedPicture
+from agent.log.replay.pictures import LoggedPicture, StoredPicture
 from agent.log.replay.source import Due, ReplaySource
 from agent.log.timeline import Entry, Timeline
 from drivers.driver import BadData, Clock, Sample, image_like
@@ -99,8 +99,8 @@ class SampleReplay(ReplaySource[SensorSample]):
         sample: Sample
         try:
             if image_like(sensor.modality):
-                on_fault = partial(self._note_bad, name)
-                sample = LoggedPicture(entry.schema, sensor, message.log_time, message.data, lost, on_fault)
+                picture = StoredPicture(entry.schema, sensor, message.data, partial(self._note_bad, name))
+                sample = LoggedPicture(message.log_time, picture, lost=lost)
             else:
                 sample = log_messages.decode(entry.schema, sensor, message.log_time, message.data)
                 check_form(sample, sensor.modality)

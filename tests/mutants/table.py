@@ -1,0 +1,438 @@
+"""The mutants. A text may move about in its file, but stands in it once: tests/test_mutants.py sees to that.
+
+Choose a text that is short and says what the line decides, so that the table is easy to mend when the source changes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+KEYS = "tests/test_every_key.py"
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """`old` stands once in `file`; with `new` in its place, pytest on `tests` must fail."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: str
+    """Files, nodes and `-k`, as on pytest's command line."""
+
+
+DOA = "agent/perceiving/localization/doa.py"
+SOURCE = "agent/perceiving/localization/source.py"
+PERCEPTION = "agent/perceiving/perception.py"
+SCORING = "agent/perceiving/alerts/scoring.py"
+BOOK = "agent/perceiving/alerts/book.py"
+WINDOWER = "agent/windows/windower.py"
+ROWS = "agent/windows/row_buffer.py"
+IMAGES = "agent/windows/image_buffer.py"
+CACHE = "agent/embedding/cache.py"
+RING = "agent/capture/ring.py"
+CLOCK = "drivers/row_clock.py"
+FILTERS = "agent/events/filters.py"
+BUS = "agent/events/bus.py"
+OUTBOX = "agent/events/outbox.py"
+RETENTION = "agent/log/recording/retention.py"
+CLIPS = "agent/run/recording.py"
+SAMPLER = "agent/run/sampler.py"
+RUN = "agent/run/run.py"
+BUILD = "agent/run/build.py"
+PARSE = "agent/config/parse.py"
+WEIGHTS = "agent/embedding/weights.py"
+
+MUTANTS = (
+    # Direction of arrival.
+    Mutant(
+        "doa: left for right",
+        DOA,
+        "apart_m = mics_m[self._first] - mics_m[self._second]",
+        "apart_m = mics_m[self._second] - mics_m[self._first]",
+        "tests/test_doa.py -k open_field",
+    ),
+    Mutant(
+        "doa: phase not whitened",
+        DOA,
+        "spectra / np.maximum(magnitude, 1e-12)",
+        "spectra",
+        "tests/test_doa.py",
+    ),
+    Mutant(
+        "doa: frames not weighted by energy",
+        DOA,
+        "weight = (magnitude**2).sum(axis=0)",
+        "weight = np.ones_like(magnitude).sum(axis=0)",
+        "tests/test_doa.py",
+    ),
+    Mutant(
+        "doa: half-life ignored",
+        DOA,
+        "weight *= np.exp2(-age_s / self._half_life_s)",
+        "weight *= np.exp2(-0 * age_s / self._half_life_s)",
+        "tests/test_doa.py",
+    ),
+    Mutant(
+        "doa: not refined between the grid's points",
+        DOA,
+        "return float(np.clip(0.5 * (before - after) / bend, -0.5, 0.5))",
+        "return 0.0",
+        "tests/test_doa.py -k open_field",
+    ),
+    # The source of a tick.
+    Mutant(
+        "source: columns run the other way",
+        SOURCE,
+        "np.degrees(np.arctan((width / 2 - x) / focal_px))",
+        "np.degrees(np.arctan((x - width / 2) / focal_px))",
+        "tests/test_source.py",
+    ),
+    Mutant(
+        "source: the floor rises under a source",
+        SOURCE,
+        "rises=direction is None",
+        "rises=True",
+        "tests/test_perceived_source.py",
+    ),
+    Mutant(
+        "source: direction of a fixed stretch",
+        PERCEPTION,
+        "stretch_s=config.hop_ns / 1e9",
+        "stretch_s=0.5",
+        "tests/test_perceived_source.py",
+    ),
+    Mutant(
+        "source: scale of audio fixed",
+        PERCEPTION,
+        "audio_scale=audio_scale",
+        "audio_scale=20.0",
+        "tests/test_perceived_source.py",
+    ),
+    Mutant(
+        "source: field of view ignored",
+        PERCEPTION,
+        "hfov_deg=camera.hfov_deg if camera else None",
+        "hfov_deg=None",
+        f"{KEYS} -k hfov_deg",
+    ),
+    # Scores.
+    Mutant(
+        "scoring: scales of the configuration ignored",
+        PERCEPTION,
+        "embedder.logit_scales(config.alerts.logit_scales)",
+        "embedder.logit_scales({})",
+        f"{KEYS} -k logit_scales",
+    ),
+    Mutant("scoring: dense ignored", PERCEPTION, "dense=config.alerts.dense", "dense=False", f"{KEYS} -k dense"),
+    Mutant(
+        "scoring: background of the configuration ignored",
+        PERCEPTION,
+        "config.background_prompts or BACKGROUND",
+        "BACKGROUND",
+        f"{KEYS} -k background",
+    ),
+    Mutant(
+        "scoring: one patch is enough",
+        SCORING,
+        "_AGREEING_PATCHES = 2",
+        "_AGREEING_PATCHES = 1",
+        "tests/test_scoring.py",
+    ),
+    Mutant(
+        "scoring: held against all rivals",
+        SCORING,
+        "exponents @ chosen.T.astype(np.float64)",
+        "exponents @ np.ones_like(chosen.T, np.float64)",
+        "tests/test_scoring.py",
+    ),
+    Mutant(
+        "scoring: the worst of several sensors",
+        SCORING,
+        "part.max(axis=0)",
+        "part.min(axis=0)",
+        "tests/test_scoring.py",
+    ),
+    # The book of alerts.
+    Mutant(
+        "book: thresholds swapped",
+        BOOK,
+        'np.where(was_on, state["threshold_off"], state["threshold_on"])',
+        'np.where(was_on, state["threshold_on"], state["threshold_off"])',
+        f"{KEYS} -k threshold",
+    ),
+    Mutant("book: no minimum duration", BOOK, '>= state["min_duration_ns"]', ">= 0", f"{KEYS} -k min_duration"),
+    Mutant("book: no cool-down", BOOK, "t_ns + round(query.cooldown_s * 1e9)", "t_ns", f"{KEYS} -k cooldown"),
+    Mutant(
+        "book: every modality may carry",
+        BOOK,
+        '~np.isnan(values) & state["allowed"]',
+        "~np.isnan(values)",
+        f"{KEYS} -k queries.modalities",
+    ),
+    Mutant(
+        "book: a missing window ends an alert",
+        BOOK,
+        'was_on & (state["missed_ns"] <= hold_ns)',
+        "was_on & False",
+        "tests/test_alerts.py",
+    ),
+    # Windows.
+    Mutant(
+        "windows: rows end one late",
+        ROWS,
+        "stop = self._count - round((self._end_ns - t_ns) * self._rate_hz / 1e9)",
+        "stop = 1 + self._count - round((self._end_ns - t_ns) * self._rate_hz / 1e9)",
+        "tests/test_windows.py",
+    ),
+    Mutant(
+        "windows: known losses ignored",
+        ROWS,
+        "if sample.lost and abs(offset - sample.lost) <= tolerance:",
+        "if False:",
+        "tests/test_lost_and_repeated.py",
+    ),
+    Mutant(
+        "windows: holes of audio are filled whatever their size",
+        ROWS,
+        "return filled > LARGEST_FILLED_SHARE",
+        "return False",
+        "tests/test_windows.py",
+    ),
+    Mutant(
+        "windows: the older frame is the newest",
+        IMAGES,
+        "wanted_ns = t_ns - self._window_ns",
+        "wanted_ns = t_ns",
+        f"{KEYS} -k vision_s",
+    ),
+    Mutant(
+        "windows: a stale picture counts",
+        IMAGES,
+        "if t_ns - newest.t_ns > self._silence_ns:",
+        "if False:",
+        "tests/test_windows.py",
+    ),
+    Mutant(
+        "windows: lateness ignored",
+        WINDOWER,
+        "now_ns >= t_ns + self.lateness_ns",
+        "now_ns >= t_ns",
+        f"{KEYS} -k max_lateness",
+    ),
+    Mutant(
+        "windows: duplicates are taken",
+        WINDOWER,
+        "if sample.t_ns in self._stamps:",
+        "if False:",
+        "tests/test_lost_and_repeated.py",
+    ),
+    Mutant(
+        "windows: stamps of the far future are taken",
+        WINDOWER,
+        "if end_ns > latest_ns:",
+        "if False:",
+        "tests/test_windows.py",
+    ),
+    Mutant(
+        "windows: values that are not finite are let through",
+        "agent/windows/validity.py",
+        'return "invalid: not finite"',
+        'return ""',
+        "tests/test_windows.py",
+    ),
+    # What was embedded already.
+    Mutant(
+        "cache: pieces are not compared",
+        CACHE,
+        "return a.rate_hz == b.rate_hz and _same_values(a.data, b.data)",
+        "return True",
+        "tests/test_cache.py tests/test_embedder.py",
+    ),
+    Mutant(
+        "cache: a glance is enough",
+        CACHE,
+        ".all()) and np.array_equal(a, b)",
+        ".all())",
+        "tests/test_cache.py tests/test_embedder.py",
+    ),
+    Mutant(
+        "cache: texts are kept for ever",
+        CACHE,
+        "while len(self._vectors) > self._room:",
+        "while False:",
+        "tests/test_cache.py",
+    ),
+    # The clock of rows, and the ring.
+    Mutant(
+        "row clock: no gap is ever found",
+        CLOCK,
+        "missing = round(min(self._late_ns) / self._row_ns)",
+        "missing = 0",
+        "tests/test_row_clock.py",
+    ),
+    Mutant(
+        "row clock: one late block is a gap",
+        CLOCK,
+        "CONFIRM_BLOCKS = 3",
+        "CONFIRM_BLOCKS = 1",
+        "tests/test_row_clock.py",
+    ),
+    Mutant(
+        "row clock: the clock is not followed", CLOCK, "return gain * error_ns", "return 0.0", "tests/test_row_clock.py"
+    ),
+    Mutant(
+        "ring: what was overwritten is read",
+        RING,
+        "return self._words[Word.RESERVED] - self._slots >= index",
+        "return False",
+        "tests/test_ring.py",
+    ),
+    Mutant(
+        "ring: skipped samples are not counted",
+        RING,
+        "self.superseded += pending - 1",
+        "self.superseded += 0",
+        "tests/test_ring.py tests/test_capture.py -k 'newest or superseded or latest'",
+    ),
+    # Subscribers.
+    Mutant(
+        "filters: rate ignored",
+        FILTERS,
+        "if last_ns is not None and 0 <= capture_ns - last_ns < self._period_ns:",
+        "if False:",
+        "tests/test_events.py tests/test_filters.py",
+    ),
+    Mutant(
+        "filters: queries ignored",
+        FILTERS,
+        "if self._query_ids and alert.query_id not in self._query_ids:",
+        "if False:",
+        "tests/test_events.py tests/test_filters.py",
+    ),
+    Mutant(
+        "bus: history without bound",
+        BUS,
+        "while len(self._history) > self._history_events or",
+        "while False and",
+        "tests/test_bus.py",
+    ),
+    Mutant(
+        "outbox: the newest is dropped",
+        OUTBOX,
+        "self._drop(*self._others.popleft(), SLOW)",
+        "self._drop(*self._others.pop(), SLOW)",
+        "tests/test_outbox.py",
+    ),
+    # What is kept.
+    Mutant(
+        "retention: newest first",
+        RETENTION,
+        "return sorted(files)",
+        "return sorted(files, reverse=True)",
+        f"{KEYS} -k keep_gb",
+    ),
+    Mutant("retention: age ignored", RETENTION, "age_s > rules.max_age_s", "age_s > 1e12", f"{KEYS} -k keep_days"),
+    Mutant(
+        "retention: protected files go",
+        RETENTION,
+        "path.name.endswith(KEEP_SUFFIX)",
+        "False",
+        "tests/test_log_retention.py",
+    ),
+    Mutant(
+        "clips: before and after swapped",
+        CLIPS,
+        "before_s=saved.before_s,",
+        "before_s=saved.after_s,",
+        f"{KEYS} -k before_s",
+    ),
+    Mutant("clips: after is before", CLIPS, "after_s=saved.after_s,", "after_s=saved.before_s,", f"{KEYS} -k after_s"),
+    # Drivers.
+    Mutant("imu: axes transposed", "drivers/imu/rows.py", "device @ axes.T", "device @ axes", f"{KEYS} -k axes"),
+    Mutant(
+        "imu: latency ignored",
+        "drivers/imu/serial_line.py",
+        "Sample(t_ns - self._latency_ns",
+        "Sample(t_ns",
+        f"{KEYS} -k 'imu and latency'",
+    ),
+    Mutant(
+        "microphone: latency ignored",
+        "drivers/microphone.py",
+        "Sample(t_ns - self._latency_ns",
+        "Sample(t_ns",
+        f"{KEYS} -k 'microphone and latency'",
+    ),
+    Mutant(
+        "camera: latency ignored",
+        "drivers/camera.py",
+        "Sample(t_ns - self._latency_ns",
+        "Sample(t_ns",
+        f"{KEYS} -k 'camera and latency'",
+    ),
+    # The run, and what of the configuration reaches it.
+    Mutant(
+        "sampler: a lost sensor is waited for",
+        SAMPLER,
+        'if report.state in ("lost", "ended"):',
+        'if report.state == "ended":',
+        "tests/test_lost_sensor.py",
+    ),
+    Mutant(
+        "bus: events that are not finite are logged",
+        BUS,
+        "if field := non_finite(event):",
+        "if (field := non_finite(event)) and self._refuse(field):",
+        "tests/test_live_recording.py",
+    ),
+    Mutant(
+        "run: a live recording lacks its model",
+        RUN,
+        "self.recorder.write_model(model.name)",
+        "pass",
+        "tests/test_live_recording.py",
+    ),
+    Mutant("run: leave_out ignored", BUILD, "leave_out=leave_out", "leave_out=True", f"{KEYS} -k leave_out"),
+    Mutant(
+        "live: the newest of a full queue goes",
+        "agent/policy.py",
+        "yield queue.popleft()",
+        "yield queue.pop()",
+        "tests/test_worker.py",
+    ),
+    Mutant(
+        "config: lateness ignored",
+        PARSE,
+        "max_lateness_s=settings.max_lateness_s",
+        "max_lateness_s=0.2",
+        f"{KEYS} -k max_lateness",
+    ),
+    Mutant(
+        "config: queue depth ignored",
+        PARSE,
+        "queue_depth=settings.queue_depth",
+        "queue_depth=None",
+        f"{KEYS} -k sensors.queue_depth",
+    ),
+    Mutant(
+        "config: whether it is logged is ignored", PARSE, "logged=settings.logged", "logged=True", f"{KEYS} -k logged"
+    ),
+    Mutant("config: quality of JPEG ignored", PARSE, "settings.jpeg_quality", "90", f"{KEYS} -k jpeg"),
+    Mutant("model: compile ignored", WEIGHTS, "compile=settings.compile", "compile=False", f"{KEYS} -k model.compile"),
+    Mutant(
+        "model: CUDA graphs ignored",
+        WEIGHTS,
+        "cuda_graphs=settings.cuda_graphs",
+        "cuda_graphs=False",
+        f"{KEYS} -k cuda_graphs",
+    ),
+    Mutant(
+        "model: dtype ignored",
+        WEIGHTS,
+        "device, dtype = settings.device, settings.dtype",
+        'device, dtype = settings.device, "float32"',
+        f"{KEYS} -k dtype",
+    ),
+)
