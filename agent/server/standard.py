@@ -13,7 +13,7 @@ from agent.server.admission import Calls
 from agent.server.limits import Share
 from agent.server.refusal import Refusal
 
-HEALTH = health_pb2.DESCRIPTOR.services_by_name["HealthService"].full_name
+HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 
 
 class HealthService(health.HealthServicer):  # type: ignore[misc]  # the package has no types

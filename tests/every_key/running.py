@@ -25,7 +25,7 @@ from agent.log.format import logged_sensors
 from agent.perceiving.alerts.book import AlertBook
 from agent.perceiving.alerts.scoring import Scores
 from agent.perceiving.alerts.table import QueryTable
-from agent.perceiving.findings import AudioSource, Scored
+from agent.perceiving.findings import AudioSource, ScoredTick
 from agent.perceiving.localization.doa import SPEED_OF_SOUND_MPS
 from agent.perceiving.perception import Perception
 from agent.query import StandingQuery
@@ -244,9 +244,10 @@ class Words:
 
 
 def perception(made: Config) -> Perception:
-    found = Perception(cast(Embedder, Words()), made)
+    words = Words()
+    found = Perception(words, made)
     for query in made.queries:
-        found.add(query)
+        found.add(query, words)
     return found
 
 
@@ -260,7 +261,7 @@ def score(embedded: Embedded, **keys: Any) -> float:
     """How much a picture looks like the one query."""
     keys = {"queries": [{"id": "q", "text": "a dog"}], "background_prompts": ["a hum"], **keys}
     for finding in perception(config(**keys)).perceive(embedded):
-        if isinstance(finding, Scored) and finding.scores is not None:
+        if isinstance(finding, ScoredTick) and finding.scores is not None:
             return round(finding.scores.of("q")["vision"], 2)
     raise AssertionError("nothing was scored")
 

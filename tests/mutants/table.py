@@ -121,8 +121,8 @@ MUTANTS = (
     Mutant(
         "scoring: scales of the configuration ignored",
         PERCEPTION,
-        "embedder.logit_scales(config.alerts.logit_scales)",
-        "embedder.logit_scales({})",
+        "model.logit_scales(config.alerts.logit_scales)",
+        "model.logit_scales({})",
         f"{KEYS} -k logit_scales",
     ),
     Mutant("scoring: dense ignored", PERCEPTION, "dense=config.alerts.dense", "dense=False", f"{KEYS} -k dense"),
