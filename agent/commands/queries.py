@@ -28,7 +28,7 @@ class _Queries(TyperGroup):
 
 query_app = typer.Typer(cls=_Queries, help="Text queries that raise alerts.", no_args_is_help=True)
 
-Address = Annotated[str, typer.Option(help="Where the agent listens.")]
+Address = Annotated[str, typer.Option(help="Where the agent listens, such as robot.local:50051.")]
 
 
 @query_app.command("list")
@@ -47,7 +47,10 @@ def list_queries(address: Address = DEFAULT_ADDRESS) -> None:
 
 
 @query_app.command("remove")
-def remove_query(query_id: str, address: Address = DEFAULT_ADDRESS) -> None:
+def remove_query(
+    query_id: Annotated[str, typer.Argument(help="Id of the query, such as dog; `query list` shows it.")],
+    address: Address = DEFAULT_ADDRESS,
+) -> None:
     """Remove a query by its id."""
     from agent.client import Client
 
