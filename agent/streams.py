@@ -7,19 +7,22 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from common.printable import brief
-from drivers.driver import Modality, image_like
+from drivers.driver import Modality, StreamFacts
+from drivers.forms import FORMS
 
 Keep = Literal["latest", "all"]
 """What a consumer that fell behind gets: the newest sample only (images), or every sample (blocks of rows)."""
 
-MIN_RATE_HZ = 1e-3
-"""Of a sensor."""
 MAX_SENSORS = 256
 """Of a run."""
 FAR_FUTURE_S = 1.0
 """A stamp that is further ahead of the clock is wrong."""
 LONGEST_HOLE_S = 60.0
 """Without a clock to compare with, a stamp further ahead of all samples so far is wrong."""
+LONGEST_HOLE_NS = round(LONGEST_HOLE_S * 1e9)
+
+LONGEST_PERIODS = 1.9
+"""Cameras and their stamps jitter; only images that are further apart, in periods, have others missing between them."""
 
 _SENSOR_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
@@ -46,6 +49,10 @@ class Stream:
     logged: bool = True
     latency_s: float = 0.0
     """What its driver takes off the time stamps of its device."""
+    scale: float | None = None
+    """Metres, or degrees Celsius, of one count of the device; None: as is the custom of its modality."""
+    offset: float | None = None
+    """Metres, or degrees Celsius, of a count of 0."""
 
     @property
     def period_s(self) -> float:
@@ -68,6 +75,12 @@ class SensorSpec:
     stream: Stream
 
 
+def images_missing(apart_ns: int, period_s: float) -> int:
+    """Return how many images are missing between two whose stamps are so far apart: what a gap of images is."""
+    periods = apart_ns / 1e9 / period_s
+    return round(periods) - 1 if periods > LONGEST_PERIODS else 0
+
+
 def silence_s(stream: Stream) -> float:
     """How long a stream may be silent before it counts as lost: ten periods, but at least a second."""
     return max(1.0, 10.0 * stream.period_s)
@@ -83,57 +96,41 @@ def fault_of_name(name: str) -> str:
 # What the options leave open is bounded, so that a ring has a size before its device is open.
 _LARGEST_PICTURE = 1920 * 1080
 _MOST_CHANNELS = 8
-_USUAL_RATE_HZ = {"vision": 30.0, "audio": 16_000.0, "depth": 30.0, "thermal": 9.0, "imu": 100.0}
-_PIXEL_BYTES = {"vision": 3, "depth": 4, "thermal": 4}
-BLOCK_MS = 50.0
-"""Of a driver that has no option for it."""
 _LEAST_BLOCK_S = 0.5
 """Room for what gathers while a busy machine does not read."""
 
 
 def stream_of(
     sensor: str,
-    modality: Modality,
-    options: Any,
+    facts: StreamFacts,
     *,
     window_s: float,
     max_lateness_s: float,
     queue_depth: int | None = None,
     logged: bool = True,
 ) -> Stream:
-    """The row that follows from a driver's `rate_hz`, size, `channels` and `block_ms`, where it has them."""
-    rate_hz = float(getattr(options, "rate_hz", None) or _USUAL_RATE_HZ[modality])
-    latency_s = getattr(options, "latency_ms", 0.0) / 1e3
-    if image_like(modality):
-        width, height = getattr(options, "width", None), getattr(options, "height", None)
-        pixels = width * height if width and height else _LARGEST_PICTURE
-        bytes_each = pixels * _PIXEL_BYTES[modality]
-        return Stream(
-            sensor,
-            modality,
-            rate_hz,
-            rate_hz,
-            bytes_each,
-            window_s,
-            "latest",
-            queue_depth or 4,
-            max_lateness_s,
-            logged,
-            latency_s,
-        )
-    columns = (getattr(options, "channels", None) or _MOST_CHANNELS) if modality == "audio" else 6
-    block_s = getattr(options, "block_ms", BLOCK_MS) / 1e3
-    rows = max(256, round(rate_hz * max(_LEAST_BLOCK_S, 1.5 * block_s)))
+    """The row that follows from what a driver says of its samples."""
+    form = FORMS[facts.modality]
+    rate_hz = float(facts.rate_hz or form.usual_rate_hz)
+    if form.image_like:
+        pixels = facts.width * facts.height if facts.width and facts.height else _LARGEST_PICTURE
+        samples_hz, sample_bytes = rate_hz, form.bytes_of(pixels)
+    else:
+        rows = max(256, round(rate_hz * max(_LEAST_BLOCK_S, 1.5 * facts.block_s)))
+        samples_hz = min(1 / facts.block_s, rate_hz)
+        sample_bytes = form.bytes_of(rows, facts.channels or _MOST_CHANNELS)
     return Stream(
-        sensor,
-        modality,
-        rate_hz,
-        min(1 / block_s, rate_hz),
-        rows * columns * 4,
-        window_s,
-        "all",
-        queue_depth or 64,
-        max_lateness_s,
-        logged,
-        latency_s,
+        sensor=sensor,
+        modality=facts.modality,
+        rate_hz=rate_hz,
+        samples_hz=samples_hz,
+        sample_bytes=sample_bytes,
+        window_s=window_s,
+        keep="latest" if form.image_like else "all",
+        queue_depth=queue_depth or (4 if form.image_like else 64),
+        max_lateness_s=max_lateness_s,
+        logged=logged,
+        latency_s=facts.latency_s,
+        scale=facts.scale,
+        offset=facts.offset,
     )

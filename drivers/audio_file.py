@@ -17,6 +17,7 @@ from drivers.driver import (
     Modality,
     Pace,
     Sample,
+    StreamFacts,
 )
 from drivers.option_checks import latency_ns, require, require_positive
 from drivers.pacing import Playhead, rows_to_skip, wait_until_due
@@ -48,6 +49,17 @@ class AudioFile(Driver):
 
     Options: ClassVar[type[Any]] = AudioFileOptions
     modality: ClassVar[Modality] = "audio"
+
+    @classmethod
+    def stream(cls, options: AudioFileOptions) -> StreamFacts:
+        """Its rate, channels and blocks."""
+        return StreamFacts(
+            cls.modality,
+            rate_hz=options.rate_hz,
+            channels=options.channels,
+            block_s=options.block_ms / 1e3,
+            latency_s=options.latency_ms / 1e3,
+        )
 
     def __init__(self, options: AudioFileOptions, clock: Clock) -> None:
         require(bool(options.path), "path", options.path, "the path of an audio file")

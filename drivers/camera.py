@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from drivers.driver import BadData, Clock, DeviceNotFound, Disconnected, Driver, Modality, Pace, Sample
+from drivers.driver import BadData, Clock, DeviceNotFound, Disconnected, Driver, Modality, Pace, Sample, StreamFacts
 from drivers.frame_thread import FrameThread
 from drivers.image_file import read_jpeg
 from drivers.mjpeg import MjpegStream, open_mjpeg, without_password
@@ -59,6 +59,17 @@ class Camera(Driver):
 
     Options: ClassVar[type[Any]] = CameraOptions
     modality: ClassVar[Modality] = "vision"
+
+    @classmethod
+    def stream(cls, options: CameraOptions) -> StreamFacts:
+        """Its rate and the size of its pictures."""
+        return StreamFacts(
+            cls.modality,
+            rate_hz=options.rate_hz,
+            width=options.width,
+            height=options.height,
+            latency_s=options.latency_ms / 1e3,
+        )
 
     def __init__(self, options: CameraOptions, clock: Clock) -> None:
         source = options.source

@@ -14,13 +14,11 @@ from numpy.typing import NDArray
 
 from drivers import image_file
 from drivers.driver import MODALITIES, BadData, Modality, Sample
+from drivers.forms import FORMS, MAX_CHANNELS, MAX_RATE_HZ, MIN_RATE_HZ
 from protos.sensors_pb2 import AudioBlock, Image, ImuBlock, SensorSample
 from protos.sensors_pb2 import Modality as ModalityValue
 
-MIN_RATE_HZ = 1e-3
-MAX_RATE_HZ = 1e6
-MAX_CHANNELS = 256
-IMU_ROW_BYTES = 6 * 4
+_IMU = FORMS["imu"]
 _MAX_COUNT = 0xFFFF
 
 PictureEncoding = Literal["raw", "jpeg", "png"]
@@ -186,8 +184,8 @@ def decode_audio(block: AudioBlock) -> tuple[NDArray[np.float32], float]:
 def decode_imu(block: ImuBlock) -> tuple[NDArray[np.float32], float]:
     """Return IMU rows as float32 [n, 6] and their rate. Raises BadData."""
     rate_hz = _checked_rate(block.rate_hz)
-    rows = _rows(block.data, IMU_ROW_BYTES, "IMU")
-    return np.frombuffer(block.data, "<f4").reshape(rows, 6).astype(np.float32), rate_hz
+    rows = _rows(block.data, _IMU.bytes_of(1), "IMU")
+    return np.frombuffer(block.data, "<f4").reshape(rows, -1).astype(np.float32), rate_hz
 
 
 def _little_endian(data: NDArray[Any], dtype: type[np.float32]) -> bytes:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from drivers.driver import Clock, Modality
+from drivers.driver import Clock, Modality, StreamFacts
+from drivers.forms import FORMS
 from drivers.option_checks import require_positive
 from drivers.png import PngOptions, PngSequence
 from drivers.raw16 import Raw16Camera, Raw16Options
 
-MILLIMETRE_M = 0.001
+_MILLIMETRE_M = FORMS["depth"].count_scale
 """What most depth cameras and data sets count in."""
 
 
@@ -21,7 +22,7 @@ MILLIMETRE_M = 0.001
 class DepthPngOptions(PngOptions):
     """A directory of 16-bit grey PNG depth images, or a pattern; played in the order of the numbers in their names."""
 
-    scale_m: float = MILLIMETRE_M
+    scale_m: float = _MILLIMETRE_M
     """Metres of one count; a count of 0 is no reading."""
 
 
@@ -30,7 +31,7 @@ class DepthV4l2Options(Raw16Options):
     """A depth camera that is a V4L2 device with 16 bits a pixel."""
 
     pixel_format: Literal["Z16", "Y16"] = "Z16"
-    scale_m: float = MILLIMETRE_M
+    scale_m: float = _MILLIMETRE_M
     """Metres of one count; a count of 0 is no reading."""
 
 
@@ -39,6 +40,11 @@ class DepthPng(PngSequence):
 
     Options: ClassVar[type[Any]] = DepthPngOptions
     modality: ClassVar[Modality] = "depth"
+
+    @classmethod
+    def stream(cls, options: DepthPngOptions) -> StreamFacts:
+        """As of its pictures, and the scale of its counts."""
+        return replace(super().stream(options), scale=options.scale_m, offset=0.0)
 
     def __init__(self, options: DepthPngOptions, clock: Clock) -> None:
         require_positive("scale_m", options.scale_m)
@@ -56,6 +62,11 @@ class DepthV4l2(Raw16Camera):
     Options: ClassVar[type[Any]] = DepthV4l2Options
     modality: ClassVar[Modality] = "depth"
 
+    @classmethod
+    def stream(cls, options: DepthV4l2Options) -> StreamFacts:
+        """As of its pictures, and the scale of its counts."""
+        return replace(super().stream(options), scale=options.scale_m, offset=0.0)
+
     def __init__(self, options: DepthV4l2Options, clock: Clock) -> None:
         require_positive("scale_m", options.scale_m)
         super().__init__(options, options.pixel_format, clock)
@@ -66,6 +77,6 @@ class DepthV4l2(Raw16Camera):
         return depth_m(counts, self._scale_m)
 
 
-def depth_m(counts: NDArray[np.uint16], scale_m: float) -> NDArray[np.float32]:
+def depth_m(counts: NDArray[np.uint16], scale_m: float = _MILLIMETRE_M) -> NDArray[np.float32]:
     """Metres, float32 [H, W], of a depth image in counts of `scale_m`."""
     return counts.astype(np.float32) * np.float32(scale_m)

@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, ClassVar, Literal, Protocol, Self
 
-import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import UserFault
@@ -128,15 +127,52 @@ class Clock(Protocol):
         ...
 
 
+BLOCK_S = 0.05
+"""Of rows in one sample, where a driver has no reason for another length."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamFacts:
+    """What a driver says of its samples before its device is open; None is left to the device."""
+
+    modality: Modality
+    rate_hz: float | None = None
+    """Images, or rows, a second."""
+    width: int | None = None
+    """Pixels, of images."""
+    height: int | None = None
+    """Pixels, of images."""
+    channels: int | None = None
+    """Of audio."""
+    block_s: float = BLOCK_S
+    """Seconds of rows in a sample."""
+    latency_s: float = 0.0
+    """What the driver takes off the time stamps of its device."""
+    scale: float | None = None
+    """Metres, or degrees Celsius, of one count of a device that counts; None: as is the custom."""
+    offset: float | None = None
+    """Metres, or degrees Celsius, of a count of 0."""
+
+
 class Driver(ABC):
     """One device. Use as a context manager, or call `connect`, `read` ... `close` yourself.
 
-    A driver class names its `Options` (a frozen dataclass that the config validates) and its `modality`.
+    A driver class names its `Options` (a frozen dataclass that the config validates) and its `modality`, and says by
+    `stream` what its options mean for the samples to come.
     A failed `connect` leaves nothing behind; `close` may be called at any time, any number of times.
     """
 
     Options: ClassVar[type[Any]]
     modality: ClassVar[Modality]
+
+    @classmethod
+    def stream(cls, options: Any) -> StreamFacts:  # noqa: ARG003  the base knows of no option
+        """What these `Options` tell of the samples. Opens nothing and checks nothing: values may be impossible.
+
+        The base knows the modality only. A driver whose options tell more, such as a rate, says so: queues, windows
+        and health are sized by it.
+        """
+        return StreamFacts(cls.modality)
 
     @abstractmethod
     def connect(self) -> None:
@@ -158,15 +194,3 @@ class Driver(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def image_like(modality: Modality) -> bool:
-    """Whether samples of this modality are single pictures rather than blocks of rows."""
-    return modality in ("vision", "depth", "thermal")
-
-
-def as_rows(data: NDArray[Any], columns: int) -> NDArray[np.float32]:
-    """Check and return a block as float32 [n, columns]; raises BadData for another shape."""
-    if data.ndim != 2 or data.shape[1] != columns:
-        raise BadData(f"a block of shape {data.shape} came where [n, {columns}] was wanted")
-    return np.ascontiguousarray(data, dtype=np.float32)

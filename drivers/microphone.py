@@ -24,15 +24,13 @@ from drivers.driver import (
     Modality,
     ReadTimeout,
     Sample,
+    StreamFacts,
 )
 from drivers.option_checks import latency_ns, require, require_positive
 from drivers.row_clock import RowClock
 
 RING_S = 2.0
 """Audio held for a reader that is late; when it is full, blocks are dropped and counted."""
-
-GAP_BLOCKS = 2
-"""The measured time must run ahead of the counted samples by more than this to mean lost samples."""
 
 MAX_AGE_S = 2.0
 
@@ -66,6 +64,17 @@ class Microphone(Driver):
     Options: ClassVar[type[Any]] = MicrophoneOptions
     modality: ClassVar[Modality] = "audio"
 
+    @classmethod
+    def stream(cls, options: MicrophoneOptions) -> StreamFacts:
+        """Its rate, channels and blocks."""
+        return StreamFacts(
+            cls.modality,
+            rate_hz=options.rate_hz,
+            channels=options.channels,
+            block_s=options.block_ms / 1e3,
+            latency_s=options.latency_ms / 1e3,
+        )
+
     def __init__(self, options: MicrophoneOptions, clock: Clock) -> None:
         require(options.channels >= 1, "channels", options.channels, "1 or more")
         require_positive("rate_hz", options.rate_hz)
@@ -92,7 +101,7 @@ class Microphone(Driver):
             raise FormatMismatch(self._name, "channels", options.channels, most)
         blocks = max(4, round(RING_S * 1000 / options.block_ms))
         self._ring = BlockRing(blocks, self._block_rows, options.channels)
-        self._row_clock = RowClock(options.rate_hz, GAP_BLOCKS * self._block_rows)
+        self._row_clock = RowClock(options.rate_hz, self._block_rows)
         stream = None
         try:
             stream = sounddevice.InputStream(

@@ -8,11 +8,12 @@ import re
 from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from drivers.driver import BadData, BadOption, Clock, DeviceNotFound, Disconnected, Driver, Pace, Sample
+from drivers.driver import BadData, BadOption, Clock, DeviceNotFound, Disconnected, Driver, Pace, Sample, StreamFacts
 from drivers.image_file import read_png
 from drivers.opencv import import_cv2
 from drivers.option_checks import latency_ns, require, require_positive
@@ -69,6 +70,17 @@ class PngOptions:
 
 class PngSequence(Driver):
     """Plays the files at an even rate; a driver says with `convert` what their counts mean."""
+
+    @classmethod
+    def stream(cls, options: Any) -> StreamFacts:
+        """Its rate and the size of its pictures."""
+        return StreamFacts(
+            cls.modality,
+            rate_hz=options.rate_hz,
+            width=options.width,
+            height=options.height,
+            latency_s=options.latency_ms / 1e3,
+        )
 
     def __init__(self, options: PngOptions, clock: Clock) -> None:
         require(bool(options.path), "path", options.path, "a directory or a pattern")

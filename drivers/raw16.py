@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from drivers.driver import BadData, Clock, Disconnected, Driver, Sample
+from drivers.driver import BadData, Clock, Disconnected, Driver, Sample, StreamFacts
 from drivers.frame_thread import FrameThread
 from drivers.option_checks import latency_ns, require, require_positive
 from drivers.v4l2 import V4l2Device
@@ -32,6 +32,17 @@ class Raw16Options:
 
 class Raw16Camera(Driver):
     """Hands out the newest frame; a driver says with `convert` what its counts mean."""
+
+    @classmethod
+    def stream(cls, options: Any) -> StreamFacts:
+        """Its rate and the size of its pictures."""
+        return StreamFacts(
+            cls.modality,
+            rate_hz=options.rate_hz,
+            width=options.width,
+            height=options.height,
+            latency_s=options.latency_ms / 1e3,
+        )
 
     def __init__(self, options: Raw16Options, pixel_format: str, clock: Clock) -> None:
         require(options.device.startswith("/dev/"), "device", options.device, "a device file like /dev/video0")

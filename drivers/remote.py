@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 from threading import Condition
 from typing import Any, ClassVar
 
-import numpy as np
-
-from drivers.driver import BadData, Clock, Disconnected, Driver, Modality, ReadTimeout, Sample, image_like
+from drivers.driver import BadData, Clock, Disconnected, Driver, Modality, ReadTimeout, Sample, StreamFacts
+from drivers.forms import FORMS, fits, image_like
 from drivers.option_checks import latency_ns, require, require_positive
 
 
@@ -36,6 +35,18 @@ class Remote(Driver):
     """Yields the samples that were pushed, in their order. `push` and `read` may be called from different threads."""
 
     Options: ClassVar[type[Any]] = RemoteOptions
+
+    @classmethod
+    def stream(cls, options: RemoteOptions) -> StreamFacts:
+        """What the other process is to push."""
+        return StreamFacts(
+            options.modality,
+            rate_hz=options.rate_hz,
+            width=options.width,
+            height=options.height,
+            channels=options.channels,
+            latency_s=options.latency_ms / 1e3,
+        )
 
     def __init__(self, options: RemoteOptions, clock: Clock) -> None:  # noqa: ARG002 - samples come with their time
         for name in ("rate_hz", "width", "height", "channels"):
@@ -86,27 +97,14 @@ class Remote(Driver):
             self._changed.notify_all()
 
     def _check(self, sample: Sample) -> None:
-        """Raise BadData unless the sample is as `drivers.driver.Sample` and the options say."""
-        options, data = self._options, sample.data
-        dtype = np.dtype(np.uint8 if self.modality == "vision" else np.float32)
-        wanted: tuple[int | None, ...]
-        if self.modality in ("depth", "thermal"):
-            wanted = (options.height, options.width)
-        else:
-            wanted = {
-                "vision": (options.height, options.width, 3),
-                "audio": (None, options.channels),
-                "imu": (None, 6),
-            }[self.modality]
-        fits = len(wanted) == data.ndim and all(
-            want in (None, have) for want, have in zip(wanted, data.shape, strict=True)
-        )
-        if not fits or data.dtype != dtype or data.size == 0:
+        """Raise BadData unless the sample is as the table of forms and the options say."""
+        options, form, data = self._options, FORMS[self.modality], sample.data
+        wanted = form.shape(options.height, options.width, options.channels)
+        if not fits(data.shape, wanted) or data.dtype != form.dtype or data.size == 0:
             shape = ", ".join("any" if want is None else str(want) for want in wanted)
-            raise BadData(
-                f"remote {self.modality}: a sample of {data.dtype} {list(data.shape)} came, wanted {dtype} [{shape}]"
-            )
-        if not image_like(self.modality) and sample.rate_hz != options.rate_hz:
+            came = f"{data.dtype} {list(data.shape)}"
+            raise BadData(f"remote {self.modality}: a sample of {came} came, wanted {form.dtype} [{shape}]")
+        if not form.image_like and sample.rate_hz != options.rate_hz:
             raise BadData(
                 f"remote {self.modality}: a block of {sample.rate_hz:g} rows a second came, wanted {options.rate_hz:g}"
             )

@@ -11,11 +11,22 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
-from drivers.driver import BadOption, Clock, Disconnected, Driver, EndOfStream, Modality, Pace, ReadTimeout, Sample
+from drivers.driver import (
+    BLOCK_S,
+    BadOption,
+    Clock,
+    Disconnected,
+    Driver,
+    EndOfStream,
+    Modality,
+    Pace,
+    ReadTimeout,
+    Sample,
+    StreamFacts,
+)
 from world.scene import Scene, SceneOptions
 from world.soundtrack import MIC_POSITIONS_M
 
-BLOCK_S = 0.05
 _BEHIND_NS = 1_000_000_000
 _LONGEST_S = 1e9
 
@@ -155,6 +166,10 @@ class _SyntheticDriver(Driver):
 class _PictureDriver(_SyntheticDriver):
     Options: ClassVar[type[Any]] = PictureOptions
 
+    @classmethod
+    def stream(cls, options: PictureOptions) -> StreamFacts:
+        return StreamFacts(cls.modality, rate_hz=options.rate_hz, width=options.width, height=options.height)
+
     def _scene_options(self) -> SceneOptions:
         wanted: PictureOptions = self.options
         return SceneOptions(
@@ -206,7 +221,11 @@ class SyntheticMicrophone(_SyntheticDriver):
 
     Options: ClassVar[type[Any]] = SyntheticMicrophoneOptions
     modality: ClassVar[Modality] = "audio"
-    channels: ClassVar[int] = len(MIC_POSITIONS_M)
+
+    @classmethod
+    def stream(cls, options: SyntheticMicrophoneOptions) -> StreamFacts:
+        """Its rate, and a channel for each microphone of the world."""
+        return StreamFacts(cls.modality, rate_hz=options.rate_hz, channels=len(MIC_POSITIONS_M), block_s=BLOCK_S)
 
     def _scene_options(self) -> SceneOptions:
         wanted: SyntheticMicrophoneOptions = self.options
@@ -225,6 +244,11 @@ class SyntheticImu(_SyntheticDriver):
 
     Options: ClassVar[type[Any]] = ImuOptions
     modality: ClassVar[Modality] = "imu"
+
+    @classmethod
+    def stream(cls, options: ImuOptions) -> StreamFacts:
+        """Its rate."""
+        return StreamFacts(cls.modality, rate_hz=options.rate_hz, block_s=BLOCK_S)
 
     def _scene_options(self) -> SceneOptions:
         wanted: ImuOptions = self.options

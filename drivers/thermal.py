@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from drivers.driver import Clock, Modality
+from drivers.driver import Clock, Modality, StreamFacts
+from drivers.forms import FORMS
 from drivers.option_checks import require_finite, require_positive
 from drivers.png import PngOptions, PngSequence
 from drivers.raw16 import Raw16Camera, Raw16Options
 
-CENTIKELVIN_C = 0.01
-ZERO_KELVIN_C = -273.15
+_CENTIKELVIN_C, _ZERO_KELVIN_C = FORMS["thermal"].count_scale, FORMS["thermal"].count_offset
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +26,9 @@ class ThermalPngOptions(PngOptions):
 
     rate_hz: float = 9.0
     """Images a second; 9 is the most that thermal cameras without an export licence give."""
-    scale_c: float = CENTIKELVIN_C
+    scale_c: float = _CENTIKELVIN_C
     """Degrees Celsius of one count."""
-    offset_c: float = ZERO_KELVIN_C
+    offset_c: float = _ZERO_KELVIN_C
     """Degrees Celsius of a count of 0."""
 
 
@@ -40,9 +40,9 @@ class ThermalY16Options(Raw16Options):
     hundredths of a kelvin (tenths in low gain: set scale_c to 0.1).
     """
 
-    scale_c: float = CENTIKELVIN_C
+    scale_c: float = _CENTIKELVIN_C
     """Degrees Celsius of one count."""
-    offset_c: float = ZERO_KELVIN_C
+    offset_c: float = _ZERO_KELVIN_C
     """Degrees Celsius of a count of 0."""
 
 
@@ -51,6 +51,11 @@ class ThermalPng(PngSequence):
 
     Options: ClassVar[type[Any]] = ThermalPngOptions
     modality: ClassVar[Modality] = "thermal"
+
+    @classmethod
+    def stream(cls, options: ThermalPngOptions) -> StreamFacts:
+        """As of its pictures, and the scale of its counts."""
+        return replace(super().stream(options), scale=options.scale_c, offset=options.offset_c)
 
     def __init__(self, options: ThermalPngOptions, clock: Clock) -> None:
         require_positive("scale_c", options.scale_c)
@@ -69,6 +74,11 @@ class ThermalY16(Raw16Camera):
     Options: ClassVar[type[Any]] = ThermalY16Options
     modality: ClassVar[Modality] = "thermal"
 
+    @classmethod
+    def stream(cls, options: ThermalY16Options) -> StreamFacts:
+        """As of its pictures, and the scale of its counts."""
+        return replace(super().stream(options), scale=options.scale_c, offset=options.offset_c)
+
     def __init__(self, options: ThermalY16Options, clock: Clock) -> None:
         require_positive("scale_c", options.scale_c)
         require_finite("offset_c", options.offset_c)
@@ -80,6 +90,8 @@ class ThermalY16(Raw16Camera):
         return temperature_c(counts, self._scale_c, self._offset_c)
 
 
-def temperature_c(counts: NDArray[np.uint16], scale_c: float, offset_c: float) -> NDArray[np.float32]:
+def temperature_c(
+    counts: NDArray[np.uint16], scale_c: float = _CENTIKELVIN_C, offset_c: float = _ZERO_KELVIN_C
+) -> NDArray[np.float32]:
     """Degrees Celsius, float32 [H, W]."""
     return (counts * np.float64(scale_c) + offset_c).astype(np.float32)

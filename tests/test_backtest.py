@@ -26,8 +26,8 @@ from agent.config.parse import Config, parse
 from agent.lab.golden import said_before
 from agent.log.editing.cutting import cut
 from agent.log.format import LogError, RecordError, ReplayError
+from agent.log.reading import facts_of
 from agent.log.recording.recorder import Recorder
-from agent.log.replay.samples import config_of
 from agent.log.timeline import Timeline
 from agent.policy import LOSSLESS
 from agent.query import Query, QueryError
@@ -59,7 +59,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
 
 
 def golden_config(**changes: Any) -> Config:
-    return parse({**config_of(LOG), **changes})
+    return parse({**facts_of(LOG).config, **changes})
 
 
 def spans(found: Sequence[Found]) -> list[tuple[int, int, tuple[str, ...]]]:
@@ -88,7 +88,7 @@ def spans_of_replay(
 
 
 def test_what_is_there_is_found_and_what_is_not_is_not(ran: Ran) -> None:
-    sensors = config_of(LOG)["sensors"]
+    sensors = facts_of(LOG).config["sensors"]
     scene = Scene(SceneOptions(seed=sensors["camera"]["seed"], hfov_deg=sensors["camera"]["hfov_deg"]))
     assert {thing.kind.name for thing in scene.things} & {"baby", "helicopter"} == {"baby"}
     assert scene.sounded_between(0, 11)["baby"] > 2
@@ -179,7 +179,7 @@ def test_the_picture_is_the_newest_by_the_peak(ran: Ran) -> None:
     """The page's JPEG is that of the log, coded once more."""
     found = ran.report.queries[0].best[0]
     frame = int(found.since_start_s(found.peak_ns) * 5 + 1e-6)
-    c = config_of(LOG)["sensors"]["camera"]
+    c = facts_of(LOG).config["sensors"]["camera"]
     options = SceneOptions(seed=c["seed"], width=224, height=224, fps=5.0, hfov_deg=c["hfov_deg"])
     drawn = Scene(options)
     picture = cv2.imread(str(ran.out / "query1-01.jpg"))
@@ -337,7 +337,7 @@ def test_a_folder_that_exists_is_left_alone(tmp_path: Path) -> None:
 
 def test_without_a_query_the_configured_ones_are_run() -> None:
     report = backtest([GOLDEN / "events.mcap"], reuse_embeddings=True, modalities=["audio"])
-    assert [r.query.id for r in report.queries] == [q["id"] for q in config_of(LOG)["queries"]]
+    assert [r.query.id for r in report.queries] == [q["id"] for q in facts_of(LOG).config["queries"]]
     fired: list[Hit] = [found.hit for r in report.queries for found in r.found]
     assert {hit.modalities for hit in fired} == {("audio",)}
     with pytest.raises(LogError, match="no query is given, and its configuration has none"):

@@ -141,8 +141,8 @@ def test_fused_is_the_normalised_mean_of_what_is_present(embedder: Embedder) -> 
     [
         ("vision", np.zeros((2, 8, 800, 3), np.uint8), 0.0, "too long"),
         ("depth", np.zeros((60, 80), np.float32), 0.0, "no valid pixel"),
-        ("thermal", np.full((60, 80), 8000.0, np.float32), 0.0, "raw counts"),
-        ("imu", np.full((2000, 6), 1e4, np.float32), 400.0, "milli-g"),
+        ("thermal", np.full((60, 80), np.nan, np.float32), 0.0, "NaN or infinite"),
+        ("imu", np.full((2000, 6), np.inf, np.float32), 400.0, "infinite"),
         ("imu", np.zeros((10, 6), np.float32), 400.0, "too short"),
         ("audio", np.full((32000, 1), 3e4, np.float32), 16000.0, "peak"),
         ("audio", np.full((32000, 1), np.nan, np.float32), 16000.0, "NaN"),
@@ -188,7 +188,7 @@ def test_a_modality_without_an_encoder_is_missing() -> None:
 def test_windows_that_cannot_be_used_do_not_spoil_the_batch_of_their_kind(embedder: Embedder) -> None:
     rng = np.random.default_rng(12)
     windows = [window(rng, "depth") for _ in range(5)]
-    bad = [Window("depth", "depth", np.full((60, 80), value, np.float32), 0.0, 1, "") for value in (0.0, 1500.0)]
+    bad = [Window("depth", "depth", np.full((60, 80), value, np.float32), 0.0, 1, "") for value in (0.0, np.inf)]
     ticks = [tick(i, w) for i, w in enumerate([windows[0], bad[0], *windows[1:4], bad[1], windows[4]])]
     passes: list[int] = []
     hook = embedder._model.encoders["depth"].trunk.register_forward_hook(lambda _m, x, _y: passes.append(len(x[0])))
@@ -197,8 +197,7 @@ def test_windows_that_cannot_be_used_do_not_spoil_the_batch_of_their_kind(embedd
     assert passes == [5]
     reasons = [e.missing.get("depth", "") for e in embedded]
     assert [i for i, reason in enumerate(reasons) if reason] == [1, 5]
-    assert reasons[1].startswith("unusable: depth_m: no valid pixel")
-    assert reasons[5].startswith("unusable: depth_m: mean is 1500 m")
+    assert all(reasons[i].startswith("unusable: depth_m: no valid pixel") for i in (1, 5))
     for e in embedded:
         if not e.missing:
             (alone,) = Embedder(embedder._model).embed([e.tick])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from agent.exchange.row_blocks import RowBlocks, RowCount, rate_of
+from agent.exchange.row_blocks import RowBlocks, rate_of
 
 
 def test_rows_that_come_in_batches_or_drift_are_not_missing() -> None:
@@ -38,12 +38,3 @@ def test_a_clock_that_steps_is_counted_anew() -> None:
     found = [sample for t_ns in stamps + stepped for sample in blocks.add(t_ns, [0.0] * 6)] + blocks.flush()
     assert sum(len(sample.data) for sample in found) == 300
     assert not any(sample.lost for sample in found)
-
-
-def test_a_block_is_placed_by_what_its_driver_knows() -> None:
-    count = RowCount(16000.0)
-    count.take(0, 800)
-    assert count.gap(50_000_000 + 3 * 62_500, 800, lost=3) == 3
-    assert count.gap(50_000_000 + 3 * 62_500, 800) == 0
-    assert count.gap(150_000_000, 800) == 1600
-    assert count.gap(0, 800) == -800

@@ -92,14 +92,15 @@ def test_video_is_vision_of_every_clip() -> None:
 
 @pytest.mark.parametrize(("height", "width"), [(240, 320), (320, 240), (224, 224), (50, 70), (1080, 1920)])
 @pytest.mark.parametrize(("grid", "patch"), [(16, (0, 0)), (16, (5, 12)), (16, (15, 15)), (7, (2, 6)), (14, (13, 0))])
-def test_patch_boxes_lie_where_the_model_looks(height: int, width: int, grid: int, patch: tuple[int, int]) -> None:
-    boxes = CropMap(height, width).patch_boxes(grid)
-    assert boxes.shape == (grid, grid, 4)
-    x0, y0, x1, y1 = boxes[patch]
+def test_patches_lie_where_the_model_looks(height: int, width: int, grid: int, patch: tuple[int, int]) -> None:
+    crop, patch_px = CropMap(height, width), 224 // grid
+    row, column = patch
+    x0, y0 = crop.to_image(column * patch_px, row * patch_px)
+    x1, y1 = crop.to_image((column + 1) * patch_px, (row + 1) * patch_px)
     image = np.zeros((1, 1, height, width, 3), np.uint8)
     image[..., max(0, round(y0)) : round(y1), max(0, round(x0)) : round(x1), :] = 255
     seen = preprocess.vision(image)[0, :, 0].mean(dim=0)  # [224, 224]
-    per_patch = seen.reshape(grid, 224 // grid, grid, 224 // grid).mean(dim=(1, 3))
+    per_patch = seen.reshape(grid, patch_px, grid, patch_px).mean(dim=(1, 3))
     assert divmod(int(per_patch.argmax()), grid) == patch
 
 
@@ -118,7 +119,6 @@ def test_half_a_pixel_is_rounded_as_the_published_crop_does() -> None:
 
 
 def test_crop_map_loses_the_sides_of_a_wide_image() -> None:
-    boxes = CropMap(240, 320).patch_boxes()
-    assert boxes.shape == (16, 16, 4)
-    assert boxes[0, 0, :2] == pytest.approx((40, 0), abs=1.0)
-    assert boxes[15, 15, 2:] == pytest.approx((280, 240), abs=1.0)
+    crop = CropMap(240, 320)
+    assert crop.to_image(0, 0) == pytest.approx((40, 0), abs=1.0)
+    assert crop.to_image(224, 224) == pytest.approx((280, 240), abs=1.0)

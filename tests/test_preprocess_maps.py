@@ -17,7 +17,6 @@ NANO = load_file(Path(__file__).parent / "data" / "preprocess" / "nano.safetenso
 def test_maps_are_those_that_the_shipped_weights_were_trained_with() -> None:
     outputs = {
         "depth": preprocess.depth(NANO["depth.input"][None]),
-        "depth_camera": preprocess.depth(NANO["depth.input"][None], focal_px=600.0, baseline_m=0.05),
         "thermal": preprocess.thermal(NANO["thermal.input"][None]),
         "thermal_range": preprocess.thermal(NANO["thermal.input"][None], 15.0, 40.0),
     }
@@ -34,11 +33,11 @@ def test_nearer_is_larger_disparity() -> None:
     assert -1.42 < far < -1.0
 
 
-def test_disparity_follows_focal_length_and_baseline() -> None:
+def test_disparity_is_that_of_the_kinect() -> None:
     flat = np.full((1, 24, 32), 2.0, np.float32)
-    disparity_px = 500.0 * 0.1 / 2.0
+    disparity_px = 518.86 * 0.075 / 2.0
     wanted = (disparity_px / 8 / 75 - 0.0418) / 0.0295
-    torch.testing.assert_close(preprocess.depth(flat, 500.0, 0.1), torch.full((1, 1, 224, 224), wanted))
+    torch.testing.assert_close(preprocess.depth(flat), torch.full((1, 1, 224, 224), wanted))
 
 
 def test_disparity_ends_at_75_px() -> None:

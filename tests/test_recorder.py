@@ -6,7 +6,7 @@ import logging
 import subprocess
 import sys
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ from mcap.reader import make_reader
 from mcap_protobuf.decoder import DecoderFactory
 from recorded_run import SENSORS, START_NS, event, facts, one_of_each, record, replayed, samples
 
+from agent.config.parse import parse
 from agent.config.recording import PictureFormat, RecordSettings
 from agent.log import messages as log_messages
 from agent.log.files import recording_files
@@ -25,7 +26,6 @@ from agent.log.format import LoggedSensor, RecordError, RunFacts, logged_sensors
 from agent.log.recording.recorder import Recorder
 from agent.log.replay.samples import SampleReplay
 from agent.policy import LOSSLESS
-from agent.streams import SensorSpec, Stream
 from drivers.driver import Sample
 
 
@@ -222,17 +222,14 @@ def test_a_file_is_never_overwritten(tmp_path: Path) -> None:
 
 
 def test_the_scale_of_a_device_is_kept() -> None:
-    @dataclass(frozen=True)
-    class Options:
-        scale_c: float = 0.1
-        offset_c: float = -273.15
-
-    def spec(name: str, modality: Any, logged: bool = True) -> SensorSpec:
-        stream = Stream(name, modality, 9.0, 9.0, 1, 0.0, "latest", 4, 0.2, logged)
-        return SensorSpec(name, "any", Options(), stream)
-
-    found = logged_sensors([spec("hot", "thermal"), spec("far", "depth"), spec("secret", "vision", logged=False)])
-    assert found == {
-        "hot": LoggedSensor("thermal", 9.0, 0.1, -273.15),
-        "far": LoggedSensor("depth", 9.0, 0.001, 0.0),
+    tree = {
+        "hot": {"type": "thermal_y16", "scale_c": 0.1, "offset_c": -20.0},
+        "far": {"type": "depth_v4l2", "scale_m": 0.0001},
+        "pushed": {"type": "remote", "modality": "depth", "rate_hz": 5},
+        "secret": {"type": "camera", "logged": False},
+    }
+    assert logged_sensors(parse({"sensors": tree}).specs) == {
+        "hot": LoggedSensor("thermal", 9.0, 0.1, -20.0),
+        "far": LoggedSensor("depth", 30.0, 0.0001, 0.0),
+        "pushed": LoggedSensor("depth", 5.0, 0.001, 0.0),
     }

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import recorded_run
 from mcap.writer import Writer
-from recorded_run import CONFIG, SENSORS, START_NS, facts, one_of_each, record, replayed, samples
+from recorded_run import SENSORS, START_NS, facts, one_of_each, record, replayed, samples
 
 from agent.faults import Faults
 from agent.log import messages
 from agent.log.format import FACTS_RECORD, ReplayError
 from agent.log.reading import facts_of
 from agent.log.recording.recorder import CHUNK_BYTES
-from agent.log.replay.samples import SampleReplay, config_of
+from agent.log.replay.samples import SampleReplay
 from agent.streams import Stream, Streams
 from agent.windows.windower import Tick, Windower
 from drivers.driver import Sample
@@ -60,7 +60,6 @@ def test_facts_come_back(tmp_path: Path) -> None:
     path = tmp_path / "run.mcap"
     record(path, [])
     assert facts_of(path) == facts()
-    assert config_of(path) == CONFIG
     replay = SampleReplay(path)
     assert replay.clock.start_ns == START_NS
     assert replayed(replay) == []
@@ -198,9 +197,9 @@ def test_what_is_no_log_is_refused(tmp_path: Path, content: bytes, message: str)
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ReplayError, match="cannot be read: No such file"):
-        config_of(tmp_path / "nothing.mcap")
+        facts_of(tmp_path / "nothing.mcap")
     with pytest.raises(ReplayError, match="cannot be read: Is a directory"):
-        config_of(tmp_path)
+        facts_of(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from fake_agent import until
 from agent.client import Client
 from agent.clock import RunClock
 from agent.config.parse import parse
+from agent.log.reading import facts_of
 from agent.log.replay.control import ReplayOptions
-from agent.log.replay.samples import config_of
 from agent.run import build
 from agent.run.serving import serving
 from protos import perception_pb2 as pb
@@ -42,7 +42,7 @@ def log(tmp_path_factory: pytest.TempPathFactory, nano_weights: Path) -> Path:
 @pytest.fixture
 async def client(log: Path) -> AsyncIterator[Client]:
     """Of a replay that stands at its start."""
-    pipeline = build.replay(log, parse(config_of(log)), options=ReplayOptions(paused=True, lasting=True))
+    pipeline = build.replay(log, parse(facts_of(log).config), options=ReplayOptions(paused=True, lasting=True))
     async with serving(pipeline, "127.0.0.1:0") as server, Client(server.address) as client:
         await server.loaded
         yield client

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from agent.embedding.embedder import Embedded
-from agent.perceiving.localization.doa import SPEED_OF_SOUND_MPS, Direction, DirectionFinder
+from agent.perceiving.localization.doa import Direction, DirectionFinder
 from agent.perceiving.localization.heatmap import Box, Map
 from agent.perceiving.localization.source import (
     AudioSource,
@@ -23,6 +23,7 @@ from agent.perceiving.localization.source import (
     rms_dbfs,
 )
 from agent.windows.window import Tick, Window
+from common.physics import SPEED_OF_SOUND_MPS
 
 WIDTH, HEIGHT, HFOV_DEG = 320, 240, 75.0
 EXTENT = Box(40.0, 0.0, 280.0, 240.0)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from world.acoustics import KEY_STEP, SPEED_OF_SOUND_MPS, BackgroundNoise, Walls, key_points, propagate
+from common.physics import SPEED_OF_SOUND_MPS
+from world.acoustics import KEY_STEP, BackgroundNoise, Walls, key_points, propagate
 from world.sounds import synthesise
 
 RATE_HZ = 16000.0

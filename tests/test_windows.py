@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from agent.faults import Faults
 from agent.streams import Stream, Streams
-from agent.windows.row_buffer import JITTER_CEILING_S, RowBuffer
+from agent.windows.row_buffer import RowBuffer
 from agent.windows.windower import Tick, Window, Windower
 from drivers.driver import Modality, Sample
+from drivers.row_timeline import JITTER_CEILING_S
 
 MS = 1_000_000
 HOP_NS = 500 * MS

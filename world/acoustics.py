@@ -17,7 +17,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-SPEED_OF_SOUND_MPS = 343.0
+from common.physics import SPEED_OF_SOUND_MPS
+
 KEY_STEP = 320  # samples between key points: 20 ms at 16 kHz
 NEAREST_M = 0.3  # 1/r stops growing here
 TAPS = 16

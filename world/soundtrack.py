@@ -7,7 +7,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from world.acoustics import NEAREST_M, SPEED_OF_SOUND_MPS, BackgroundNoise, Walls, key_points, propagate
+from common.physics import SPEED_OF_SOUND_MPS
+from world.acoustics import NEAREST_M, BackgroundNoise, Walls, key_points, propagate
 from world.motion import Trajectory, rotations
 from world.schedule import Episode, Schedule
 from world.sounds import synthesise

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw
 
-from agent.backtest.report import BINS, SENSES, QueryReport
+from agent.backtest.report import BINS, QueryReport
 from drivers.driver import Modality
+from drivers.forms import FORMS
 
 WIDTH, HEIGHT = 760, 520
 Colour = tuple[int, int, int]
@@ -83,9 +84,7 @@ def _histogram(draw: ImageDraw.ImageDraw, report: QueryReport) -> _Panel:
             (edge / BINS, height) for i, height in enumerate(heights) for edge, height in ((i, height), (i + 1, height))
         ]
         panel.line(steps, _COLOURS[modality])
-        draw.text(
-            (WIDTH - _RIGHT - 6, 56 + 13 * order), SENSES.get(modality, modality), _COLOURS[modality], anchor="ra"
-        )
+        draw.text((WIDTH - _RIGHT - 6, 56 + 13 * order), FORMS[modality].sense, _COLOURS[modality], anchor="ra")
     return panel
 
 

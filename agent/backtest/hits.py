@@ -17,10 +17,8 @@ from agent.perceiving.alerts.book import AlertBook, Transition
 from agent.perceiving.alerts.table import QueryTable
 from agent.query import Query, StandingQuery
 from agent.scores import Scores
-from agent.streams import LONGEST_HOLE_S
+from agent.streams import LONGEST_HOLE_NS
 from drivers.driver import MODALITIES, Modality
-
-LONGEST_HOLE_NS = round(LONGEST_HOLE_S * 1e9)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,10 @@ from agent.backtest.scoring import Scored
 from agent.backtest.thresholds import Point
 from agent.query import Query
 from drivers.driver import MODALITIES, Modality
+from drivers.forms import FORMS
 
 BINS = 50
 """Number of bins of the histogram, from 0 to 1."""
-SENSES: dict[Modality, str] = {"vision": "seen", "audio": "heard", "imu": "felt"}
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
 
@@ -144,7 +144,7 @@ def histogram(values: NDArray[np.float32]) -> dict[Modality, NDArray[np.int64]]:
 
 def senses(hit: Hit) -> str:
     """Return the senses that carried a hit: `seen, heard`."""
-    return ", ".join(SENSES.get(modality, modality) for modality in hit.modalities)
+    return ", ".join(FORMS[modality].sense for modality in hit.modalities)
 
 
 def utc(t_ns: int) -> str:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from common.descriptors import RESERVE
 from drivers.driver import Modality, Sample
+from drivers.forms import FORMS
 
 _LINE = 64
 """Bytes of a cache line; header and slots are aligned to it."""
@@ -54,7 +55,7 @@ class Ring:
         """Samples overwritten before they were read."""
         self.superseded = 0
         """Samples that `read_newest` skipped because a newer one was there."""
-        self._dtype: np.dtype[Any] = np.dtype(np.uint8 if modality == "vision" else np.float32)
+        self._dtype: np.dtype[Any] = FORMS[modality].dtype
         self._slots = depth + 1
         self._sample_bytes = sample_bytes
         self._stride = _slot_stride(sample_bytes)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from agent.log.format import LogError, ReplayError
 from agent.log.reading import facts_of
 from common.printable import say
-from drivers.driver import MODALITIES, image_like
+from drivers.driver import MODALITIES
+from drivers.forms import image_like
 
 if TYPE_CHECKING:
     from agent.exchange.log_file import ImportReport

@@ -13,18 +13,17 @@ from rich.text import Text
 
 from agent.scores import scores_of
 from common.printable import printable
-from drivers.codec import MODALITY_VALUES
+from drivers.codec import MODALITY_NAMES
+from drivers.forms import FORMS
 from protos import perception_pb2 as pb
 from protos import sensors_pb2
 
-SENSES = {"MODALITY_VISION": "seen", "MODALITY_AUDIO": "heard", "MODALITY_IMU": "felt"}
 _STATE_STYLE = {"OK": "green", "DEGRADED": "yellow", "LOST": "bold red", "STARTING": "dim", "ENDED": "dim"}
 
 
 def sense_of(modality: sensors_pb2.Modality.ValueType) -> str:
     """Return the sense of a modality: `seen`, `heard`, `felt`, or its own name."""
-    name = sensors_pb2.Modality.Name(modality)
-    return SENSES.get(name, name.removeprefix("MODALITY_").lower())
+    return FORMS[MODALITY_NAMES[modality]].sense if modality in MODALITY_NAMES else "unspecified"
 
 
 def clock_time(t_ns: int) -> str:
@@ -186,7 +185,7 @@ class LiveView:
 
     def _score_table(self) -> Table:
         table = Table.grid(padding=(0, 2))
-        columns = sorted((sense_of(MODALITY_VALUES[modality]), modality) for modality in self._scores.modalities)
+        columns = sorted((FORMS[modality].sense, modality) for modality in self._scores.modalities)
         table.add_row(Text("query", style="dim"), *(Text(sense, style="dim") for sense, _ in columns))
         for query_id, text in self._queries.items():
             scores = self._scores.of(query_id) if query_id in self._scores.query_ids else {}

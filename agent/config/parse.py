@@ -35,13 +35,13 @@ from agent.config.settings import (
 )
 from agent.microphone_array import check_array
 from agent.query import Query, QueryError
-from agent.streams import MIN_RATE_HZ, SensorSpec, Streams, fault_of_name, stream_of
+from agent.streams import SensorSpec, Streams, fault_of_name, stream_of
 from common.errors import UserFault
 from common.plain_values import fault_of
 from common.printable import brief, shortened
 from common.yaml_file import YamlError, parse_yaml, read_yaml
-from drivers.codec import MAX_RATE_HZ
-from drivers.driver import BadOption, Modality
+from drivers.driver import BadOption, Modality, StreamFacts
+from drivers.forms import FORMS, MAX_RATE_HZ, MIN_RATE_HZ
 from drivers.registry import DRIVERS, driver_class, make_driver
 
 
@@ -171,17 +171,18 @@ def _sensor(name: str, key: str, tree: dict[str, Any], windows: WindowSettings, 
         raise ConfigError(f"{where}.{_one_line(error, SensorSettings)}") from None
     if settings.type not in DRIVERS:
         raise ConfigError(f"{where}.type: there is no driver {brief(settings.type)}{_nearest(settings.type, DRIVERS)}")
-    options = (_driver_options if devices else _stream_options)(where, settings.type, tree)
-    modality: Modality | None = getattr(options, "modality", None) or getattr(
-        driver_class(settings.type), "modality", None
-    )
-    if modality is None:
+    options = (_driver_options if devices else _recorded_options)(where, settings.type, tree)
+    facts = driver_class(settings.type).stream(options)
+    if facts.modality not in FORMS:
         raise ConfigError(f"{where}.modality: is not given; a sensor of type {settings.type} has none of its own")
+    if devices:
+        _check_options(where, settings.type, options)
+    _check_facts(where, facts)
+    window_s = {"vision": windows.vision_s, "audio": windows.audio_s, "imu": windows.imu_s}
     stream = stream_of(
         key,
-        modality,
-        options,
-        window_s={"vision": windows.vision_s, "audio": windows.audio_s, "imu": windows.imu_s}.get(modality, 0.0),
+        facts,
+        window_s=window_s.get(facts.modality, 0.0),
         max_lateness_s=settings.max_lateness_s,
         queue_depth=settings.queue_depth,
         logged=settings.logged,
@@ -191,9 +192,10 @@ def _sensor(name: str, key: str, tree: dict[str, Any], windows: WindowSettings, 
         size = f"{ring_bytes / 2**30:.0f} GiB"
         raise ConfigError(f"{where}: its queue would take {size}; make queue_depth, the picture or the rate smaller")
     positions = None if settings.mic_positions_m is None else tuple(settings.mic_positions_m)
-    channels = getattr(options, "channels", None) or getattr(driver_class(settings.type), "channels", None)
-    if positions is not None and channels is not None and len(positions) != channels:
-        raise ConfigError(f"{where}.mic_positions_m: {len(positions)} positions for {channels} channels; give one each")
+    if positions is not None and facts.channels not in (None, len(positions)):
+        raise ConfigError(
+            f"{where}.mic_positions_m: {len(positions)} positions for {facts.channels} channels; give one each"
+        )
     if positions is not None and len(positions) > 1:
         try:
             check_array(np.array(positions), stream.rate_hz)
@@ -203,7 +205,7 @@ def _sensor(name: str, key: str, tree: dict[str, Any], windows: WindowSettings, 
 
 
 def _driver_options(where: str, type_name: str, tree: dict[str, Any]) -> Any:
-    """The options of a sensor's driver, which it would take."""
+    """The options of a sensor's driver."""
     options_class = driver_class(type_name).Options
     known = [f.name for f in dataclasses.fields(options_class)]
     # Both the agent and a synthetic camera want to know the field of view.
@@ -213,36 +215,38 @@ def _driver_options(where: str, type_name: str, tree: dict[str, Any]) -> Any:
             near = _nearest(option, [*known, *SensorSettings.model_fields])
             raise ConfigError(f"{where}.{shortened(option)}: unknown key{near}")
     try:
-        options = TypeAdapter(options_class).validate_python(given)
+        return TypeAdapter(options_class).validate_python(given)
     except ValidationError as error:
         raise ConfigError(f"{where}.{_one_line(error)}") from None
-    _check_options(where, type_name, options)
-    return options
 
 
-def _stream_options(where: str, type_name: str, tree: dict[str, Any]) -> StreamOptions:
-    """Return the options that the streams table needs; the driver's own defaults where the configuration has none."""
+def _recorded_options(where: str, type_name: str, tree: dict[str, Any]) -> Any:
+    """Return the options that the streams table follows from; all others are the driver's defaults, or None."""
     options_class = driver_class(type_name).Options
-    defaults = {f.name: f.default for f in dataclasses.fields(options_class) if f.default is not dataclasses.MISSING}
-    known = StreamOptions.model_fields.keys()
+    fields = {f.name: f for f in dataclasses.fields(options_class)}
+    known = fields.keys() & StreamOptions.model_fields.keys()
     try:
-        return StreamOptions.model_validate({k: v for k, v in {**defaults, **tree}.items() if k in known})
+        told = StreamOptions.model_validate({key: tree[key] for key in known & tree.keys()})
     except ValidationError as error:
         raise ConfigError(f"{where}.{_one_line(error)}") from None
+    needed = [name for name, f in fields.items() if f.default is f.default_factory is dataclasses.MISSING]
+    return options_class(**{**dict.fromkeys(needed), **told.model_dump(exclude_unset=True)})
 
 
-_POSITIVE = ("rate_hz", "width", "height", "channels", "block_ms")
+def _check_facts(where: str, facts: StreamFacts) -> None:
+    """Refuse what no stream can be, before queues are sized by it."""
+    for key in ("rate_hz", "width", "height", "channels", "block_s"):
+        value = getattr(facts, key)
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise ConfigError(f"{where}.{key}: is {brief(value)}; it must be positive")
+    if facts.rate_hz is not None and not MIN_RATE_HZ <= facts.rate_hz <= MAX_RATE_HZ:
+        raise ConfigError(
+            f"{where}.rate_hz: is {facts.rate_hz:g}; {MIN_RATE_HZ:g} to {MAX_RATE_HZ:g} a second are possible"
+        )
 
 
 def _check_options(where: str, type_name: str, options: Any) -> None:
-    """Refuse what could never work before anything is started: by the driver's own word, and for its queues."""
-    for key in _POSITIVE:
-        value = getattr(options, key, None)
-        if value is not None and not (math.isfinite(value) and value > 0):
-            raise ConfigError(f"{where}.{key}: is {brief(value)}; it must be positive")
-    rate_hz = getattr(options, "rate_hz", None)
-    if rate_hz is not None and not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
-        raise ConfigError(f"{where}.rate_hz: is {rate_hz:g}; {MIN_RATE_HZ:g} to {MAX_RATE_HZ:g} a second are possible")
+    """Refuse by the driver's own word what could never work, before anything is started."""
     try:
         make_driver(type_name, options, ManualClock())
     except BadOption as error:

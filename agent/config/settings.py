@@ -8,9 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, create_model
 
 from agent.address import DEFAULT_ADDRESS
 from agent.query import FIELDS, MAX_TEXT
-from agent.streams import BLOCK_MS, MAX_SENSORS, MIN_RATE_HZ
-from drivers.codec import MAX_RATE_HZ
-from drivers.driver import Modality
+from agent.streams import MAX_SENSORS
+from common.window_lengths import AUDIO_WINDOW_S, FRAMES_APART_S, IMU_WINDOW_S
+from drivers.driver import BLOCK_S, Modality
+from drivers.forms import MAX_RATE_HZ, MIN_RATE_HZ
 
 MAX_QUERIES = 256
 """Number of queries that the server accepts."""
@@ -51,10 +52,10 @@ class WindowSettings(_Strict):
     """Reach of a window into the past, in seconds; ImageBind was trained on the defaults of audio and IMU."""
 
     hop_s: Annotated[float, Field(ge=0.05, le=60)] = 0.5
-    vision_s: Annotated[float, Field(ge=0, le=10)] = 0.25
+    vision_s: Annotated[float, Field(ge=0, le=10)] = FRAMES_APART_S
     """Distance of the two frames of a window."""
-    audio_s: Annotated[float, Field(ge=0.5, le=10)] = 2.0
-    imu_s: Annotated[float, Field(ge=5, le=10)] = 5.0
+    audio_s: Annotated[float, Field(ge=0.5, le=10)] = float(AUDIO_WINDOW_S)
+    imu_s: Annotated[float, Field(ge=IMU_WINDOW_S, le=10)] = float(IMU_WINDOW_S)
 
 
 class SensorSettings(_Strict):
@@ -77,7 +78,7 @@ class StreamOptions(BaseModel):
     width: Annotated[int, Field(ge=1, le=65_535)] | None = None
     height: Annotated[int, Field(ge=1, le=65_535)] | None = None
     channels: Annotated[int, Field(ge=1, le=1024)] | None = None
-    block_ms: Annotated[float, Field(ge=0.01, le=60_000)] = BLOCK_MS
+    block_ms: Annotated[float, Field(ge=0.01, le=60_000)] = 1e3 * BLOCK_S
     modality: Modality | None = None
 
 

@@ -101,7 +101,10 @@ def _prepare_alike(
 
 
 def _tensor(pieces: Sequence[Piece], device: torch.device) -> Tensor:
-    """The model's input of pieces of one kind. Raises PreprocessError."""
+    """The model's input of pieces of one kind. Raises PreprocessError.
+
+    Drivers know their units and windows hold the limits of sensors, so nothing is guessed about units here.
+    """
     first = pieces[0]
     # One piece, as there is one a tick when live, needs no copy.
     data = np.stack([piece.data for piece in pieces]) if len(pieces) > 1 else first.data[None]
@@ -111,8 +114,8 @@ def _tensor(pieces: Sequence[Piece], device: torch.device) -> Tensor:
         case "audio":
             return preprocess.audio(data, first.rate_hz, device=device)
         case "depth":
-            return preprocess.depth(data, device=device)
+            return preprocess.depth(data, guess_units=False, device=device)
         case "thermal":
-            return preprocess.thermal(data, device=device)
+            return preprocess.thermal(data, guess_units=False, device=device)
         case "imu":
-            return preprocess.imu(data, first.rate_hz, device=device)
+            return preprocess.imu(data, first.rate_hz, guess_units=False, device=device)

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from agent.windows.window import Tick, Window
+from common.window_lengths import AUDIO_WINDOW_S
 from drivers.driver import Modality
 
 LEFT_OUT = "left out: overloaded"
@@ -21,8 +22,6 @@ IMPORTANCE: tuple[Modality, ...] = ("vision", "audio", "imu", "depth", "thermal"
 """In this order modalities are embedded, and in the other one they are left out."""
 CLIPS_MAX = 3
 """Of a long audio window, as many as the published recipe takes of a recording."""
-CLIP_S = 2.0
-"""Of a long audio window, when only its newest clip is heard: the longest that the model hears whole."""
 
 _ORDINALS = {2: "second", 4: "fourth", 8: "eighth"}
 
@@ -101,5 +100,5 @@ def _reduced(window: Window, step: Step, count: int) -> Window:
     if not step.comes(window.modality, count):
         return replace(window, data=None, missing=LEFT_OUT)
     if step.one_clip and window.modality == "audio":
-        return replace(window, data=window.data[-round(CLIP_S * window.rate_hz) :])
+        return replace(window, data=window.data[-round(AUDIO_WINDOW_S * window.rate_hz) :])
     return window

@@ -20,12 +20,12 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from agent.exchange.inside import entry
 from agent.log.format import LogError
-from agent.streams import MAX_SENSORS, MIN_RATE_HZ
+from agent.streams import MAX_SENSORS
 from common import private_files
 from common.printable import brief, shortened
 from common.yaml_file import YamlError, read_yaml
-from drivers.codec import MAX_RATE_HZ
 from drivers.driver import Modality
+from drivers.forms import MAX_RATE_HZ, MIN_RATE_HZ
 
 NAME = "recording.yaml"
 NO_START_NS = 946_684_800_000_000_000

@@ -33,10 +33,9 @@ from agent.exchange.track import Media, Track
 from agent.exchange.video import VideoMedia, VideoTrack
 from agent.log.format import EVENTS_TOPIC, LogError, LoggedSensor
 from common import private_files
-from drivers.depth import MILLIMETRE_M
-from drivers.driver import Modality, Sample, image_like
+from drivers.driver import Modality, Sample
+from drivers.forms import FORMS, image_like
 from drivers.opencv import import_cv2
-from drivers.thermal import CENTIKELVIN_C, ZERO_KELVIN_C
 from protos import perception_pb2 as pb
 
 EVENTS_FILE = "events.jsonl"
@@ -227,10 +226,9 @@ def _open(folder: Path, name: str, entry: SensorFile) -> Media:
                 gyro_unit=entry.gyro_unit,
                 rate_hz=entry.rate_hz,
             )
-        case "depth":
-            return PictureMedia(path, "depth", entry.scale or MILLIMETRE_M, entry.offset or 0.0, entry.rate_hz, folder)
-        case "thermal":
-            offset = ZERO_KELVIN_C if entry.offset is None else entry.offset
-            return PictureMedia(path, "thermal", entry.scale or CENTIKELVIN_C, offset, entry.rate_hz, folder)
+        case "depth" | "thermal" as modality:
+            form = FORMS[modality]
+            offset = form.count_offset if entry.offset is None else entry.offset
+            return PictureMedia(path, modality, entry.scale or form.count_scale, offset, entry.rate_hz, folder)
         case _:
             raise LogError(f"{path}: its kind cannot be told from its name; give its `modality` in {NAME}")

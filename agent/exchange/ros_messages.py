@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from drivers.depth import MILLIMETRE_M, depth_m
+from drivers.depth import depth_m
 from drivers.driver import BadData, Modality
 from drivers.image_file import check_pixels, read_jpeg, read_png
 from drivers.imu.rows import Row, possible
-from drivers.thermal import CENTIKELVIN_C, ZERO_KELVIN_C, temperature_c
+from drivers.thermal import temperature_c
 
 Picture = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.float32]
 
@@ -31,7 +31,6 @@ _COLOURS = {
     "8UC1": (1, (0, 0, 0)),
 }
 _PLANES = {"16UC1": "u2", "mono16": "u2", "32FC1": "f4"}
-ENCODINGS = (*_COLOURS, *_PLANES)
 
 _JPEG, _PNG = b"\xff\xd8", b"\x89PNG"
 _DEPTH_HEAD = struct.Struct("<iff")
@@ -82,8 +81,8 @@ def data_of(pixels: Picture, modality: Modality) -> NDArray[Any]:
     if pixels.dtype == np.uint16:
         counts = pixels.astype(np.uint16, copy=False)
         if modality == "depth":
-            return depth_m(counts, MILLIMETRE_M)
-        return temperature_c(counts, CENTIKELVIN_C, ZERO_KELVIN_C)
+            return depth_m(counts)
+        return temperature_c(counts)
     values = pixels.astype(np.float32, copy=False)
     return np.where(np.isfinite(values) & (values > 0), values, np.float32(0)) if modality == "depth" else values
 

@@ -9,15 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent.exchange import ros_messages
-from agent.exchange.row_blocks import LONGEST_GAP_S, RowBlocks, RowCount, rate_of
+from agent.exchange.row_blocks import LONGEST_GAP_S, RowBlocks, rate_of
 from agent.log.format import LoggedSensor
+from agent.streams import images_missing
 from common.printable import shortened
-from drivers.depth import MILLIMETRE_M
 from drivers.driver import BadData, Modality, Sample
-from drivers.thermal import CENTIKELVIN_C, ZERO_KELVIN_C
-
-DROPPED_PERIODS = 1.5
-"""Two pictures further apart than this have others missing between them."""
+from drivers.forms import FORMS
+from drivers.row_timeline import RowTimeline
 
 MOST_FAULTS = 20
 """Kinds that are told apart; a bag may give every message a fault of its own."""
@@ -115,19 +113,17 @@ class PictureTopic(Topic):
         self._modality: Modality = modality or ("vision" if pixels.ndim == 3 else "depth")
         ros_messages.data_of(pixels, self._modality)
         rate_hz = rate_of([received.t_ns for received in first]) or 1.0
-        scale, offset = {"depth": (MILLIMETRE_M, 0.0), "thermal": (CENTIKELVIN_C, ZERO_KELVIN_C)}.get(
-            self._modality, (1.0, 0.0)
-        )
-        self.sensor = LoggedSensor(self._modality, rate_hz, scale, offset)
+        form = FORMS[self._modality]
+        self.sensor = LoggedSensor(self._modality, rate_hz, form.count_scale, form.count_offset)
         self.options = {"width": pixels.shape[1], "height": pixels.shape[0]}
         self._last_ns: int | None = None
 
     def _samples(self, received: Received) -> list[Sample]:
         data = ros_messages.data_of(self._decode(received.message), self._modality)
-        periods = 0.0 if self._last_ns is None else (received.t_ns - self._last_ns) / 1e9 * self.sensor.rate_hz
-        dropped = DROPPED_PERIODS < periods <= LONGEST_GAP_S * self.sensor.rate_hz
+        apart_ns = 0 if self._last_ns is None else received.t_ns - self._last_ns
+        missing = 0 if apart_ns > LONGEST_GAP_S * 1e9 else images_missing(apart_ns, 1 / self.sensor.rate_hz)
         self._last_ns = received.t_ns
-        return [Sample(received.t_ns, data, lost=round(periods) - 1 if dropped else 0)]
+        return [Sample(received.t_ns, data, lost=missing)]
 
 
 class ImuTopic(Topic):
@@ -158,7 +154,7 @@ class AudioTopic(Topic):
     def __init__(self, name: str, first: Sequence[Received], kind: str, form: AudioFormat) -> None:
         """Raises BadData when the first block cannot be used."""
         self._stamped, self._form = kind == STAMPED_AUDIO, form
-        self._count = RowCount(form.rate_hz)
+        self._timeline = RowTimeline(form.rate_hz)
         super().__init__(name, first)
         self.first_ns = self._begin_ns(first[0], len(self._rows(first[0])))
         self.sensor = LoggedSensor("audio", float(form.rate_hz))
@@ -167,11 +163,11 @@ class AudioTopic(Topic):
     def _samples(self, received: Received) -> list[Sample]:
         data = self._rows(received)
         t_ns = self._begin_ns(received, len(data))
-        gap = self._count.gap(t_ns, len(data))
+        gap = self._timeline.gap(t_ns, len(data))
         if not 0 <= gap <= LONGEST_GAP_S * self._form.rate_hz:  # the stamps step
-            self._count.restart()
+            self._timeline.restart()
             gap = 0
-        self._count.take(t_ns, len(data), gap)
+        self._timeline.take(t_ns, len(data), gap)
         return [Sample(t_ns, data, float(self._form.rate_hz), gap)]
 
     def _rows(self, received: Received) -> Any:

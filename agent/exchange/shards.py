@@ -28,7 +28,10 @@ from agent.log.stored_config import replayed
 from agent.log.timeline import Timeline
 from agent.streams import Streams
 from agent.windows.windower import Tick, Window, Windower
-from drivers.driver import MODALITIES, Modality, image_like
+from common.physics import STANDARD_GRAVITY_MPS2
+from common.window_lengths import AUDIO_WINDOW_S, IMU_WINDOW_S
+from drivers.driver import MODALITIES, Modality
+from drivers.forms import image_like
 from models import preprocess
 from models.datasets.dataset import About, Example, write_shard
 
@@ -40,7 +43,7 @@ OLDEST_PERIODS = 2.0
 MOST_RATE_HZ = 655_350
 """Largest sample rate of FLAC."""
 
-_WINDOW_S: dict[Modality, float] = {"audio": preprocess.AUDIO_WINDOW_S, "imu": preprocess.IMU_WINDOW_S}
+_WINDOW_S: dict[Modality, float] = {"audio": AUDIO_WINDOW_S, "imu": IMU_WINDOW_S}
 """Window lengths of the encoders, whatever the configuration of the run."""
 
 
@@ -167,7 +170,8 @@ def _at_model_rate(rows: NDArray[np.float32], rate_hz: float) -> NDArray[np.floa
     """5 s of rows at 400 Hz, as examples hold them, in the units of the log."""
     if rate_hz == preprocess.IMU_RATE_HZ:
         return rows
-    steps = preprocess.imu(rows[None], rate_hz)[0].numpy().T  # [2000, 6], acceleration in units of gravity
-    units = np.repeat([preprocess.STANDARD_GRAVITY_MPS2, 1.0], 3).astype(np.float32)
+    # [2000, 6], acceleration in units of gravity
+    steps = preprocess.imu(rows[None], rate_hz, guess_units=False)[0].numpy().T
+    units = np.repeat([STANDARD_GRAVITY_MPS2, 1.0], 3).astype(np.float32)
     resampled: NDArray[np.float32] = np.ascontiguousarray(steps * units)
     return resampled

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.exchange.row_blocks import BLOCK_S, LONGEST_GAP_S, RowCount
+from agent.exchange.row_blocks import LONGEST_GAP_S
 from agent.exchange.tables import SOUND_TIMES, TimesTable, read_times, times_beside
 from agent.exchange.track import Media, Track
 from agent.log.format import LogError, LoggedSensor
 from common import private_files
-from drivers.driver import Sample
+from drivers.driver import BLOCK_S, Sample
+from drivers.row_timeline import RowTimeline
 
 SUFFIX = ".wav"
 MAX_BYTES = 2**32 - 2**16
@@ -32,7 +33,7 @@ class SoundTrack(Track):
         self._times = TimesTable(times_beside(self.path), SOUND_TIMES)
         self._file: Any = None
         self._form = (0, 0)
-        self._placed = RowCount(1.0)
+        self._timeline = RowTimeline(1.0)
         self._rows = 0
         """Rows in the file, zeros included."""
 
@@ -40,7 +41,7 @@ class SoundTrack(Track):
         form = round(sample.rate_hz), sample.data.shape[1]
         if self._file is None:
             self._file = _create(self.path, *form)
-            self._form, self._placed = form, RowCount(form[0])
+            self._form, self._timeline = form, RowTimeline(form[0])
         if form != self._form:
             self.faults[f"blocks not of {self._form[0]} Hz and {self._form[1]} channels as the first"] += 1
             return
@@ -58,14 +59,14 @@ class SoundTrack(Track):
 
     def _gap(self, sample: Sample) -> int | None:
         """Rows of zeros before a block; None when it cannot be placed."""
-        gap = self._placed.gap(sample.t_ns, len(sample.data), sample.lost)
+        gap = self._timeline.gap(sample.t_ns, len(sample.data), sample.lost)
         if gap < 0:
             self.faults["blocks that begin before the end of the one before"] += 1
             return None
         if gap > LONGEST_GAP_S * self._form[0]:
             self.faults[f"blocks more than {LONGEST_GAP_S:.0f} s after the one before"] += 1
             return None
-        self._placed.take(sample.t_ns, len(sample.data), gap)
+        self._timeline.take(sample.t_ns, len(sample.data), gap)
         return gap
 
     def _pcm(self, data: NDArray[np.float32]) -> NDArray[np.int16]:

@@ -12,8 +12,9 @@ from agent.capture.source import CaptureReport
 from agent.faults import Faults
 from agent.health.delay import DelayMeter
 from agent.health.skew import SkewMeter
-from agent.streams import FAR_FUTURE_S, Stream, Streams, silence_s
+from agent.streams import FAR_FUTURE_S, Stream, Streams, images_missing, silence_s
 from drivers.driver import Modality, Sample
+from drivers.row_timeline import RowTimeline
 
 Condition = Literal["starting", "ok", "degraded", "lost", "ended"]
 
@@ -85,19 +86,24 @@ class _StreamHealth:
         self._gap_times: deque[int] = deque(maxlen=GAPS_TOLERATED + 1)
         self._fingerprint: int | None = None
         self._same_since_ns = 0
+        self._timeline: RowTimeline | None = None
+        """Of rows."""
+        self._columns = 0
 
     def observe(self, sample: Sample, now_ns: int) -> None:
         rows = len(sample.data) if sample.rate_hz else 1
         newest_ns = self.newest_ns
-        if newest_ns is not None and (sample.lost or self._jumps(sample, newest_ns)):
+        self.samples += 1
+        self.arrived_ns = now_ns
+        if sample.end_ns > now_ns + FAR_FUTURE_S * 1e9:
+            return  # a wrong stamp: it says nothing about the stream
+        if self._gap_before(sample) and newest_ns is not None:
             self.gaps += 1
             self._gap_times.append(now_ns)
             if not sample.lost:
                 self.skew.jump((sample.t_ns - newest_ns) / 1e9)
-        self.samples += 1
-        self.arrived_ns = now_ns
-        if sample.end_ns > now_ns + FAR_FUTURE_S * 1e9 or (newest_ns is not None and sample.end_ns <= newest_ns):
-            return  # a wrong stamp, or out of order: it says nothing about age and rate
+        if newest_ns is not None and sample.end_ns <= newest_ns:
+            return  # out of order: it says nothing about age and rate
         self.newest_ns = sample.end_ns
         if self._hop_s is not None:
             self.delay.add(now_ns, sample.end_ns)
@@ -153,11 +159,17 @@ class _StreamHealth:
         skew_ppm, off_ppm = self.skew.ppm()
         return skew_ppm if off_ppm < max(2 * SKEW_LIMIT_PPM, abs(skew_ppm)) else 0.0
 
-    def _jumps(self, sample: Sample, newest_ns: int) -> bool:
-        """Whether more than jitter lies between the sample before and this one."""
-        if sample.rate_hz:
-            return sample.t_ns - newest_ns > max((sample.end_ns - sample.t_ns) / 2, 20e6)
-        return sample.t_ns - newest_ns > 1.9e9 * self._stream.period_s
+    def _gap_before(self, sample: Sample) -> bool:
+        """Whether something is missing between the samples before and this one: of rows, by what windows fill."""
+        if not sample.rate_hz:
+            apart_ns = sample.t_ns - (sample.t_ns if self.newest_ns is None else self.newest_ns)
+            return sample.lost > 0 or images_missing(apart_ns, self._stream.period_s) > 0
+        rows, columns = sample.data.shape
+        if self._timeline is None or (self._timeline.rate_hz, self._columns) != (sample.rate_hz, columns):
+            self._timeline, self._columns = RowTimeline(sample.rate_hz), columns
+        gap = self._timeline.gap(sample.t_ns, rows, sample.lost)
+        self._timeline.take(sample.t_ns, rows, gap)
+        return gap > 0
 
 
 class Health:

@@ -10,17 +10,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Literal
 
+from common.window_lengths import AUDIO_WINDOW_S
 from drivers.codec import MODALITY_NAMES
+from drivers.driver import Modality
+from drivers.forms import FORMS, Sense
 from protos import perception_pb2 as pb
 from world.scene import Scene
 from world.truth import ThingTruth
 
-Sense = Literal["seen", "heard"]
-SENSES: dict[str, Sense] = {"vision": "seen", "audio": "heard"}
+JUDGED: tuple[Modality, ...] = ("vision", "audio")
+"""The modalities for which the truth tells whether a query should be on."""
 
-AUDIO_WINDOW_S = 2.0
 DIRECTION_WINDOW_S = 0.5
 
 
@@ -105,7 +106,8 @@ def assess(scene: Scene, start_ns: int, events: Iterable[pb.Event], kinds: Mappi
     times_ns = [e.capture_ns for e in events if e.HasField("embedding")]
     result = Assessment()
     for query_id, kind in kinds.items():
-        for modality, sense in SENSES.items():
+        for modality in JUDGED:
+            sense = FORMS[modality].sense
             truth = [_truth(scene, (t - start_ns) / 1e9, kind, sense) for t in times_ns]
             alerts = _intervals(events, query_id, modality, times_ns[-1] if times_ns else 0)
             _count(result.alerts[sense], times_ns, truth, alerts)

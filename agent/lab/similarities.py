@@ -17,11 +17,11 @@ from torch import Tensor
 from agent.embedding.embedder import Device, Dtype, Embedder, resolve_device
 from agent.embedding.weights import load_weights
 from common.errors import UserFault
-from drivers.depth import MILLIMETRE_M, depth_m
+from drivers.depth import depth_m
 from drivers.imu.csv import NEEDED, CsvParser
 from drivers.opencv import import_cv2
 from drivers.png import read_png16
-from drivers.thermal import CENTIKELVIN_C, ZERO_KELVIN_C, temperature_c
+from drivers.thermal import temperature_c
 from models import preprocess
 from models.arithmetic import Term, combine
 from models.imagebind import MODALITIES, Modality
@@ -168,9 +168,9 @@ def _input(item: Item, device: torch.device, imu_rate_hz: float | None) -> Tenso
             return video_input(path, device)[None]
     try:
         if item.kind == "depth":
-            return preprocess.depth(depth_m(_counts(path), MILLIMETRE_M)[None], device=device)
+            return preprocess.depth(depth_m(_counts(path))[None], device=device)
         if item.kind == "thermal":
-            return preprocess.thermal(temperature_c(_counts(path), CENTIKELVIN_C, ZERO_KELVIN_C)[None], device=device)
+            return preprocess.thermal(temperature_c(_counts(path))[None], device=device)
         if imu_rate_hz is None:
             raise SimilarityError(
                 f"{path}: an IMU recording does not say its rate; give --imu-rate-hz, rows per second"

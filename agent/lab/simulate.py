@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from agent.perceiving.alerts.prompts import QUIET, SCENERY, TEMPLATES
+from common.window_lengths import AUDIO_WINDOW_S, FRAMES_APART_S, IMU_WINDOW_S
 from models.datasets.dataset import About, Classes, Example, Seen, write_index, write_shard
 from models.preprocess import CropMap
 from world import captions
@@ -30,10 +31,7 @@ WINDOWS_PER_SHARD = 200
 WINDOWS_PER_SCENE = 4
 SEEDS_PER_SHARD = 100
 
-AUDIO_S = 2.0
-IMU_S = 5.0
-FRAMES_APART_S = 0.25
-_FIRST_S, _LAST_S, _STEP_S = 5.0, 50.0, 1.0
+_FIRST_S, _LAST_S, _STEP_S = float(IMU_WINDOW_S), 50.0, 1.0
 
 _CLEAR_FRACTION, _CLEAR_AREA = 0.5, 0.012
 _NEAR_AREA, _FAR_AREA = 0.15, 0.04
@@ -152,7 +150,7 @@ def examples(windows: int, seed: int, options: SceneOptions) -> Iterator[Example
 
 def _moments(scene: Scene, rng: np.random.Generator) -> list[Instant]:
     first_s = _FIRST_S + rng.uniform(0.0, _STEP_S)
-    before = round(AUDIO_S / _STEP_S)
+    before = round(AUDIO_WINDOW_S / _STEP_S)
     times_s = [first_s + _STEP_S * step for step in range(-before, round((_LAST_S - _FIRST_S) / _STEP_S))]
     truths = [scene.truth(t_s) for t_s in times_s]
     moments = []
@@ -172,7 +170,7 @@ def _chosen(
         best = min(left, key=lambda moment: min(need[group] for group in moment.groups))
         chosen.append(best)
         counts.update(best.groups)
-        left = [moment for moment in left if abs(moment.t_s - best.t_s) >= AUDIO_S]
+        left = [moment for moment in left if abs(moment.t_s - best.t_s) >= AUDIO_WINDOW_S]
     return chosen
 
 
@@ -194,7 +192,7 @@ def groups(about: About) -> tuple[str, ...]:
 
 def describe(truths: Sequence[Truth], options: SceneOptions, rng: np.random.Generator) -> About:
     """Return the captions and labels of the windows that end at the last of `truths`, which are `_STEP_S` apart over
-    `AUDIO_S`.
+    `AUDIO_WINDOW_S`.
 
     Episodes of sound are longer than the audio window, so none of them falls between the truths.
     """
@@ -259,7 +257,7 @@ def example(scene: Scene, moment: Instant, key: str) -> Example:
     """Render the windows that end at a moment, cut as the agent cuts them: the newest image before, rows until then."""
     options, t_s = scene.options, moment.t_s
     newer, older = (math.floor(at_s * options.fps) for at_s in (t_s, t_s - FRAMES_APART_S))
-    audio_rows, imu_rows = round(AUDIO_S * options.audio_rate_hz), round(IMU_S * options.imu_rate_hz)
+    audio_rows, imu_rows = round(AUDIO_WINDOW_S * options.audio_rate_hz), round(IMU_WINDOW_S * options.imu_rate_hz)
     return Example(
         key=key,
         frames=np.stack([scene.image(older), scene.image(newer)]),

@@ -14,14 +14,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from agent.streams import MAX_SENSORS, MIN_RATE_HZ, SensorSpec, fault_of_name
+from agent.streams import MAX_SENSORS, SensorSpec, Stream, fault_of_name
 from common.errors import UserFault
 from common.plain_values import MAX_LEVELS, fault_of
 from common.printable import brief, shortened
-from drivers.codec import MAX_RATE_HZ
-from drivers.depth import MILLIMETRE_M
 from drivers.driver import MODALITIES, Modality
-from drivers.thermal import CENTIKELVIN_C, ZERO_KELVIN_C
+from drivers.forms import FORMS, MAX_RATE_HZ, MIN_RATE_HZ
 
 EVENTS_TOPIC = "/events"
 SENSORS_TOPIC = "/sensors/"
@@ -131,18 +129,15 @@ def sensor_of(topic: str) -> str | None:
 
 
 def logged_sensors(specs: Iterable[SensorSpec]) -> dict[str, LoggedSensor]:
-    """The sensors that a log holds. A device's own counts are kept where its options tell their scale."""
-    return {spec.name: _logged_sensor(spec) for spec in specs if spec.stream.logged}
+    """The sensors that a log holds. A device's own counts are kept where its driver tells their scale."""
+    return {spec.name: _logged_sensor(spec.stream) for spec in specs if spec.stream.logged}
 
 
-def _logged_sensor(spec: SensorSpec) -> LoggedSensor:
-    modality, rate_hz = spec.stream.modality, spec.stream.rate_hz
-    if modality == "depth":
-        return LoggedSensor(modality, rate_hz, getattr(spec.options, "scale_m", MILLIMETRE_M))
-    if modality == "thermal":
-        scale_c = getattr(spec.options, "scale_c", CENTIKELVIN_C)
-        return LoggedSensor(modality, rate_hz, scale_c, getattr(spec.options, "offset_c", ZERO_KELVIN_C))
-    return LoggedSensor(modality, rate_hz)
+def _logged_sensor(stream: Stream) -> LoggedSensor:
+    form = FORMS[stream.modality]
+    scale = form.count_scale if stream.scale is None else stream.scale
+    offset = form.count_offset if stream.offset is None else stream.offset
+    return LoggedSensor(stream.modality, stream.rate_hz, scale, offset)
 
 
 def _whole_number(record: Mapping[str, str], key: str, least: int, limit: int) -> int:

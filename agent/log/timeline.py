@@ -15,7 +15,7 @@ from agent.log.files import recording_files
 from agent.log.format import EVENTS_TOPIC, MODEL_RECORD, LoggedSensor, ReplayError, RunFacts
 from agent.log.reading import Damaged, facts_of, open_log, records
 from agent.log.seeking import chunks_of, records_from
-from agent.streams import LONGEST_HOLE_S
+from agent.streams import LONGEST_HOLE_NS
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class Timeline:
         """The capture time of the last message; the start of a recording that holds none. Raises ReplayError."""
         for file in reversed(self.files):
             with open_log(file.path) as stream:
-                end_ns = chunks_of(stream).end_ns(longest_ns=round(LONGEST_HOLE_S * 1e9))
+                end_ns = chunks_of(stream).end_ns(longest_ns=LONGEST_HOLE_NS)
             if end_ns is not None:
                 return max(end_ns, self.start_ns)
         return self.start_ns

@@ -32,7 +32,6 @@ UNKNOWN_NS = 5_000_000_000
 STAMP_JITTER_S = 0.05
 MOST_IMAGES_HZ = 1000.0
 """Largest rate of a camera."""
-GAP_S = 0.1
 CONFIRM_S = 0.3
 """Blocks that were only held up on their way have all come by then."""
 
@@ -145,8 +144,7 @@ class Intake:
         rate_hz, rows = arrived.rate_hz, len(arrived.data)
         known_hz, clock = self._clocks.get(sensor, (0.0, None))
         if clock is None or known_hz != rate_hz:
-            gap_rows = max(2 * rows, round(GAP_S * rate_hz))
-            clock = RowClock(rate_hz, gap_rows, confirm_s=CONFIRM_S)
+            clock = RowClock(rate_hz, rows, confirm_s=CONFIRM_S)
             self._clocks[sensor] = (rate_hz, clock)
         t_ns, lost = clock.stamp(rows, arrived.t_ns, arrived.lost)
         return replace(arrived, t_ns=t_ns, lost=lost)

@@ -8,64 +8,45 @@ from numpy.typing import NDArray
 from agent.streams import Stream, silence_s
 from agent.windows.validity import fault
 from agent.windows.window import Window
+from common.window_lengths import IMU_MAX_GAP_S
 from drivers.driver import Sample
-
-JITTER_FLOOR_S = 0.005
-"""Stamps may be off by this much, and by half a block, without meaning a gap."""
-JITTER_CEILING_S = 0.05
-JITTER_MARGIN = 6.0
-"""Times the mean deviation of the stamps."""
-FOLLOW = 1 / 16
-"""Share of a stamp's deviation by which the timeline follows it: clocks drift, stamps jitter."""
-JITTER_MEMORY = 1 / 32
+from drivers.row_timeline import RowTimeline
 
 LARGEST_FILLED_SHARE = 0.2
 """Of an audio window."""
-LONGEST_IMU_GAP_S = 0.1
 
 
 class RowBuffer:
-    """Places blocks by counting rows and lets the clock move the count only slowly, or by a real gap."""
+    """Places blocks where a timeline counts them: by rows, which the clock moves only slowly, or by a real gap."""
 
     def __init__(self, stream: Stream) -> None:
         """Begin empty."""
         self._stream = stream
         self._silence_ns = round(silence_s(stream) * 1e9)
         self._count = 0
-        self._end_ns = 0
-        self._jitter = 0.0
         self._begin(1.0, 0)
 
     @property
     def settled_ns(self) -> int:
         """Rows up to this time are here; half a row of slack, because times of rows are rounded."""
-        return self._end_ns + self._duration_ns(0.5) if self._count else 0
+        return self._timeline.end_ns + round(0.5e9 / self._timeline.rate_hz) if self._count else 0
 
     def add(self, sample: Sample) -> str:
         """Place a block; returns "" or why it was dropped."""
         rate_hz, columns = sample.rate_hz, sample.data.shape[1]
         if (rate_hz, columns) != (self._rate_hz, self._rows.shape[1]):
             self._begin(rate_hz, columns)
-        if not self._count:
-            self._end_ns = sample.t_ns
-        offset = round((sample.t_ns - self._end_ns) * rate_hz / 1e9)
-        tolerance = self._tolerance(len(sample.data))
-        if offset < -tolerance:
-            return self._insert(self._count + offset, sample.data, tolerance)
-        if sample.lost and abs(offset - sample.lost) <= tolerance:
-            gap = sample.lost  # the driver knows to the row
-        else:
-            gap = offset if offset > tolerance else 0
-        error_ns = sample.t_ns - self._end_ns - self._duration_ns(gap)
-        self._jitter += (abs(error_ns) * rate_hz / 1e9 - self._jitter) * JITTER_MEMORY
+        gap = self._timeline.gap(sample.t_ns, len(sample.data), sample.lost)
+        self._timeline.take(sample.t_ns, len(sample.data), gap)
+        if gap < 0:
+            return self._insert(self._count + gap, sample.data)
         self._append_blank(min(gap, self._longest))
         self._append(sample.data)
-        self._end_ns += self._duration_ns(gap + len(sample.data)) + round(error_ns * FOLLOW)
         return ""
 
     def forget(self, next_ns: int) -> None:
         """Let go of the rows that no tick from `next_ns` on will use."""
-        keep = self._length + max(0, round((self._end_ns - next_ns) * self._rate_hz / 1e9)) + 1
+        keep = self._length + max(0, round((self._timeline.end_ns - next_ns) * self._rate_hz / 1e9)) + 1
         excess = self._count - keep
         if excess > self._length:  # moved rarely, in bulk
             self._rows[:keep] = self._rows[excess : self._count]
@@ -74,13 +55,14 @@ class RowBuffer:
 
     def cut(self, t_ns: int) -> Window:
         """The window of the tick at `t_ns`: the rows that end there."""
-        stop = self._count - round((self._end_ns - t_ns) * self._rate_hz / 1e9)
+        end_ns = self._timeline.end_ns
+        stop = self._count - round((end_ns - t_ns) * self._rate_hz / 1e9)
         start = stop - self._length
         first, last = max(0, start), min(self._count, stop)
         if last <= 0:
             return self._missing("no samples yet", 0)
-        newest_ns = min(t_ns, self._end_ns)
-        if t_ns - self._end_ns > self._silence_ns or first >= last:
+        newest_ns = min(t_ns, end_ns)
+        if t_ns - end_ns > self._silence_ns or first >= last:
             return self._missing("stale", newest_ns)
         real = np.zeros(self._length, np.bool_)
         real[first - start : last - start] = self._real[first:last]
@@ -104,8 +86,7 @@ class RowBuffer:
         self._rows: NDArray[np.float32] = np.zeros((0, columns), np.float32)
         self._real = np.zeros(0, np.bool_)
         self._count = 0
-        self._end_ns = 0
-        self._jitter = 0.0
+        self._timeline = RowTimeline(rate_hz)
 
     def _append(self, data: NDArray[np.float32]) -> None:
         stop = self._grow(len(data))
@@ -128,11 +109,12 @@ class RowBuffer:
             self._real = np.concatenate([self._real, np.zeros(more, np.bool_)])
         return needed
 
-    def _insert(self, start: int, data: NDArray[np.float32], tolerance: float) -> str:
+    def _insert(self, start: int, data: NDArray[np.float32]) -> str:
         """Fill blanks with a block that comes out of order; where rows are already, they stay."""
-        near = np.arange(max(1, start - int(tolerance)), min(self._count, start + int(tolerance) + 1))
+        tolerance = int(self._timeline.tolerance(len(data)))
+        near = np.arange(max(1, start - tolerance), min(self._count, start + tolerance + 1))
         edges = near[~self._real[near] & self._real[near - 1]]
-        if edges.size:
+        if edges.size and start + len(data) <= self._count:  # beyond the end, rows stand where the timeline counts them
             start = int(edges[np.abs(edges - start).argmin()])
         first = max(0, start)
         last = max(first, min(self._count, start + len(data)))  # a block may lie wholly before the first row
@@ -143,27 +125,16 @@ class RowBuffer:
         self._rows[first:last][blank] = data[first - start : last - start][blank]
         self._real[first:last] = True
         self._append(beyond)
-        self._end_ns += self._duration_ns(len(beyond))
         return ""
-
-    def _tolerance(self, rows: int) -> float:
-        """By how many rows the stamp of a block may be off before it means a gap or an overlap."""
-        jitter = min(
-            max(JITTER_MARGIN * self._jitter, JITTER_FLOOR_S * self._rate_hz), JITTER_CEILING_S * self._rate_hz
-        )
-        return max((rows - 1) / 2, jitter)
 
     def _too_much(self, real: NDArray[np.bool_], filled: float) -> bool:
         """Whether too many rows are missing to make the rest up."""
         if self._stream.modality == "imu":
-            return _longest_run(~real) > LONGEST_IMU_GAP_S * self._rate_hz
+            return _longest_run(~real) > IMU_MAX_GAP_S * self._rate_hz
         return filled > LARGEST_FILLED_SHARE
 
     def _missing(self, reason: str, newest_ns: int) -> Window:
         return Window(self._stream.sensor, self._stream.modality, None, self._rate_hz, newest_ns, reason)
-
-    def _duration_ns(self, rows: float) -> int:
-        return round(rows * 1e9 / self._rate_hz)
 
 
 def _longest_run(flags: NDArray[np.bool_]) -> int:

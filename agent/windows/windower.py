@@ -12,11 +12,12 @@ from __future__ import annotations
 from collections import Counter, deque
 
 from agent.faults import Faults
-from agent.streams import FAR_FUTURE_S, LONGEST_HOLE_S, Stream, Streams
+from agent.streams import FAR_FUTURE_S, LONGEST_HOLE_NS, Stream, Streams
 from agent.windows.image_buffer import ImageBuffer
 from agent.windows.row_buffer import RowBuffer
 from agent.windows.window import Tick, Window
-from drivers.driver import Sample, image_like
+from drivers.driver import Sample
+from drivers.forms import image_like
 
 __all__ = ["Tick", "Window", "Windower"]
 
@@ -151,8 +152,7 @@ class Windower:
         Live, and in replay by the log's time, `now_ns` is the clock's time when the sample came: one stamped more
         than a second ahead of it is dropped.
         """
-        latest_ns = round((LONGEST_HOLE_S if now_ns is None else FAR_FUTURE_S) * 1e9)
-        latest_ns += self.newest_ns if now_ns is None else now_ns
+        latest_ns = self.newest_ns + LONGEST_HOLE_NS if now_ns is None else now_ns + round(FAR_FUTURE_S * 1e9)
         self._lanes[sensor].push(sample, latest_ns)
 
     def advance(self, now_ns: int) -> list[Tick]:

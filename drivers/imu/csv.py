@@ -9,8 +9,9 @@ import re
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from common.physics import STANDARD_GRAVITY_MPS2
 from drivers.driver import Clock, Modality
-from drivers.imu.rows import STANDARD_GRAVITY_MPS2, Row, possible
+from drivers.imu.rows import Row, possible
 from drivers.imu.serial_line import SerialImu, SerialImuOptions
 from drivers.option_checks import require
 

@@ -8,16 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from drivers.forms import FORMS
 from drivers.option_checks import require
-
-STANDARD_GRAVITY_MPS2 = 9.80665
-MAX_ACCEL_MPS2 = 400 * STANDARD_GRAVITY_MPS2
-"""The widest range of any high-g accelerometer on the market; beyond it a value is damage on the line."""
-MAX_GYRO_RPS = float(np.deg2rad(4000))
-"""The widest range of common MEMS gyroscopes."""
 
 Row = tuple[float, float, float, float, float, float]
 """Accelerometer x y z in m/s2, gyroscope x y z in rad/s."""
+
+_LIMITS = FORMS["imu"].limits
 
 
 def axes_matrix(axes: str) -> NDArray[np.float32]:
@@ -37,8 +34,8 @@ def axes_matrix(axes: str) -> NDArray[np.float32]:
 
 
 def possible(row: Row) -> bool:
-    """Whether an IMU can have measured this row (m/s2, rad/s): finite, and within the range of any sensor."""
-    return all(abs(v) <= MAX_ACCEL_MPS2 for v in row[:3]) and all(abs(v) <= MAX_GYRO_RPS for v in row[3:])
+    """Whether an IMU can have measured this row; what is beyond the limits of the form is damage on the line."""
+    return all(lowest <= value <= highest for value, (lowest, highest) in zip(row, _LIMITS, strict=True))
 
 
 def to_body(rows: Sequence[Row], axes: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from drivers.device_file import check_device_file, holder
 from drivers.driver import (
+    BLOCK_S,
     BadData,
     Clock,
     DeviceBusy,
@@ -19,13 +20,12 @@ from drivers.driver import (
     MissingLibrary,
     ReadTimeout,
     Sample,
+    StreamFacts,
 )
 from drivers.imu.rows import Row, axes_matrix, to_body
 from drivers.option_checks import latency_ns, require, require_positive
 from drivers.row_clock import RateCheck, RowClock
 
-BLOCK_S = 0.05
-GAP_S = 0.1
 REPORT_NS = 1_000_000_000
 READ_BYTES = 2048
 """At most this many at once, so that a backlog comes as several blocks and not as one of any length."""
@@ -71,6 +71,11 @@ class SerialImu(Driver):
     Bytes that are no valid message are reported as BadData with their number, at most once a second.
     """
 
+    @classmethod
+    def stream(cls, options: SerialImuOptions) -> StreamFacts:
+        """Its rate."""
+        return StreamFacts(cls.modality, rate_hz=options.rate_hz, block_s=BLOCK_S, latency_s=options.latency_ms / 1e3)
+
     def __init__(self, options: SerialImuOptions, clock: Clock) -> None:
         require(bool(options.port), "port", options.port, "a serial port like /dev/ttyUSB0")
         require_positive("baud", options.baud)
@@ -103,7 +108,7 @@ class SerialImu(Driver):
             raise self._refused(error) from None
         rate_hz = self._line.rate_hz
         self._parser = self.make_parser()
-        self._row_clock = RowClock(rate_hz, max(2 * self._block_rows, round(GAP_S * rate_hz)))
+        self._row_clock = RowClock(rate_hz, self._block_rows)
         self._rate_check = RateCheck(name, rate_hz)
         self._rows: list[Row] = []
         self._reported = 0

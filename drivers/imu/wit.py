@@ -16,8 +16,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from common.physics import STANDARD_GRAVITY_MPS2
 from drivers.driver import Clock, Modality
-from drivers.imu.rows import STANDARD_GRAVITY_MPS2, Row
+from drivers.imu.rows import Row
 from drivers.imu.serial_line import SerialImu, SerialImuOptions
 from drivers.option_checks import require_positive
 

@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import UserFault
+from common.physics import ZERO_KELVIN_C
 
 Box = tuple[float, float, float, float]
 """x0, y0, x1, y1 in pixels of the stored frames."""
@@ -36,7 +37,6 @@ Box = tuple[float, float, float, float]
 JPEG_QUALITY: Final = 95
 AUDIO_RATE_HZ: Final = 16000
 INDEX: Final = "dataset.json"
-_KELVIN: Final = 273.15
 
 
 class DatasetError(UserFault):
@@ -134,7 +134,7 @@ def encode(example: Example) -> dict[str, Any]:
         depth_mm = np.clip(np.round(example.depth_m * 1e3), 0, 65535).astype(np.uint16)
         members["depth.png"] = cv2.imencode(".png", depth_mm, png)[1].tobytes()
     if example.temperature_c is not None:
-        centikelvin = np.clip(np.round((example.temperature_c + _KELVIN) * 100), 0, 65535).astype(np.uint16)
+        centikelvin = np.clip(np.round((example.temperature_c - ZERO_KELVIN_C) * 100), 0, 65535).astype(np.uint16)
         members["thermal.png"] = cv2.imencode(".png", centikelvin, png)[1].tobytes()
     if example.audio is not None:
         flac = io.BytesIO()
@@ -175,7 +175,7 @@ def decode(members: Mapping[str, Any]) -> Example:
             frames=np.stack(frames),
             audio=audio,
             depth_m=plane("depth.png", 1e3, 0.0),
-            temperature_c=plane("thermal.png", 100, _KELVIN),
+            temperature_c=plane("thermal.png", 100, -ZERO_KELVIN_C),
             imu=imu,
             about=About.from_json(bytes(members["about.json"]).decode()),
             audio_rate_hz=rate,

@@ -15,23 +15,19 @@ batch that are at fault. Images keep their shape: the shorter side becomes 224 p
 leads back to the pixels of the original.
 """
 
+from common.window_lengths import AUDIO_WINDOW_S, IMU_MAX_GAP_S, IMU_WINDOW_S
 from models.preprocess.crop import ASPECT_MAX, CropMap
 from models.preprocess.disparity import (
     DISPARITY_MAX_PX,
     DISPARITY_MEAN,
     DISPARITY_STD,
-    KINECT_BASELINE_M,
-    KINECT_FOCAL_PX,
     depth,
 )
 from models.preprocess.errors import PreprocessError
 from models.preprocess.frames import RGB_MEAN, RGB_STD, video, vision
 from models.preprocess.motion import (
     IMU_AXES,
-    IMU_MAX_GAP_S,
     IMU_RATE_HZ,
-    IMU_WINDOW_S,
-    STANDARD_GRAVITY_MPS2,
     imu,
     imu_real_steps,
 )
@@ -40,7 +36,6 @@ from models.preprocess.spectrogram import (
     AUDIO_RATE_HZ,
     AUDIO_SLACK_S,
     AUDIO_STD,
-    AUDIO_WINDOW_S,
     audio,
     audio_clips,
 )
@@ -60,11 +55,8 @@ __all__ = [
     "IMU_MAX_GAP_S",
     "IMU_RATE_HZ",
     "IMU_WINDOW_S",
-    "KINECT_BASELINE_M",
-    "KINECT_FOCAL_PX",
     "RGB_MEAN",
     "RGB_STD",
-    "STANDARD_GRAVITY_MPS2",
     "THERMAL_HIGH_C",
     "THERMAL_LOW_C",
     "CropMap",

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Final
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
-from models.encoders import IMAGE_PX, VISION_GRID
+from models.encoders import IMAGE_PX
 from models.preprocess.errors import PreprocessError
 
 ASPECT_MAX: Final = 16
@@ -53,17 +50,6 @@ class CropMap:
         """Image pixels -> crop pixels; outside 0..224 is what the model does not see."""
         (height, width), (top, left) = self.resized, self.corner
         return x * width / self.width - left, y * height / self.height - top
-
-    def patch_boxes(self, grid: int = VISION_GRID) -> NDArray[np.float32]:
-        """Image-pixel box x0, y0, x1, y1 of every vision patch, [grid, grid, 4] over rows and columns.
-
-        `grid` is `Sizes.vision_grid` of the model that made the patches.
-        """
-        edges = [i * IMAGE_PX / grid for i in range(grid + 1)]
-        boxes = [
-            (*self.to_image(x0, y0), *self.to_image(x1, y1)) for y0, y1 in pairwise(edges) for x0, x1 in pairwise(edges)
-        ]
-        return np.array(boxes, np.float32).reshape(grid, grid, 4)
 
 
 def centre(images: Tensor, mode: str) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Final
 
 import torch
@@ -12,57 +11,50 @@ from torch import Tensor
 from models.encoders import IMAGE_PX
 from models.preprocess.arrays import Array, Device, checked, placed
 from models.preprocess.crop import centre
-from models.preprocess.errors import ItemFaults, PreprocessError
+from models.preprocess.errors import ItemFaults
 
-KINECT_FOCAL_PX: Final = 518.86
-KINECT_BASELINE_M: Final = 0.075
 DISPARITY_MAX_PX: Final = 75.0
 DISPARITY_MEAN, DISPARITY_STD = 0.0418, 0.0295
 
+_KINECT_FOCAL_PX: Final = 518.86
+_KINECT_BASELINE_M: Final = 0.075
 _STORED_DEPTH_PER_MM: Final = 8.0
+_SCALE: Final = _KINECT_FOCAL_PX * _KINECT_BASELINE_M / _STORED_DEPTH_PER_MM / DISPARITY_MAX_PX
 _NEAREST_M: Final = 1e-3
 _MEAN_MAX_M: Final = 200.0
 _LEAST: Final = 1e-12
 """Divides where there is no weight; the mean of one valid pixel of millions is above it."""
 
 
-def depth(
-    depth_m: Array,
-    focal_px: float = KINECT_FOCAL_PX,
-    baseline_m: float = KINECT_BASELINE_M,
-    *,
-    device: Device = None,
-) -> Tensor:
+def depth(depth_m: Array, *, guess_units: bool = True, device: Device = None) -> Tensor:
     """Depth in metres, float32 [B, H, W], 0 or not finite where invalid -> normalised disparity [B, 1, 224, 224].
 
     ImageBind reads disparity = focal length x baseline / depth. Its code for that was not published; Omnivore's, which
     it follows, clamps at 75 px, divides by 75 and normalises with mean 0.0418 and deviation 0.0295. Those statistics
     fit rooms only for SUN RGB-D's stored depths, which are 1/8 mm taken as mm, so the factor 8 is kept: the mean is
-    then at 1.6 m. The defaults are the Kinect of that data set, a fixed scale that suits any metric sensor: the same
-    wall gives the same values whatever camera measured it.
+    then at 1.6 m. Focal length and baseline are always those of the Kinect of that data set, a fixed scale that suits
+    any metric sensor: the same wall gives the same values whatever camera measured it.
 
     Invalid pixels take the mean of the valid ones nearest around them, because 0 would read as the horizon and the
-    nearest value alone would draw streaks. Raises PreprocessError.
+    nearest value alone would draw streaks. A mean that looks like millimetres is refused, unless `guess_units` is
+    False: a caller who knows the unit, as from a driver, wants a valley too. Raises PreprocessError.
 
     >>> import numpy as np
     >>> depth(np.full((1, 480, 640), 1.5, np.float32)).shape
     torch.Size([1, 1, 224, 224])
     """
     x = _checked(depth_m)
-    for name, value in (("focal_px", focal_px), ("baseline_m", baseline_m)):
-        if not (math.isfinite(value) and value > 0):
-            raise PreprocessError(f"{name}: {value:g} must be above 0")
     valid = x.isfinite() & (x > 0)  # [B, H, W]
-    mean_m = x.where(valid, 0.0).sum(dim=(1, 2), dtype=torch.float64) / valid.sum(dim=(1, 2))  # [B]
     faults = ItemFaults(len(x))
-    faults.add(
-        mean_m > _MEAN_MAX_M,
-        lambda i: f"depth_m: mean is {mean_m[i]:.6g} m; the values look like millimetres, not metres",
-    )
+    if guess_units:
+        mean_m = x.where(valid, 0.0).sum(dim=(1, 2), dtype=torch.float64) / valid.sum(dim=(1, 2))  # [B]
+        faults.add(
+            mean_m > _MEAN_MAX_M,
+            lambda i: f"depth_m: mean is {mean_m[i]:.6g} m; the values look like millimetres, not metres",
+        )
     faults.refuse()
     x, valid = placed(x, device), placed(valid, device)
-    scale = focal_px * baseline_m / _STORED_DEPTH_PER_MM / DISPARITY_MAX_PX
-    disparity = (scale / x.clamp(min=_NEAREST_M)).clamp(max=1.0).where(valid, 0.0)  # [B, H, W]
+    disparity = (_SCALE / x.clamp(min=_NEAREST_M)).clamp(max=1.0).where(valid, 0.0)  # [B, H, W]
     layers = centre(torch.stack([disparity, valid.float()], dim=1), "bilinear")  # [B, 2, 224, 224]
     faults.add(
         ~layers[:, 1].flatten(1).any(dim=1),

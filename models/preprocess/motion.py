@@ -12,17 +12,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from common.physics import STANDARD_GRAVITY_MPS2
+from common.window_lengths import IMU_MAX_GAP_S, IMU_WINDOW_S
 from models.encoders import IMU_CHANNELS, IMU_STEPS
 from models.preprocess.arrays import Array, Device, check_rate, checked, placed
 from models.preprocess.errors import ItemFaults, PreprocessError
 
-IMU_RATE_HZ: Final = 400
-IMU_WINDOW_S: Final = IMU_STEPS / IMU_RATE_HZ
+IMU_RATE_HZ: Final = IMU_STEPS // IMU_WINDOW_S
+"""400."""
 IMU_AXES: Final = ("accel_x", "accel_y", "accel_z", "gyro_x", "gyro_y", "gyro_z")
 """The model's order; acceleration in m/s2, rotation in rad/s."""
-IMU_MAX_GAP_S: Final = 0.1
-"""Gaps up to this long are bridged by a straight line: people and robots move little in a tenth of a second."""
-STANDARD_GRAVITY_MPS2: Final = 9.80665
 
 _ACCEL_MAX_MPS2: Final = 500.0
 _GYRO_MAX_RPS: Final = 50.0
@@ -39,6 +38,7 @@ def imu(
     *,
     axes: Sequence[str] = IMU_AXES,
     max_gap_s: float = IMU_MAX_GAP_S,
+    guess_units: bool = True,
     device: Device = None,
 ) -> Tensor:
     """The last 5 s of rows, float32 [B, n, 6] in m/s2 and rad/s at any rate -> [B, 6, 2000] at 400 Hz.
@@ -51,7 +51,9 @@ def imu(
     The published recipe says neither units nor filter. Acceleration is given to the model in units of gravity, so that
     both sensors have the order of 1. Up to 400 Hz steps are interpolated linearly; above, a windowed sinc takes out
     what 400 Hz cannot hold, which interpolation alone would fold into the motion as false vibration.
-    Raises PreprocessError.
+
+    Values that look like milli-g or degrees per second are refused, unless `guess_units` is False: a caller who knows
+    the units, as from a driver, wants the blow of a fall too. Raises PreprocessError.
 
     >>> import numpy as np
     >>> still = np.zeros((1, 1000, 6), np.float32)  # 5 s at 200 Hz
@@ -63,7 +65,7 @@ def imu(
         raise PreprocessError(f"axes: got {', '.join(axes)}; need each of {', '.join(IMU_AXES)} once")
     x, real = _checked(rows, rate_hz, max_gap_s)  # [B, n, 6], [B, n]
     x = x[..., [list(axes).index(name) for name in IMU_AXES]]
-    _check_values(x, real)
+    _check_values(x, real, guess_units=guess_units)
     if not real.all():
         x = _filled(x, real, _too_long(real, rate_hz, max_gap_s))
     x = placed(x, device)
@@ -104,21 +106,22 @@ def _checked(rows: Array, rate_hz: float, max_gap_s: float) -> tuple[Tensor, Ten
     return x, ~x.isnan().any(dim=2)
 
 
-def _check_values(x: Tensor, real: Tensor) -> None:
-    """Raise PreprocessError for items without a real row, or with values that no such sensor measures."""
+def _check_values(x: Tensor, real: Tensor, *, guess_units: bool) -> None:
+    """Raise PreprocessError for items without a real row, with infinite values, or with values of another unit."""
     infinite = x.isinf().flatten(1).sum(dim=1)  # [B]
-    accel, gyro = (part.abs().nan_to_num(0.0).flatten(1).amax(dim=1) for part in (x[..., :3], x[..., 3:]))
     faults = ItemFaults(len(x))
     faults.add(~real.any(dim=1), lambda _: "rows: all are NaN, so none ever came; check the connection")
     faults.add(infinite > 0, lambda i: f"rows: {infinite[i]} values are infinite")
-    faults.add(
-        accel > _ACCEL_MAX_MPS2,
-        lambda i: f"rows: acceleration reaches {accel[i]:.6g} m/s2; the values look like milli-g",
-    )
-    faults.add(
-        gyro > _GYRO_MAX_RPS,
-        lambda i: f"rows: rotation reaches {gyro[i]:.6g} rad/s; the values look like degrees per second",
-    )
+    if guess_units:
+        accel, gyro = (part.abs().nan_to_num(0.0).flatten(1).amax(dim=1) for part in (x[..., :3], x[..., 3:]))
+        faults.add(
+            accel > _ACCEL_MAX_MPS2,
+            lambda i: f"rows: acceleration reaches {accel[i]:.6g} m/s2; the values look like milli-g",
+        )
+        faults.add(
+            gyro > _GYRO_MAX_RPS,
+            lambda i: f"rows: rotation reaches {gyro[i]:.6g} rad/s; the values look like degrees per second",
+        )
     faults.refuse()
 
 

@@ -8,12 +8,12 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from common.physics import ZERO_KELVIN_C
 from models.preprocess.arrays import Array, Device, check_finite, check_range, checked, placed
 from models.preprocess.crop import centre
 from models.preprocess.errors import ItemFaults, PreprocessError
 
 THERMAL_LOW_C, THERMAL_HIGH_C = 0.0, 60.0
-ZERO_KELVIN_C: Final = -273.15
 COUNTS_STRETCH: Final = (0.01, 0.99)
 """The quantiles of a picture's counts that become 0 and 1: a dead pixel or the sun does not set the scale."""
 COUNTS_SPAN_MIN: Final = 64.0
@@ -28,13 +28,15 @@ def thermal(
     low_c: float = THERMAL_LOW_C,
     high_c: float = THERMAL_HIGH_C,
     *,
+    guess_units: bool = True,
     device: Device = None,
 ) -> Tensor:
     """Degrees Celsius, float32 [B, H, W] -> [B, 1, 224, 224] between 0 at `low_c` and 1 at `high_c`.
 
     The published model saw 8-bit pictures scaled to 0..1 without further normalisation. The range here is fixed, not
     stretched to each picture, so that a person is as bright beside a stove as in an empty room; hotter saturates.
-    Raises PreprocessError.
+    A mean that looks like kelvin or raw counts is refused, unless `guess_units` is False: a caller who knows the unit,
+    as from a driver, wants the picture of a fire too. Raises PreprocessError.
 
     >>> import numpy as np
     >>> float(thermal(np.full((1, 120, 160), 30.0, np.float32)).mean())
@@ -44,11 +46,12 @@ def thermal(
     check_range("low_c, high_c", low_c, high_c)
     faults = ItemFaults(len(x))
     check_finite("temperature_c", x, faults)
-    mean_c = x.mean(dim=(1, 2), dtype=torch.float64)  # [B]
-    faults.add(
-        mean_c > _MEAN_MAX_C,
-        lambda i: f"temperature_c: mean is {mean_c[i]:.6g}; the values look like kelvin or raw counts",
-    )
+    if guess_units:
+        mean_c = x.mean(dim=(1, 2), dtype=torch.float64)  # [B]
+        faults.add(
+            mean_c > _MEAN_MAX_C,
+            lambda i: f"temperature_c: mean is {mean_c[i]:.6g}; the values look like kelvin or raw counts",
+        )
     faults.refuse()
     # No thing is outside these; a pixel that says so must not reach its neighbours through the resizing.
     x = placed(x, device).clamp(ZERO_KELVIN_C, _HOTTEST_C)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from drivers.imu.rows import STANDARD_GRAVITY_MPS2, possible
+from common.physics import STANDARD_GRAVITY_MPS2
+from drivers.imu.rows import possible
 from drivers.imu.wit import WitParser
 
 TOKENS = (b"\x55\x51", b"\x55\x52", b"\x55\x53", b"\x55\x61", b"\x55\x55")

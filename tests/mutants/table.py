@@ -32,7 +32,7 @@ ROWS = "agent/windows/row_buffer.py"
 IMAGES = "agent/windows/image_buffer.py"
 CACHE = "agent/embedding/cache.py"
 RING = "agent/capture/ring.py"
-CLOCK = "drivers/row_clock.py"
+TIMELINE = "drivers/row_timeline.py"
 FILTERS = "agent/events/filters.py"
 BUS = "agent/events/bus.py"
 OUTBOX = "agent/events/outbox.py"
@@ -65,13 +65,6 @@ MUTANTS = (
         DOA,
         "weight = (magnitude**2).sum(axis=0)",
         "weight = np.ones_like(magnitude).sum(axis=0)",
-        "tests/test_doa.py",
-    ),
-    Mutant(
-        "doa: half-life ignored",
-        DOA,
-        "weight *= np.exp2(-age_s / self._half_life_s)",
-        "weight *= np.exp2(-0 * age_s / self._half_life_s)",
         "tests/test_doa.py",
     ),
     Mutant(
@@ -182,14 +175,14 @@ MUTANTS = (
     Mutant(
         "windows: rows end one late",
         ROWS,
-        "stop = self._count - round((self._end_ns - t_ns) * self._rate_hz / 1e9)",
-        "stop = 1 + self._count - round((self._end_ns - t_ns) * self._rate_hz / 1e9)",
+        "stop = self._count - round((end_ns - t_ns) * self._rate_hz / 1e9)",
+        "stop = 1 + self._count - round((end_ns - t_ns) * self._rate_hz / 1e9)",
         "tests/test_windows.py",
     ),
     Mutant(
         "windows: known losses ignored",
-        ROWS,
-        "if sample.lost and abs(offset - sample.lost) <= tolerance:",
+        TIMELINE,
+        "if lost > known and abs(ahead - lost) <= tolerance:",
         "if False:",
         "tests/test_lost_and_repeated.py",
     ),
@@ -266,21 +259,46 @@ MUTANTS = (
     ),
     # The clock of rows, and the ring.
     Mutant(
-        "row clock: no gap is ever found",
-        CLOCK,
-        "missing = round(min(self._late_ns) / self._row_ns)",
-        "missing = 0",
+        "timeline: no late block is ever a gap",
+        TIMELINE,
+        "missing, self._late = min(self._late), []",
+        "missing, self._late = 0, []",
         "tests/test_row_clock.py",
     ),
     Mutant(
-        "row clock: one late block is a gap",
-        CLOCK,
-        "CONFIRM_BLOCKS = 3",
-        "CONFIRM_BLOCKS = 1",
+        "timeline: one block that arrives late is a gap",
+        TIMELINE,
+        "return Rules(gap_rows, 3,",
+        "return Rules(gap_rows, 1,",
         "tests/test_row_clock.py",
     ),
     Mutant(
-        "row clock: the clock is not followed", CLOCK, "return gain * error_ns", "return 0.0", "tests/test_row_clock.py"
+        "timeline: the clock is not followed",
+        TIMELINE,
+        "moved_ns = round(gain * near_ns)",
+        "moved_ns = 0",
+        "tests/test_row_clock.py",
+    ),
+    Mutant(
+        "timeline: jitter that was seen is not tolerated",
+        TIMELINE,
+        "max(JITTER_MARGIN * self._jitter, ",
+        "max(0.0, ",
+        "tests/test_row_timeline.py",
+    ),
+    Mutant(
+        "timeline: rows of a block that overlaps never count",
+        TIMELINE,
+        "max(0, gap + rows)",
+        "0",
+        "tests/test_row_timeline.py",
+    ),
+    Mutant(
+        "health: rows known to be lost are no gap",
+        "agent/health/health.py",
+        "gap(sample.t_ns, rows, sample.lost)",
+        "gap(sample.t_ns, rows)",
+        "tests/test_row_timeline.py",
     ),
     Mutant(
         "ring: what was overwritten is read",

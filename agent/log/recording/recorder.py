@@ -23,7 +23,8 @@ from agent.log.recording.clips import Clips
 from agent.log.recording.parts import Recording
 from agent.log.recording.report import BAD_DATA, DISK_SLOW, QUEUE_FULL, STOPPED, TAKEN_AWAY, RecorderReport, State
 from agent.policy import LIVE, Policy
-from drivers.driver import BadData, Clock, Sample, image_like
+from drivers.driver import BadData, Clock, Sample
+from drivers.forms import image_like
 from protos import perception_pb2 as pb
 
 __all__ = ["CHUNK_BYTES", "Recorder", "RecorderReport"]

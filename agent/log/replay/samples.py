@@ -16,20 +16,14 @@ from agent.capture.source import CaptureReport, CaptureState
 from agent.faults import Faults
 from agent.log import messages as log_messages
 from agent.log.format import EVENTS_TOPIC, SEQUENCE_MASK, ReplayError, sensor_of
-from agent.log.reading import facts_of
 from agent.log.replay.control import ALL, ReplayOptions
 from agent.log.replay.pictures import LoggedPicture, StoredPicture
 from agent.log.replay.source import Due, ReplaySource
 from agent.log.timeline import Entry, Timeline
-from drivers.driver import BadData, Clock, Sample, image_like
-from drivers.forms import check_form
+from drivers.driver import BadData, Clock, Sample
+from drivers.forms import check_form, image_like
 
 SensorSample: TypeAlias = tuple[str, Sample]
-
-
-def config_of(path: Path) -> dict[str, Any]:
-    """Return the configuration of the recorded run, for `agent.config.parse.parse`. Raises ReplayError."""
-    return facts_of(path).config
 
 
 class SampleReplay(ReplaySource[SensorSample]):

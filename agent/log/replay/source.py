@@ -12,11 +12,10 @@ from agent.capture.source import CaptureReport, Jump
 from agent.clock import ManualClock, RunClock
 from agent.log.replay.control import ReplayControl, ReplayOptions
 from agent.log.timeline import Timeline
-from agent.streams import LONGEST_HOLE_S
+from agent.streams import LONGEST_HOLE_NS
 from drivers.driver import Clock
 from drivers.remote import Remote
 
-LONGEST_HOLE_NS = round(LONGEST_HOLE_S * 1e9)
 LATEST_NS = 10_000_000_000
 """A sample may stand in the log this much later than the end of the part in which it was captured."""
 

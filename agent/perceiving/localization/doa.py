@@ -16,13 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.microphone_array import ELEVATION_STEP_DEG, band_of, checked_positions, unambiguous_half
-
-SPEED_OF_SOUND_MPS = 343.0
+from common.physics import SPEED_OF_SOUND_MPS
 
 # Noise alone is refused by two limits on the share of sound that arrives as one plane wave, whichever is higher;
 # benchmarks/doa.py prints the shares of noise and of sources on which they stand.
 MIN_SHARE = 0.03
 MIN_SIGMAS = 8.0  # of the share's standard deviation when phases are random, which grows when few frames carry energy
+
+AZIMUTH_STEP_DEG = 5.0
+"""Of the grid; a parabola finds the place between its points."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +54,7 @@ class DirectionFinder:
     of 10 ms).
 
     In rooms, echoes off floor and ceiling pull the elevation by 10-25 degrees; the azimuth is little touched. On a
-    robot that turns, the answer belongs to the moment when the sound was loudest; `half_life_s` of about 0.1 makes it
-    the newest one that holds sound.
+    robot that turns, the answer belongs to the moment when the sound was loudest.
 
     Steering vectors are computed once, here; they take 5 MB for 4 microphones and grow with their number squared.
     """
@@ -63,29 +64,18 @@ class DirectionFinder:
         mic_positions_m: NDArray[np.floating],
         rate_hz: float,
         *,
-        azimuth_step_deg: float = 5.0,
         band_hz: tuple[float, float] = (300.0, 5000.0),
-        half_life_s: float | None = None,
     ) -> None:
-        """`mic_positions_m` [m, 3], m >= 2, in the body frame. With `half_life_s` the newest sound counts most: sound
-        that much older counts half. Raises ValueError for an array or band that gives no direction.
+        """`mic_positions_m` [m, 3], m >= 2, in the body frame. Raises ValueError for an array or band that gives no
+        direction.
         """
         mics_m = checked_positions(mic_positions_m)
-        if azimuth_step_deg <= 0.0 or (360.0 / azimuth_step_deg) % 1.0 != 0.0:
-            raise ValueError(f"azimuth_step_deg must divide 360, not {azimuth_step_deg}")
-        if half_life_s is not None and half_life_s <= 0.0:
-            raise ValueError(
-                f"half_life_s must be positive, or None to weight all of a window alike; not {half_life_s}"
-            )
-
-        self._half_life_s = half_life_s
         self._mics = len(mics_m)
-        self._rate_hz = rate_hz
         self._frame, self._bins = band_of(rate_hz, band_hz)
         self._window = np.hanning(self._frame + 1)[:-1].astype(np.float32)
         f_hz = np.fft.rfftfreq(self._frame, 1.0 / rate_hz)[self._bins]
 
-        self._azimuth_deg = np.arange(-180.0, 180.0, azimuth_step_deg)
+        self._azimuth_deg = np.arange(-180.0, 180.0, AZIMUTH_STEP_DEG)
         self._elevation_deg, half, self._ambiguous = unambiguous_half(mics_m)
         azimuth, elevation = np.meshgrid(np.radians(self._azimuth_deg), np.radians(self._elevation_deg), indexing="ij")
         towards = np.stack(
@@ -154,9 +144,6 @@ class DirectionFinder:
         magnitude = np.abs(spectra)
         phasors = spectra / np.maximum(magnitude, 1e-12)
         weight = (magnitude**2).sum(axis=0)  # [T, F]
-        if self._half_life_s is not None:
-            age_s = np.arange(len(weight))[::-1] * (self._frame // 2 / self._rate_hz)
-            weight *= np.exp2(-age_s / self._half_life_s).astype(np.float32)[:, None]
         weight /= np.maximum(weight.sum(axis=0), 1e-20)
         by_bin = phasors.transpose(2, 0, 1)  # [F, M, T]
         mean = (by_bin * weight.T[:, None, :]) @ by_bin.conj().transpose(0, 2, 1)  # [F, M, M]
@@ -167,13 +154,12 @@ class DirectionFinder:
     def _refined(self, fit: NDArray[np.float64], a: int, e: int, share: float) -> Direction:
         """Between the grid points: the top of a parabola in azimuth and in elevation."""
         row = fit[:, e]
-        azimuth_step = 360.0 / len(row)
-        azimuth = self._azimuth_deg[a] + azimuth_step * _parabola_top(row[a - 1], row[a], row[(a + 1) % len(row)])
+        azimuth = self._azimuth_deg[a] + AZIMUTH_STEP_DEG * _parabola_top(row[a - 1], row[a], row[(a + 1) % len(row)])
         elevation = self._elevation_deg[e]
         if 0 < e < len(self._elevation_deg) - 1:
             elevation += ELEVATION_STEP_DEG * _parabola_top(fit[a, e - 1], fit[a, e], fit[a, e + 1])
         finite = row[np.isfinite(row)]
-        spread = azimuth_step * int((finite >= 0.5 * (finite.mean() + row[a])).sum())
+        spread = AZIMUTH_STEP_DEG * int((finite >= 0.5 * (finite.mean() + row[a])).sum())
         wrapped = (azimuth + 180.0) % 360.0 - 180.0
         return Direction(float(wrapped), float(elevation), share, float(spread), self._ambiguous)
 

@@ -27,6 +27,27 @@ if TYPE_CHECKING:
 MIN_STRETCH_S = 0.25
 """The least sound that a direction is asked of, whatever the hop: fewer frames give chance a say."""
 
+SILENT_DBFS = -80.0
+"""Below this nothing is heard, whatever else says so: an open 16-bit microphone's own noise lies above it."""
+ABOVE_FLOOR_DB = 6.0
+"""Over the noise floor by this much is a sound: twice the amplitude, which steady noise never reaches in 0.5 s."""
+FLOOR_RISE_DB_PER_S = 1.0
+"""How fast the floor follows up: a fan that is switched on counts as background after half a minute."""
+QUIET_SHARE = 0.1
+"""Heard by its meaning alone, with neither energy nor direction, only when the quiet prompts get less than this."""
+MIN_CONFIDENCE = 0.1
+"""Of a direction that may overrule the picture. A source in a room with 0.6 s of reverberation reaches 0.1-0.2."""
+MIN_CONTRAST = 0.08
+"""Of the peak over the map's median, in cosine: less is what patches differ by where nothing sounds."""
+MIN_SIGMAS = 4.0
+"""The same in standard deviations of the map; the highest of 256 patches of noise reaches 2.8 on average."""
+VIEW_MARGIN_DEG = 4.0
+"""How far outside the picture a direction may point and still count as inside: the finder's own error."""
+COLUMN_MARGIN_DEG = 10.0
+"""How far from the direction the peak may lie: the finder's error and half the width of a thing."""
+BOX_LEVEL = 0.5
+"""Patches that reach this part of the peak's contrast belong to the box: half its height, as of any peak."""
+
 
 class SourceState(Enum):
     """What is known of the source."""
@@ -59,35 +80,6 @@ class AudioSource:
     microphone: str = ""
     camera: str = ""
     """The sensors that it was found with; camera empty without a picture."""
-
-
-@dataclass(frozen=True, slots=True)
-class Thresholds:
-    """The limits of the decision."""
-
-    silent_dbfs: float = -80.0
-    """Below this nothing is heard, whatever else says so: an open 16-bit microphone's own noise lies above it."""
-    above_floor_db: float = 6.0
-    """Over the noise floor by this much is a sound: twice the amplitude, which steady noise never reaches in 0.5 s."""
-    floor_rise_db_per_s: float = 1.0
-    """How fast the floor follows up: a fan that is switched on counts as background after half a minute."""
-    quiet_share: float = 0.1
-    """Heard by its meaning alone, with neither energy nor direction, only when the quiet prompts get less than this."""
-    min_confidence: float = 0.1
-    """Of a direction that may overrule the picture. A source in a room with 0.6 s of reverberation reaches 0.1-0.2."""
-    min_contrast: float = 0.08
-    """Of the peak over the map's median, in cosine: less is what patches differ by where nothing sounds."""
-    min_sigmas: float = 4.0
-    """The same in standard deviations of the map; the highest of 256 patches of noise reaches 2.8 on average."""
-    view_margin_deg: float = 4.0
-    """How far outside the picture a direction may point and still count as inside: the finder's own error."""
-    column_margin_deg: float = 10.0
-    """How far from the direction the peak may lie: the finder's error and half the width of a thing."""
-    box_level: float = 0.5
-    """Patches that reach this part of the peak's contrast belong to the box: half its height, as of any peak."""
-
-
-DEFAULT_THRESHOLDS = Thresholds()
 
 
 class NoiseFloor:
@@ -129,7 +121,6 @@ class SourceFinder:
         things: Vectors | None = None,
         audio_scale: float = 20.0,
         stretch_s: float = 0.5,
-        thresholds: Thresholds = DEFAULT_THRESHOLDS,
     ) -> None:
         self._microphone, self._camera = microphone, camera
         self._finder = finder
@@ -140,8 +131,7 @@ class SourceFinder:
             self._is_quiet = np.arange(len(self._prompts)) < len(quiet)
         self._audio_scale = audio_scale
         self._stretch_s = max(stretch_s, MIN_STRETCH_S)
-        self._thresholds = thresholds
-        self._floor = NoiseFloor(thresholds.floor_rise_db_per_s)
+        self._floor = NoiseFloor(FLOOR_RISE_DB_PER_S)
 
     def find(self, embedded: Embedded) -> AudioSource | None:
         """The source of a tick; None when its audio is missing."""
@@ -161,7 +151,7 @@ class SourceFinder:
         else:
             height, width = image.shape[1:3]
             heat, extent = heat_map(patches, vector), _extent(height, width)
-            source = locate(heat, extent, width, direction, self._hfov_deg, self._thresholds)
+            source = locate(heat, extent, width, direction, self._hfov_deg)
         camera = self._camera if self._camera and image is not None else ""
         return replace(source, tick=tick.index, t_ns=tick.t_ns, microphone=self._microphone, camera=camera)
 
@@ -178,14 +168,14 @@ class SourceFinder:
 
     def _hears(self, t_ns: int, recent: NDArray[np.float32], vector: Vectors, direction: Direction | None) -> bool:
         level_dbfs = rms_dbfs(recent)
-        if level_dbfs < self._thresholds.silent_dbfs:
+        if level_dbfs < SILENT_DBFS:
             # A muted microphone or a gap: it says nothing about the floor of what is really there.
             return False
         floor_dbfs = self._floor.update(t_ns, level_dbfs, rises=direction is None)
         quiet_share = None
         if self._prompts is not None:
             quiet_share = share(vector, self._prompts, self._is_quiet, self._audio_scale)
-        return is_heard(level_dbfs, floor_dbfs, direction, quiet_share, self._thresholds)
+        return is_heard(level_dbfs, floor_dbfs, direction, quiet_share)
 
 
 def is_heard(
@@ -193,13 +183,12 @@ def is_heard(
     floor_dbfs: float,
     direction: Direction | None,
     quiet_share: float | None,
-    thresholds: Thresholds = DEFAULT_THRESHOLDS,
 ) -> bool:
     """Whether there is a sound: by its energy, by its direction or, when it was asked, by its meaning."""
-    if level_dbfs < thresholds.silent_dbfs:
+    if level_dbfs < SILENT_DBFS:
         return False
-    loud = level_dbfs >= floor_dbfs + thresholds.above_floor_db
-    means_something = quiet_share is not None and quiet_share < thresholds.quiet_share
+    loud = level_dbfs >= floor_dbfs + ABOVE_FLOOR_DB
+    means_something = quiet_share is not None and quiet_share < QUIET_SHARE
     return loud or direction is not None or means_something
 
 
@@ -209,7 +198,6 @@ def locate(
     width: int,
     direction: Direction | None,
     hfov_deg: float | None,
-    thresholds: Thresholds = DEFAULT_THRESHOLDS,
 ) -> AudioSource:
     """Decide whether a sound that is heard is in view, and where.
 
@@ -217,24 +205,23 @@ def locate(
     direction limits the columns in which the peak may lie; one that points outside of the map means not in view.
     """
     columns: NDArray[np.bool_] | None = None
-    if direction is not None and direction.confidence >= thresholds.min_confidence and hfov_deg is not None:
+    if direction is not None and direction.confidence >= MIN_CONFIDENCE and hfov_deg is not None:
         left, right = azimuths_deg(np.array([extent.x0, extent.x1]), width, hfov_deg)
-        margin_deg = thresholds.view_margin_deg
-        if not right - margin_deg <= direction.azimuth_deg <= left + margin_deg:
+        if not right - VIEW_MARGIN_DEG <= direction.azimuth_deg <= left + VIEW_MARGIN_DEG:
             return AudioSource(
                 SourceState.NOT_IN_VIEW, direction, similarity=float(heat.max()), map=heat, extent=extent
             )
         n = heat.shape[1]
         centres = extent.x0 + (np.arange(n) + 0.5) * (extent.x1 - extent.x0) / n
         away_deg = np.abs(azimuths_deg(centres, width, hfov_deg) - direction.azimuth_deg)
-        columns = away_deg <= max(thresholds.column_margin_deg, float(away_deg.min()))
+        columns = away_deg <= max(COLUMN_MARGIN_DEG, float(away_deg.min()))
     peak = find_peak(heat, columns)
-    if peak.contrast < thresholds.min_contrast or peak.sigmas < thresholds.min_sigmas:
+    if peak.contrast < MIN_CONTRAST or peak.sigmas < MIN_SIGMAS:
         return AudioSource(SourceState.NOT_IN_VIEW, direction, similarity=peak.similarity, map=heat, extent=extent)
     return AudioSource(
         SourceState.IN_VIEW,
         direction,
-        _box(heat, peak, extent, thresholds.box_level),
+        _box(heat, peak, extent, BOX_LEVEL),
         to_pixels(extent, heat.shape, peak.row, peak.column),
         peak.similarity,
         heat,
