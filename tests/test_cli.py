@@ -49,7 +49,7 @@ def assert_one_line(done: subprocess.CompletedProcess[str], *parts: str) -> None
         ),
         ("sensors: {imu: {type: imu_wit, axes: up}}", ["sensors.imu: axes"]),
         ("sensors: {eye: {type: synthetic_camera, width: -5}}", ["sensors.eye.width: is -5"]),
-        ("sensors: {ear: {type: microphone, block_ms: 0}}", ["sensors.ear.block_ms: is 0"]),
+        ("sensors: {ear: {type: microphone, block_ms: 0}}", ["sensors.ear: block_ms is 0.0, wanted 1 to 1000"]),
         ("sensors: [", ["agent.yaml:1: not YAML"]),
         ("\0", ["agent.yaml", "not YAML"]),
         ("- a list", ["agent.yaml: holds no keys"]),

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from agent.commands.log import log_app
-from agent.commands.replay import replaying
+from agent.commands.replay import open_replay
 from agent.config.parse import ConfigError
 from agent.log.format import LogError, RunFacts
 from agent.log.reading import facts_of
@@ -75,7 +75,7 @@ def test_odd_facts_are_refused_in_one_line(tmp_path: Path, changes: dict[str, An
         assert str(result.exception).isprintable()
         assert len(str(result.exception)) < 500
     with pytest.raises(LogError):
-        replaying([path])
+        open_replay([path])
     assert CliRunner().invoke(log_app, ["repair", str(path), str(tmp_path / "a")]).exception is None
 
 
@@ -101,7 +101,7 @@ def test_an_odd_configuration_is_refused_when_it_is_used(tmp_path: Path, config:
     path = tmp_path / "odd.mcap"
     path.write_bytes(log(channel(), message(), run=facts(config=config)))
     with pytest.raises(ConfigError) as raised:
-        replaying([path])
+        open_replay([path])
     assert message_ in str(raised.value)
     assert str(raised.value).isprintable()
     assert len(str(raised.value)) < 500

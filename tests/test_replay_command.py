@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from recorded_run import facts, recorded
 
-from agent.commands.replay import replay, replaying, speed_of, time_of
-from agent.log.format import ReplayError
+from agent.commands.replay import open_replay, replay, speed_of, time_of
+from agent.log.format import ReplayError, sensor_of
 from agent.log.replay.control import MAX_SPEED
+from agent.log.timeline import Timeline
 
 GOLDEN = Path(__file__).parent / "data" / "golden" / "log.mcap"
 S = 1_000_000_000
@@ -51,7 +52,7 @@ def test_speeds() -> None:
 
 
 def test_a_part_of_a_log_is_replayed_and_summed_up(capsys: pytest.CaptureFixture[str]) -> None:
-    pipeline = replaying([GOLDEN], begin="2", end="8", sensors="camera, microphone", reuse_embeddings=True)
+    pipeline = open_replay([GOLDEN], begin="2", end="8", sensors="camera, microphone", reuse_embeddings=True)
     status = replay(pipeline)
     assert status.ticks_delivered == 12
     printed = capsys.readouterr().out.splitlines()
@@ -61,16 +62,32 @@ def test_a_part_of_a_log_is_replayed_and_summed_up(capsys: pytest.CaptureFixture
 
 def test_a_replay_that_could_not_go_on_is_refused() -> None:
     with pytest.raises(ReplayError, match="--paused: a replay that is not served"):
-        replaying([GOLDEN], paused=True)
+        open_replay([GOLDEN], paused=True)
     with pytest.raises(ReplayError, match=r"from 99\.000 s: the log is 1"):
-        replaying([GOLDEN], begin="99")
+        open_replay([GOLDEN], begin="99")
 
 
 def test_a_log_without_samples_is_told_before_a_model_is_loaded(tmp_path: Path) -> None:
     empty = recorded(tmp_path / "empty.mcap", [], facts())
     with pytest.raises(ReplayError, match="holds no sample that can be read"):
-        replaying([empty])
+        open_replay([empty])
     cut = tmp_path / "cut.mcap"
     cut.write_bytes(empty.read_bytes()[:-40])
     with pytest.raises(ReplayError, match="log repair"):
-        replaying([cut])
+        open_replay([cut])
+
+
+def test_a_replay_is_recorded_from_start_to_end_only(tmp_path: Path) -> None:
+    copy = tmp_path / "copy.mcap"
+    for words, reason in (({"loop": True}, "may go back"), ({"reuse_embeddings": True}, "reads no samples")):
+        with pytest.raises(ReplayError, match=reason):
+            open_replay([GOLDEN], out=copy, **words)
+    replay(open_replay([GOLDEN], sensors="thermal", out=copy))
+    original, again = Timeline([GOLDEN]), Timeline([copy])
+    assert set(again.sensors) == {"thermal"}
+
+    def stamps(timeline: Timeline) -> list[int]:
+        return [entry.message.log_time for entry in timeline.read() if sensor_of(entry.topic) == "thermal"]
+
+    assert stamps(again) == stamps(original)
+    assert any(entry.topic == "/events" for entry in again.read())

@@ -26,7 +26,7 @@ _EPOCH_S = 1e9
 """A larger number of seconds is since 1970, not since the start of a log."""
 
 
-def replaying(
+def open_replay(
     logs: Sequence[Path],
     config: Config | None = None,
     *,
@@ -38,10 +38,14 @@ def replaying(
     sensors: str | None = None,
     reuse_embeddings: bool = False,
     serve: bool = False,
+    out: Path | None = None,
 ) -> Run:
-    """Make the pipeline of a replay from the words of the command line. Raises ReplayError and ConfigError."""
+    """Make a replay from the words of the command line. Raises ReplayError and ConfigError."""
     if paused and not serve:
         raise ReplayError("--paused: a replay that is not served cannot be resumed; add --serve, or leave out --paused")
+    if out is not None and (serve or loop or reuse_embeddings):
+        why = "with --serve or --loop it may go back" if serve or loop else "--reuse-embeddings reads no samples"
+        raise ReplayError(f"--out: a replay is recorded from start to end, and {why}; leave out one of them")
     timeline = Timeline(logs)
     start_ns = timeline.start_ns
     options = ReplayOptions(
@@ -58,7 +62,7 @@ def replaying(
         if config is None:
             judged(timeline)
         _check_samples(timeline)
-    return build.replay(logs, config, sensors=names, options=options, reuse_embeddings=reuse_embeddings)
+    return build.replay(logs, config, sensors=names, options=options, reuse_embeddings=reuse_embeddings, log_to=out)
 
 
 def _check_samples(timeline: Timeline) -> None:
@@ -80,18 +84,18 @@ def _is_sample(timeline: Timeline, entry: Entry) -> bool:
     return True
 
 
-def replay(pipeline: Run) -> pb.Status:
+def replay(run: Run) -> pb.Status:
     """Run a replay to its end, and print its events, what became of the ticks and what the log lacks."""
     printer, clock = Printer(Console()), RunClock.start()
     try:
-        pipeline.load_model()
+        run.load_model()
         began_ns = clock.now_ns()
-        for event in events_of(pipeline):
+        for event in events_of(run):
             printer.on_event(event)
         took_s = (clock.now_ns() - began_ns) / 1e9
-        status = pipeline.status()
+        status = run.status()
     finally:
-        pipeline.stop()
+        run.stop()
     for line in _summary(status, took_s):
         printer.print(line)
     return status

@@ -7,22 +7,22 @@ until a signal ends it calls `ending.meant()` first.
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from agent.address import DEFAULT_ADDRESS
+from agent.commands.golden import golden_app
 from agent.commands.log import log_app
 from agent.commands.queries import Address, query_app
+from agent.commands.serving import serve_run, tell
 from agent.commands.signals import ending
 from agent.commands.training import evaluate, simulate, train
 from agent.commands.weights import weights_app
 
 if TYPE_CHECKING:
     from agent.config.parse import Config
-    from agent.run.run import Run
 
 app = typer.Typer(
     help="Embed camera, microphone, depth, thermal and IMU in ImageBind's one space; stream the embeddings, alerts for "
@@ -32,9 +32,6 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(query_app, name="query")
-golden_app = typer.Typer(
-    help="Regression test: replay a stored log and compare its events with the stored ones.", no_args_is_help=True
-)
 app.add_typer(golden_app, name="golden")
 app.add_typer(log_app, name="log")
 app.add_typer(weights_app, name="weights")
@@ -69,7 +66,7 @@ def run(
 
     loaded = _config(config)
     address = listen or loaded.server.listen
-    asyncio.run(_serve(build.live(loaded), address, insecure=insecure or loaded.server.insecure))
+    asyncio.run(serve_run(build.live(loaded), address, insecure=insecure or loaded.server.insecure))
 
 
 @app.command()
@@ -90,14 +87,14 @@ def record(
     loaded = _config(config)
     if out is None and loaded.record_folder is None:
         raise RecordError("nowhere to record: give --out FILE, or record.folder in the configuration")
-    pipeline = build.live(loaded, log_to=out)
+    live = build.live(loaded, log_to=out)
     address = listen or loaded.server.listen
-    asyncio.run(_serve(pipeline, address, insecure=insecure or loaded.server.insecure))
-    assert pipeline.recorder is not None
-    report = pipeline.recorder.report()
+    asyncio.run(serve_run(live, address, insecure=insecure or loaded.server.insecure))
+    assert live.recorder is not None
+    report = live.recorder.report()
     dropped = sum(sum(reasons.values()) for reasons in report.drops.values())
     files = f"{report.path}" + (f", the last of {report.parts} files" if report.parts > 1 else "")
-    _say(f"{files}: {sum(report.written.values())} messages written, {dropped} dropped")
+    tell(f"{files}: {sum(report.written.values())} messages written, {dropped} dropped")
     if report.error:
         raise RecordError(report.error)
     if report.lost:
@@ -134,6 +131,9 @@ def replay(
     reuse_embeddings: Annotated[
         bool, typer.Option(help="Score the embeddings stored in the log instead of embedding its samples again.")
     ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Log to write samples and the new events to, such as again.mcap.")
+    ] = None,
     serve: Annotated[
         bool,
         typer.Option(help="Serve over gRPC like `run`; clients can pause, seek and step. Default: print the events."),
@@ -150,10 +150,10 @@ def replay(
     """Run the agent on a recorded log instead of sensors, and print its events or serve them."""
     if serve:
         ending.meant()
+    from agent.commands.replay import open_replay
     from agent.commands.replay import replay as play
-    from agent.commands.replay import replaying
 
-    pipeline = replaying(
+    opened = open_replay(
         logs,
         None if config is None else _config(config),
         speed=speed or ("1" if serve else "max"),
@@ -164,12 +164,13 @@ def replay(
         sensors=sensors,
         reuse_embeddings=reuse_embeddings,
         serve=serve,
+        out=out,
     )
     if serve:
-        server = pipeline.config.server
-        asyncio.run(_serve(pipeline, listen or server.listen, insecure=insecure or server.insecure))
+        server = opened.config.server
+        asyncio.run(serve_run(opened, listen or server.listen, insecure=insecure or server.insecure))
     else:
-        play(pipeline)
+        play(opened)
 
 
 @app.command()
@@ -226,33 +227,6 @@ def backtest(
         top=top,
         as_json=as_json,
     )
-
-
-@golden_app.command("record")
-def golden_record(
-    log: Annotated[Path, typer.Argument(help="Short log of one file, such as drive.mcap.")],
-    out: Annotated[Path, typer.Option(help="Folder for the log and its events.")] = Path("tests/data/golden"),
-) -> None:
-    """Store a short log and the events of its replay, as the reference of `golden check`."""
-    from agent.lab.golden import record as keep
-
-    print(f"{out}: {keep(log, out)} events kept")
-
-
-@golden_app.command("check")
-def golden_check(
-    folder: Annotated[Path, typer.Argument(help="Folder that `golden record` wrote.")] = Path("tests/data/golden"),
-    accept: Annotated[
-        bool, typer.Option(help="Store the new events as the reference: the change is intended.")
-    ] = False,
-    exact: Annotated[
-        bool, typer.Option(help="Compare bit for bit, on the machine that recorded it. Default: within tolerances.")
-    ] = False,
-) -> None:
-    """Replay a stored log and compare its events with the stored ones, field by field."""
-    from agent.lab.golden import check
-
-    check(folder, exact=exact, accept=accept)
 
 
 @app.command()
@@ -372,32 +346,3 @@ def _config(path: Path | None, seed: int | None = None) -> Config:
     from agent.config.parse import load, synthetic
 
     return synthetic(seed) if path is None else load(path)
-
-
-async def _serve(pipeline: Run, address: str, *, insecure: bool) -> None:
-    """Serve a pipeline until a signal comes, or a fault."""
-    stop, loop = asyncio.Event(), asyncio.get_running_loop()
-    with ending.calling(lambda: loop.call_soon_threadsafe(stop.set)):
-        await _serve_until(stop, pipeline, address, insecure=insecure)
-
-
-async def _serve_until(stop: asyncio.Event, pipeline: Run, address: str, *, insecure: bool) -> None:
-    from agent.run.serving import serving
-
-    async with serving(pipeline, address, insecure=insecure) as server:
-        _say(f"sensebind listens at {server.address}")
-        stopping = asyncio.create_task(stop.wait())
-        # After the end of all recordings queries and requests are still answered: only a signal or a fault ends this.
-        for milestone in (server.loaded, server.ended):
-            await asyncio.wait({stopping, server.ended, milestone}, return_when=asyncio.FIRST_COMPLETED)
-            if server.ended.done():
-                server.ended.result()
-            if server.loaded.done() and milestone is server.loaded:
-                _say(f"sensebind runs {server.loaded.result().name}")
-        await stopping
-
-
-def _say(line: str) -> None:
-    """Print a line, which an agent does not end for when nobody reads it any more."""
-    with suppress(OSError):
-        print(line, flush=True)
