@@ -19,7 +19,7 @@ import numpy as np
 from google.protobuf.message import Message
 from numpy.typing import NDArray
 
-from agent.embedding.embedder import Embedded
+from agent.embedding.model import Embedded
 from agent.events import messages
 from agent.events.filters import View
 from agent.events.finite import non_finite

@@ -13,12 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.extent import IMAGE_PX, VISION_PATCH_PX
 from models.transformer import TowerSizes, Transformer
 
-IMAGE_PX = 224
 FRAMES = 2
-VISION_PATCH_PX = 14
-VISION_GRID = IMAGE_PX // VISION_PATCH_PX  # 16 x 16 patches, as published
 AUDIO_MEL_BINS = 128
 AUDIO_FRAMES = 204
 AUDIO_PATCH = 16

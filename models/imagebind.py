@@ -26,14 +26,12 @@ from models.encoders import (
     AUDIO_PATCH,
     AUDIO_STRIDE,
     FRAMES,
-    IMAGE_PX,
     IMU_CHANNELS,
     IMU_PATCH_STEPS,
     IMU_STEPS,
     MAP_PATCH_PX,
     TEXT_LOGIT_SCALE_MAX,
     TEXT_TOKENS,
-    VISION_PATCH_PX,
     PatchEncoder,
     TextEncoder,
     audio_encoder,
@@ -41,6 +39,7 @@ from models.encoders import (
     map_encoder,
     vision_encoder,
 )
+from models.extent import IMAGE_PX, VISION_PATCH_PX
 from models.transformer import WIDTH_MAX, TowerSizes, check_size
 
 Modality = Literal["vision", "audio", "depth", "thermal", "imu", "text"]

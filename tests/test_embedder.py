@@ -9,8 +9,10 @@ import torch
 from numpy.typing import NDArray
 
 from agent.clock import ManualClock
+from agent.embedding.budget import Budget
 from agent.embedding.cache import Reuse
-from agent.embedding.embedder import Embedder, NotFinite, fuse, resolve_device
+from agent.embedding.embedder import Embedder, resolve_device
+from agent.embedding.model import NotFinite, fuse
 from agent.embedding.reduction import LEFT_OUT
 from agent.faults import Faults
 from agent.windows.window import Tick, Window
@@ -412,22 +414,26 @@ def test_preprocessing_that_fails_costs_its_modality_only(model: ImageBind, monk
     assert set(embedded.vectors) == {"thermal"}
 
 
-def test_what_is_declined_is_left_out_and_embedded_when_it_comes_again(embedder: Embedder) -> None:
+def test_what_the_budget_does_not_allow_is_left_out_and_embedded_when_it_comes_again(embedder: Embedder) -> None:
     rng = np.random.default_rng(12)
     same = tick(0, window(rng, "imu"), window(rng, "vision"), window(rng, "depth"))
-    asked: list[tuple[str, list[str]]] = []
-
-    def begins(modality: Modality, so_far_ms: Any) -> bool:
-        asked.append((modality, list(so_far_ms)))
-        return modality != "imu"
-
-    embedder.begins = begins
-    (first,) = embedder.embed([same])
-    # The most important first.
-    assert asked == [("vision", []), ("imu", ["vision"]), ("depth", ["vision"])]
+    (first,) = embedder.embed([same], Budget(age_s=0.5, most_age_s=1.0, costs_s={"vision": 0.4, "imu": 0.6}))
     assert first.missing == {"imu": LEFT_OUT}
-    assert set(first.costs_ms) == {"vision", "depth"}
-    embedder.begins = None
+    assert first.declined == {"imu"}
+    assert list(first.costs_ms) == ["vision", "depth"]  # the most important first
     (again,) = embedder.embed([same])
     assert set(again.vectors) == {"imu", "vision", "depth"}
     assert set(again.costs_ms) == {"imu"}  # the others were known
+    assert not again.declined
+
+
+def test_a_budget_is_spent_by_the_time_that_passes_and_stretched_by_what_was_slower_than_expected() -> None:
+    budget = Budget(age_s=0.2, most_age_s=0.8, costs_s={"vision": 0.1, "audio": 0.2}, overdue=frozenset({"imu"}))
+    assert budget.allows("audio", 0.4, {})
+    assert not budget.allows("audio", 0.45, {})
+    assert not budget.later(0.45).allows("audio", 0.0, {})
+    # Vision took three times as long as expected, so audio will: 0.6 s.
+    assert not budget.allows("audio", 0.3, {"vision": 0.3})
+    assert budget.allows("audio", 0.1, {"vision": 0.1})
+    assert budget.allows("imu", 9.0, {})
+    assert not budget.allows("imu", 9.0, {"vision": 0.1})

@@ -12,7 +12,7 @@ from google.protobuf.message_factory import GetMessageClass
 from numpy.typing import NDArray
 
 from agent.embedding.condition import Condition, State
-from agent.embedding.embedder import Embedded
+from agent.embedding.model import Embedded
 from agent.events import messages as events
 from agent.events.finite import non_finite
 from agent.health.health import StreamState

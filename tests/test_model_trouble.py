@@ -16,7 +16,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 import agent.embedding.condition
 from agent.client import Client, ClientError
 from agent.config.parse import Config, parse
-from agent.embedding.embedder import Embedded, Embedder
+from agent.embedding.budget import Budget
+from agent.embedding.embedder import Embedder
+from agent.embedding.model import Embedded
 from agent.embedding.reduction import LEFT_OUT
 from agent.run import build
 from agent.run.run import Run
@@ -40,13 +42,13 @@ class Trouble:
         self.error: Exception | None = None
         embed = Embedder.embed
 
-        def troubled(embedder: Embedder, ticks: Sequence[Tick]) -> list[Embedded]:
+        def troubled(embedder: Embedder, ticks: Sequence[Tick], budget: Budget | None = None) -> list[Embedded]:
             if not self.open.is_set():
                 self.held.set()
                 assert self.open.wait(DEADLINE_S)
             if self.error is not None:
                 raise self.error
-            return embed(embedder, ticks)
+            return embed(embedder, ticks, budget)
 
         monkeypatch.setattr(Embedder, "embed", troubled)
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from running_agent import DEADLINE_S
 
-from agent.capture.sensor import LAUNCH
+from agent.child import launch_line
 
-BOUND = "import sys, time; from agent.capture.parent import die_with; die_with(int(sys.argv[1])); "
+BOUND = "import sys, time; from agent.parent import die_with; die_with(int(sys.argv[1])); "
 CHILD = BOUND + "print(flush=True); time.sleep(600)"
 PARENT = f"""
 import os, subprocess, sys
@@ -47,8 +47,9 @@ def test_a_process_dies_with_its_parent() -> None:
 
 def test_a_process_whose_parent_has_gone_already_ends_before_it_does_anything() -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    words = [sys.executable, "-X", "importtime", "-c", LAUNCH, json.dumps(sys.path), str(os.getpid() + 1)]
+    line = launch_line("agent.capture.process")
+    words = [sys.executable, "-X", "importtime", "-c", line, json.dumps(sys.path), str(os.getpid() + 1)]
     done = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=DEADLINE_S)
     assert done.returncode == 1
-    assert "agent.capture.parent" in done.stderr
+    assert "agent.parent" in done.stderr
     assert "numpy" not in done.stderr, "it had nothing to do with samples yet"

@@ -10,7 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from agent.config.parse import parse
-from agent.embedding.embedder import Embedded, Embedder
+from agent.embedding.embedder import Embedder
+from agent.embedding.model import Embedded
 from agent.perceiving.alerts.prompts import QUIET
 from agent.perceiving.findings import AudioSource
 from agent.perceiving.localization.doa import SPEED_OF_SOUND_MPS, DirectionFinder

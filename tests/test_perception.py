@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from agent.config.parse import parse
-from agent.embedding.embedder import Embedded
+from agent.embedding.model import Embedded
 from agent.embedding.reduction import LEFT_OUT
 from agent.events.messages import found
 from agent.perceiving.alerts.scoring import Scorer

@@ -19,7 +19,9 @@ from agent.capture.offline import Offline
 from agent.client.client import vector_of
 from agent.clock import RunClock
 from agent.config.parse import Config, parse
-from agent.embedding.embedder import Embedded, Embedder
+from agent.embedding.budget import Budget
+from agent.embedding.embedder import Embedder
+from agent.embedding.model import Embedded
 from agent.events.bus import Subscription
 from agent.events.filters import EventFilter
 from agent.lab.comparison import differences
@@ -242,9 +244,9 @@ class Gate:
         self.open.set()
         embed = Embedder.embed
 
-        def wait_and_embed(embedder: Embedder, ticks: Sequence[Tick]) -> list[Embedded]:
+        def wait_and_embed(embedder: Embedder, ticks: Sequence[Tick], budget: Budget | None = None) -> list[Embedded]:
             assert self.open.wait(DEADLINE_S)
-            return embed(embedder, ticks)
+            return embed(embedder, ticks, budget)
 
         monkeypatch.setattr(Embedder, "embed", wait_and_embed)
 

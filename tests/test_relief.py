@@ -56,17 +56,20 @@ class Machine:
             self.shed += cut - newest - 1
             newest, began = cut, now
             costs: dict[Modality, float] = {}
+            declined: set[Modality] = set()
+            budget = relief.budget(now - newest * self.hop_s)
             for modality in [m for m in IMPORTANCE if m in self.shares]:
                 if self.relieved and not relief.step.comes(modality, count):
                     continue
-                if self.relieved and not relief.begins(modality, now - newest * self.hop_s, costs):
+                if self.relieved and not budget.allows(modality, now - began, costs):
+                    declined.add(modality)
                     continue
                 noise = 1 + self.noise * rng.standard_normal()
                 costs[modality] = self.shares[modality] * self.load(now) * self.hop_s * noise
                 now += costs[modality]
             count += 1
             self.told.append(Told(newest, now / self.hop_s - newest, frozenset(costs), now))
-            relief.note(now, Took(costs, now - began, SETTLE * self.hop_s))
+            relief.note(now, Took(costs, now - began, SETTLE * self.hop_s, declined=frozenset(declined)))
             if not self.steps or relief.step is not self.steps[-1][1]:
                 self.steps.append((now, relief.step))
         assert newest + 1 == len(self.told) + self.shed

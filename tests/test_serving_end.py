@@ -13,7 +13,9 @@ from running_agent import DEADLINE_S, busy_factor
 
 from agent.client import Client, ClientError
 from agent.config.parse import parse
-from agent.embedding.embedder import Embedded, Embedder
+from agent.embedding.budget import Budget
+from agent.embedding.embedder import Embedder
+from agent.embedding.model import Embedded
 from agent.log.editing.survey import survey
 from agent.log.timeline import Timeline
 from agent.run import build
@@ -32,11 +34,11 @@ class Gate:
         self.open, self.reached = threading.Event(), threading.Event()
         embed = Embedder.embed
 
-        def wait_and_embed(embedder: Embedder, ticks: Sequence[Tick]) -> list[Embedded]:
+        def wait_and_embed(embedder: Embedder, ticks: Sequence[Tick], budget: Budget | None = None) -> list[Embedded]:
             if any(not window.missing for tick in ticks for window in tick.windows.values()):
                 self.reached.set()
                 assert self.open.wait(DEADLINE_S)
-            return embed(embedder, ticks)
+            return embed(embedder, ticks, budget)
 
         monkeypatch.setattr(Embedder, "embed", wait_and_embed)
 

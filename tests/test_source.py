@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from agent.embedding.embedder import Embedded
+from agent.embedding.model import Embedded
 from agent.perceiving.localization.doa import Direction, DirectionFinder
 from agent.perceiving.localization.heatmap import Box, Map
 from agent.perceiving.localization.source import (

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from agent.embedding.embedder import Embedded
+from agent.embedding.model import Embedded
 from agent.embedding.worker import WorkerError
 from agent.run.stage import Stage
 from agent.windows.window import Tick

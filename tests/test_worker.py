@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from agent.clock import ManualClock
-from agent.embedding.embedder import Embedded
+from agent.embedding.model import Embedded
 from agent.embedding.requests import Pictures, Sound, Texts
 from agent.embedding.worker import MAX_JOBS, Accounting, Done, ModelHung, Worker, WorkerError
 from agent.policy import LIVE, LOSSLESS

@@ -1,7 +1,6 @@
 """What runs in a capture process: one driver, read into the ring for as long as it lives.
 
-The process is a fresh interpreter (never a fork: locks and threads of the parent must not be copied) that imports
-only its driver. It takes its `Order` as a pickle from an anonymous file that its parent wrote; nothing is unpickled
+The process is one of `agent.child` and imports only its driver. It takes its `Order` as a pickle; nothing is unpickled
 in the other direction: samples cross as numbers in the ring, and failures as lines of JSON in a pipe.
 """
 
@@ -18,7 +17,7 @@ from dataclasses import dataclass
 from types import FrameType, TracebackType
 from typing import Any
 
-from agent.capture.back_off import BackOff
+from agent.back_off import BackOff
 from agent.capture.ring import Ring, Word
 from agent.clock import RunClock
 from agent.streams import Stream, silence_s
@@ -34,12 +33,6 @@ from drivers.driver import (
 )
 from drivers.forms import check_form
 from drivers.registry import make_driver
-
-LAUNCH = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from agent.capture.parent import die_with; "
-    "die_with(int(sys.argv[2])); from agent.capture.process import main; main()"
-)
-"""Started with `python -c`, so that the parent's main module, with all it imports, is not imported again."""
 
 FIRST_SAMPLE_S = 5.0
 """How long a device may take from `connect` to its first sample before it is connected again."""

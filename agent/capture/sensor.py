@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import os
-import pickle
-import signal
 import subprocess
-import sys
 from collections import Counter
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.capture.back_off import BackOff
-from agent.capture.process import FIRST_SAMPLE_S, LAUNCH, Order
+from agent import child
+from agent.back_off import BackOff
+from agent.capture.process import FIRST_SAMPLE_S, Order
 from agent.capture.ring import Ring, Word
 from agent.capture.source import CaptureReport, CaptureState
 from agent.clock import RunClock
 from agent.streams import SensorSpec, silence_s
-from common.descriptors import FOR_A_START, NONE_LEFT, RESERVE
+from common.descriptors import FOR_A_START, RESERVE
 from drivers.driver import Sample
 
 log = logging.getLogger(__name__)
@@ -139,9 +136,9 @@ class CapturedSensor:
             self._close(running)
             self._state = "ended"
             return left
-        if status < 0:
-            message = f"its process was ended by {signal.Signals(-status).name}; it is started again"
-        return left + self._replace(running, message or f"its process ended with status {status}; it is started again")
+        if status < 0 or not message:
+            message = f"its process {child.ended_by(status)}; it is started again"
+        return left + self._replace(running, message)
 
     def begin_stop(self) -> None:
         """Ask the process to close its device and end."""
@@ -173,7 +170,7 @@ class CapturedSensor:
             self._starts += 1
             return
         except OSError as error:
-            why = _refused(error)
+            why = child.refused(error, "start its driver", "give its pictures a smaller size")
         finally:
             if self._running is None:
                 self._next_start_ns = now_ns + round(self._back_off.next_s() * 1e9)
@@ -188,20 +185,8 @@ class CapturedSensor:
             pipe_fd, tell_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
             undo.callback(os.close, pipe_fd)
             handed_over.callback(os.close, tell_fd)
-            order_fd = os.memfd_create("sensebind-order", os.MFD_CLOEXEC)
-            handed_over.callback(os.close, order_fd)
-            os.write(order_fd, pickle.dumps(Order(self._spec.type, self._spec.options, stream, self._clock, ring.fds)))
-            os.lseek(order_fd, 0, os.SEEK_SET)
-            # What native libraries print would spoil the terminal; what matters comes through the pipe.
-            output = None if log.isEnabledFor(logging.DEBUG) else subprocess.DEVNULL
-            process = subprocess.Popen(
-                [sys.executable, "-c", LAUNCH, json.dumps(sys.path), str(os.getpid()), str(tell_fd)],
-                stdin=order_fd,
-                stdout=output,
-                stderr=output,
-                pass_fds=(*ring.fds, tell_fd),
-                process_group=0,  # Ctrl-C reaches this process only, and a kill takes what a driver started along
-            )
+            order = Order(self._spec.type, self._spec.options, stream, self._clock, ring.fds)
+            process = child.launch("agent.capture.process", order, [str(tell_fd)], (*ring.fds, tell_fd))
             undo.pop_all()
         return _Running(process, ring, pipe_fd, now_ns)
 
@@ -244,8 +229,7 @@ class CapturedSensor:
 
     def _close(self, running: _Running) -> None:
         """End the process and what it started; keep its counts."""
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(running.process.pid, signal.SIGKILL)
+        child.kill(running.process)
         try:
             running.process.wait(0.2)
         except subprocess.TimeoutExpired:
@@ -254,17 +238,6 @@ class CapturedSensor:
         running.ring.close()
         RESERVE.close(running.pipe_fd)
         self._running = None
-
-
-def _refused(error: OSError) -> str:
-    """Why the system did not let a process be started, and what to do; one line."""
-    if error.errno in NONE_LEFT:
-        return "no free file descriptor to start its driver with; raise the limit with ulimit -n or LimitNOFILE="
-    if error.errno == errno.EAGAIN:
-        return "no further process is allowed to start its driver; raise the limit with ulimit -u or TasksMax="
-    if error.errno == errno.ENOMEM:
-        return "no memory is left to start its driver; end other programs, or give its pictures a smaller size"
-    return f"its process could not be started: {error}"
 
 
 def _at_work(running: _Running, beat_ns: int, now_ns: int) -> bool:

@@ -33,6 +33,8 @@ class ModelSettings(_Strict):
     """Compile the towers at their first windows: some seconds each, and a C++ compiler on a CPU."""
     cuda_graphs: bool = False
     """Replay a window's kernels as one CUDA graph, which spares launching them one by one; needs a GPU."""
+    process: bool | None = None
+    """Run the model in a process of its own, which is started again when it ends or hangs. By itself: on a GPU only."""
     leave_out: bool = True
     """Live: when the model cannot keep up, leave out windows in a stated order, so that events are recent. Without it
     every embedded tick is complete, and late."""

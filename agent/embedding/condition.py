@@ -1,7 +1,8 @@
 """How the model keeps up, judged by what the worker has done of late. Pure: facts in, a condition out.
 
-A model is HUNG while one tick or request does not come back, FAILING when every tick of the last seconds has failed on
-it, OVERLOADED while something is left out to keep up. A tick in which no sensor has anything says nothing of the model.
+A model is FAILING when every tick of the last seconds has failed on it, and as long as its process is gone; HUNG while
+one tick or request does not come back; OVERLOADED while something is left out to keep up. A tick in which no sensor has
+anything says nothing of the model.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ class Progress:
     """When the first of them did."""
     fault: str = ""
     """Why the last of them did, one line."""
+    gone: str = ""
+    """Why the model takes nothing at present, one line: its process has ended. Empty when it does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,8 @@ class Judge:
             self._failing = self._failing or (progress.failures > 1 and failing_s >= FAILING_S)
         elif progress.now_ns - self._failed_ns >= RECOVERED_S * 1e9:
             self._failing = False
+        if progress.gone:
+            return "failing", progress.gone
         running_s = (progress.now_ns - progress.running_since_ns) / 1e9 if progress.running else 0.0
         if running_s >= patience_s(load.inference_ms, progress.running_ticks):
             return "hung", f"has not come back for {running_s:.1f} s from {progress.running}"

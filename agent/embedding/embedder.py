@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -12,8 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from agent.clock import RunClock
+from agent.embedding.budget import Budget
 from agent.embedding.cache import RecentPieces, Result, Reuse, TextVectors, frozen
 from agent.embedding.inputs import Batch, Piece, fits_one_clip, pieces_of, prepare
+from agent.embedding.model import Embedded, NotFinite, fuse
 from agent.embedding.reduction import IMPORTANCE, LEFT_OUT
 from agent.faults import Faults
 from agent.vectors import Vectors
@@ -43,35 +44,9 @@ NOT_FINITE = "not finite"
 FAULT = "fault in preprocessing"
 """Why a window has no vector when preparing it raised what it should not; the agent's log says more."""
 
-Begins = Callable[[Modality, Mapping[Modality, float]], bool]
-"""Whether a modality is to be embedded, after others of the same tick that have taken so many ms."""
-
 
 class DeviceError(UserFault, RuntimeError):
     """The model cannot run where it was told to; the message is one line."""
-
-
-class NotFinite(ArithmeticError):
-    """The model gave a vector with NaN or infinity for something that was asked of it."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Embedded:
-    """What the model made of one tick. Every vector is finite, of length 1, and read-only: ticks may share it."""
-
-    tick: Tick
-    vectors: dict[str, Vectors]
-    """Sensor -> float32 [D]."""
-    patches: dict[str, Vectors]
-    """Vision sensor -> float32 [G, G, D] over the rows and columns of `models.preprocess.CropMap`'s crop."""
-    fused: Vectors | None
-    """Normalised mean of the vectors, [D]; None when there is none."""
-    inference_ms: float
-    """Preprocessing and model, this tick's part of the batch."""
-    missing: dict[str, str]
-    """Sensor -> why it has no vector."""
-    costs_ms: Mapping[Modality, float] = field(default_factory=dict)
-    """Of `inference_ms`, what each modality took; not those that were computed before, or left out."""
 
 
 class Embedder:
@@ -82,6 +57,9 @@ class Embedder:
     measures only how long inference takes. Preprocessing that raises what it should not is counted in `faults` and
     costs its modality's windows.
     """
+
+    gone = ""
+    """It runs in the agent's own process, and ends with it."""
 
     def __init__(
         self,
@@ -109,8 +87,6 @@ class Embedder:
         self._recent = RecentPieces()
         self._not_finite = 0
         self._faults = faults or Faults()
-        self.begins: Begins | None = None
-        """Asked before each modality of a pass; what it declines is left out. None: all are embedded."""
 
     @property
     def dimensions(self) -> int:
@@ -137,20 +113,20 @@ class Embedder:
         """How often a text, and a window or clip of ticks, was found to be computed already."""
         return {"texts": self._texts.reuse, "windows": self._recent.reuse}
 
-    def embed(self, ticks: Sequence[Tick]) -> list[Embedded]:
+    def embed(self, ticks: Sequence[Tick], budget: Budget | None = None) -> list[Embedded]:
         """Embed the windows of all ticks, one forward pass a modality; what came before is not computed again.
 
-        A window that cannot be used, or whose vector is not finite, is missing with the reason. What the model raises
-        (out of memory ...) is raised.
+        What the budget does not allow is left out; without one, nothing is. A window that cannot be used, or whose
+        vector is not finite, is missing with the reason. What the model raises (out of memory ...) is raised.
         """
         started_ns = self._clock.now_ns()
         pending: dict[Result, Piece] = {}
         asked = [self._ask(tick, pending) for tick in ticks]
-        costs_ms = self._compute(pending)
+        costs_ms, declined = self._compute(pending, budget, started_ns)
         share = 1 / len(ticks)
         elapsed_ms = (self._clock.now_ns() - started_ns) / 1e6
         return [
-            self._embedded(tick, results, elapsed_ms * share, {m: c * share for m, c in costs_ms.items()})
+            self._embedded(tick, results, elapsed_ms * share, {m: c * share for m, c in costs_ms.items()}, declined)
             for tick, results in zip(ticks, asked, strict=True)
         ]
 
@@ -179,6 +155,9 @@ class Embedder:
         """
         return self._embed_all("audio", [self._clips(waveform, rate_hz) for waveform, rate_hz in recordings])
 
+    def close(self) -> None:
+        """Nothing of it outlives the agent."""
+
     def _ask(self, tick: Tick, pending: dict[Result, Piece]) -> dict[str, list[Result]]:
         """The results of every sensor's pieces; those that are to be computed are added to `pending`."""
         asked: dict[str, list[Result]] = {}
@@ -193,18 +172,24 @@ class Embedder:
                 pending.update((r, p) for r, p in zip(asked[sensor], pieces, strict=True) if not r.done)
         return asked
 
-    def _compute(self, pending: Mapping[Result, Piece]) -> dict[Modality, float]:
-        """Fill in the results, and return what each modality took, in ms; what was declined has none."""
+    def _compute(
+        self, pending: Mapping[Result, Piece], budget: Budget | None, started_ns: int
+    ) -> tuple[dict[Modality, float], frozenset[Modality]]:
+        """Fill in the results, and return what each modality took, in ms, and which the budget did not allow."""
         alike: dict[Modality, list[Result]] = {}
         for result, piece in pending.items():
             alike.setdefault(piece.modality, []).append(result)
         costs_ms: dict[Modality, float] = {}
+        declined: set[Modality] = set()
         # All passes are queued before the first result is awaited, which keeps a GPU busy.
         queued: list[tuple[Modality, list[Result], list[tuple[Batch, Embeddings]]]] = []
         mark_ns = self._clock.now_ns()
         for modality in sorted(alike, key=IMPORTANCE.index):
-            if self.begins is not None and not self.begins(modality, costs_ms):
-                continue
+            if budget is not None:
+                so_far_s = {m: cost_ms / 1e3 for m, cost_ms in costs_ms.items()}
+                if not budget.allows(modality, (self._clock.now_ns() - started_ns) / 1e9, so_far_s):
+                    declined.add(modality)
+                    continue
             results = alike[modality]
             queued.append((modality, results, self._queue(modality, results, pending)))
             mark_ns = self._account(modality, mark_ns, costs_ms)
@@ -212,7 +197,7 @@ class Embedder:
             for batch, embeddings in passes:
                 self._take(batch, embeddings, results)
             mark_ns = self._account(modality, mark_ns, costs_ms)
-        return costs_ms
+        return costs_ms, frozenset(declined)
 
     def _account(self, modality: Modality, since_ns: int, costs_ms: dict[Modality, float]) -> int:
         """Put the time since then down to a modality, and return the time now."""
@@ -250,6 +235,7 @@ class Embedder:
         asked: Mapping[str, Sequence[Result]],
         inference_ms: float,
         costs_ms: Mapping[Modality, float],
+        declined: frozenset[Modality],
     ) -> Embedded:
         """What a tick's results come to."""
         vectors: dict[str, Vectors] = {}
@@ -267,7 +253,8 @@ class Embedder:
                 vectors[sensor] = vector
                 if results[0].patches is not None:
                     patches[sensor] = results[0].patches
-        return Embedded(tick, vectors, patches, fuse(list(vectors.values())), inference_ms, missing, costs_ms)
+        fused = fuse(list(vectors.values()))
+        return Embedded(tick, vectors, patches, fused, inference_ms, missing, costs_ms, declined)
 
     def _clips(self, waveform: NDArray[np.float32], rate_hz: float) -> Tensor:
         """A recording as the published recipe cuts it: up to 2 s whole, a longer one in three clips."""
@@ -306,12 +293,3 @@ def resolve_device(device: Device) -> torch.device:
     if device == "cuda" and not torch.cuda.is_available():
         raise DeviceError("model.device: cuda was asked for, but there is no CUDA device; take auto or cpu")
     return torch.device(device)
-
-
-def fuse(vectors: Sequence[Vectors]) -> Vectors | None:
-    """Normalised mean of unit vectors [D]; None without any, or when they cancel."""
-    if not vectors:
-        return None
-    mean = np.mean(vectors, axis=0)
-    norm = float(np.linalg.norm(mean))
-    return (mean / np.float32(norm)).astype(np.float32) if norm > 1e-6 else None

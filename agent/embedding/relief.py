@@ -13,7 +13,8 @@ from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from agent.embedding.reduction import CLIPS_MAX, CYCLE, Step
+from agent.embedding.budget import Budget
+from agent.embedding.reduction import CLIPS_MAX, CYCLE, IMPORTANCE, Step
 from drivers.driver import Modality
 
 MOST_AGE_HOPS = 2.0
@@ -48,6 +49,8 @@ class Took:
     """From its time to when its windows were cut."""
     absent: frozenset[Modality] = frozenset()
     """Modalities that no sensor gave, so that they cost nothing."""
+    declined: frozenset[Modality] = frozenset()
+    """Modalities that the budget did not allow."""
 
 
 class Relief:
@@ -86,24 +89,19 @@ class Relief:
         last = self._last.get(modality)
         return max(*last, self._now[modality]) if last else 0.0
 
-    def begins(self, modality: Modality, age_s: float, so_far: Mapping[Modality, float]) -> bool:
-        """Whether a modality of a tick so old by now is to be embedded, because that can be in time.
-
-        `so_far` is what others of the tick have taken: when they were slower than expected, this one will be. The first
-        of a tick is not put off for ever.
-        """
-        expected_s = sum(self.cost_s(m) for m in so_far)
-        slower = max(1.0, sum(so_far.values()) / expected_s) if expected_s else 1.0
-        cost_s = self.cost_s(modality) * slower
-        in_time = age_s + cost_s <= PLANNED_AGE_HOPS * self._hop_s
-        hopeless = not so_far and self._settle_s + cost_s > MOST_AGE_HOPS * self._hop_s
-        begins = in_time or hopeless or (not so_far and self._put_off[modality] >= MOST_PUT_OFF)
-        self._put_off[modality] = 0 if begins else self._put_off[modality] + 1
-        return begins
+    def budget(self, age_s: float) -> Budget:
+        """What a tick that is so old by now can have. The first modality of a tick is not put off for ever."""
+        costs_s = {m: self.cost_s(m) for m in self._last}
+        hopeless = {m for m in IMPORTANCE if self._settle_s + self.cost_s(m) > MOST_AGE_HOPS * self._hop_s}
+        waited = {m for m, times in self._put_off.items() if times >= MOST_PUT_OFF}
+        return Budget(age_s, PLANNED_AGE_HOPS * self._hop_s, costs_s, frozenset(hopeless | waited))
 
     def note(self, now_s: float, took: Took) -> None:
         """Take in what a tick took, and change the step if that is due."""
         self._note_costs(took.costs)
+        for modality in took.costs:
+            self._put_off.pop(modality, None)
+        self._put_off.update(took.declined)
         for modality in took.absent:
             self._last.pop(modality, None)
             self._now.pop(modality, None)

@@ -1,16 +1,17 @@
-"""The embedder of a live agent: what the machine cannot do in time is left out of its ticks."""
+"""The model of a live agent: what the machine cannot do in time is left out of its ticks."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from agent.embedding.embedder import Embedded, Embedder
+from agent.embedding.model import Embedded, Model
 from agent.embedding.reduction import LEFT_OUT, ladder, reduced
 from agent.embedding.relief import Relief, Took
 from agent.streams import Streams
 from agent.windows.window import Tick
-from drivers.driver import Clock, Modality
-from models.preprocess import AUDIO_SLACK_S, AUDIO_WINDOW_S
+from common.window_lengths import AUDIO_WINDOW_S
+from drivers.driver import Clock
+from models.extent import AUDIO_SLACK_S
 
 
 class Relieved:
@@ -20,29 +21,24 @@ class Relieved:
     stamped by. Without `leave_out` ticks stay whole, and overload is told only.
     """
 
-    def __init__(
-        self, embedder: Embedder, streams: Streams, hop_ns: int, clock: Clock, *, leave_out: bool = True
-    ) -> None:
-        self._embedder, self._clock = embedder, clock
+    def __init__(self, model: Model, streams: Streams, hop_ns: int, clock: Clock, *, leave_out: bool = True) -> None:
+        self._model, self._clock, self._leave_out = model, clock, leave_out
         modalities = {stream.modality for stream in streams.values()}
         longest_s = AUDIO_WINDOW_S + AUDIO_SLACK_S
         long_audio = any(s.modality == "audio" and s.window_s > longest_s for s in streams.values())
         steps = ladder(modalities, long_audio=long_audio)
         self.relief = Relief(steps if leave_out else steps[:1], hop_ns / 1e9)
         self._count = 0
-        self._tick_ns = 0
         self._followed_s = 0.0
-        if leave_out:
-            embedder.begins = self._begins
 
     def embed(self, ticks: Sequence[Tick]) -> list[Embedded]:
-        """As `Embedder.embed`."""
+        """As `Model.embed`, within the budget that there is."""
         began_ns = self._clock.now_ns()
-        self._tick_ns = ticks[0].t_ns
         step = self.relief.step
         kept = [reduced(tick, step, self._count + i) for i, tick in enumerate(ticks)]
         self._count += len(ticks)
-        results = self._embedder.embed(kept)
+        budget = self.relief.budget((began_ns - ticks[0].t_ns) / 1e9) if self._leave_out else None
+        results = self._model.embed(kept, budget)
         total_s = (self._clock.now_ns() - began_ns) / 1e9 / len(ticks)
         for embedded in results:
             self._note(embedded, total_s)
@@ -61,9 +57,6 @@ class Relieved:
             max(total_s, self._followed_s),
             (tick.settled_ns - tick.t_ns) / 1e9,
             frozenset(w.modality for w in tick.windows.values()) - given,
+            embedded.declined,
         )
         self.relief.note(now_ns / 1e9, took)
-
-    def _begins(self, modality: Modality, so_far_ms: Mapping[Modality, float]) -> bool:
-        age_s = (self._clock.now_ns() - self._tick_ns) / 1e9
-        return self.relief.begins(modality, age_s, {m: cost_ms / 1e3 for m, cost_ms in so_far_ms.items()})

@@ -28,7 +28,7 @@ from agent.policy import Policy
 from drivers.driver import Clock
 
 if TYPE_CHECKING:
-    from agent.embedding.embedder import Embedded
+    from agent.embedding.model import Embedded
     from agent.windows.window import Tick
 
 log = logging.getLogger(__name__)
@@ -44,6 +44,7 @@ LONGEST_FAULT = 200
 """Characters of a failure's message that are kept."""
 BEHIND = "behind"
 MODEL_ERROR = "model error"
+MODEL_GONE = "model process ended"
 DELIVERY_ERROR = "delivery error"
 STOPPED = "stopped"
 
@@ -54,6 +55,10 @@ class WorkerError(RuntimeError):
 
 class ModelHung(WorkerError):
     """A request was refused because what runs does not come back."""
+
+
+class ModelGone(WorkerError):
+    """The model's process has ended, or is not up again yet."""
 
 
 Done = Callable[[Exception | None], None]
@@ -68,7 +73,7 @@ class Embeds(Protocol):
         ...
 
 
-class Model(Embeds, Answers, Protocol):
+class WorkerModel(Embeds, Answers, Protocol):
     """What the worker needs of a model."""
 
 
@@ -96,7 +101,7 @@ class Worker:
 
     def __init__(
         self,
-        model: Model,
+        model: WorkerModel,
         hand_over: Callable[[Embedded, Done], None],
         policy: Policy,
         *,
@@ -281,27 +286,30 @@ class Worker:
     def _deliver(self, ticks: Sequence[Tick]) -> None:
         """Embed and deliver; a batch that fails is halved, and a tick that fails alone is shed."""
         results = self._embed(ticks)
-        if results is None and len(ticks) > 1:
+        if isinstance(results, str) and len(ticks) > 1:
             # The error is gone by now, and with it the memory that its traceback held.
             middle = len(ticks) // 2
             self._deliver(ticks[:middle])
             self._deliver(ticks[middle:])
-        elif results is None:
-            self._count(ticks[0], MODEL_ERROR)
+        elif isinstance(results, str):
+            self._count(ticks[0], results)
         else:
             for embedded in results:
                 self._pass_on(embedded)
 
-    def _embed(self, ticks: Sequence[Tick]) -> list[Embedded] | None:
+    def _embed(self, ticks: Sequence[Tick]) -> list[Embedded] | str:
+        """The results, or why there are none."""
         try:
             results = self._embeds.embed(ticks)
             if len(results) != len(ticks):
                 raise RuntimeError(f"the embedder gave {len(results)} results for {len(ticks)} ticks")
+        except ModelGone:
+            return MODEL_GONE  # told, and logged, by whoever starts it again
         except Exception as error:  # noqa: BLE001 (whatever the model raises, the next tick may work)
             if len(ticks) == 1:
                 self._log_once("the model failed on tick %d, which is shed: %s", ticks[0].index, error)
                 self._note_failure(error)
-            return None
+            return MODEL_ERROR
         return results
 
     def _pass_on(self, embedded: Embedded) -> None:

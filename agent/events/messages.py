@@ -21,7 +21,7 @@ from protos.sensors_pb2 import Modality as ModalityValue
 
 if TYPE_CHECKING:
     from agent.embedding.condition import Condition
-    from agent.embedding.embedder import Embedded
+    from agent.embedding.model import Embedded
     from agent.events.outbox import Lost
     from agent.health.health import StreamState
     from agent.log.recording.recorder import RecorderReport

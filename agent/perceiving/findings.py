@@ -10,7 +10,7 @@ from agent.perceiving.localization.source import AudioSource
 from agent.query import StandingQuery
 
 if TYPE_CHECKING:
-    from agent.embedding.embedder import Embedded
+    from agent.embedding.model import Embedded
     from agent.scores import Scores
 
 __all__ = ["AudioSource", "Finding", "QueryFailed", "ScoredTick", "Transition"]

@@ -30,7 +30,7 @@ from drivers.driver import Modality
 
 if TYPE_CHECKING:
     from agent.config.parse import Config
-    from agent.embedding.embedder import Embedded
+    from agent.embedding.model import Embedded
 
 
 log = logging.getLogger(__name__)

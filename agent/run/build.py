@@ -14,6 +14,8 @@ from agent.capture.offline import Offline
 from agent.capture.source import Source
 from agent.clock import RunClock
 from agent.config.parse import Config, parse
+from agent.embedding.apart import ModelApart, runs_apart
+from agent.embedding.model import Model
 from agent.events.bus import Bus
 from agent.faults import Faults
 from agent.health.health import Health
@@ -176,31 +178,43 @@ class _Builder:
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         # torch takes seconds to import: capture and the server start meanwhile.
         from agent.embedding.relieved import Relieved
-        from agent.embedding.weights import load_embedder
         from agent.embedding.worker import Worker
         from agent.perceiving.perception import Perception
 
-        if self.recorded is None:
-            seen = {stream.modality for stream in self.config.streams.values()}
-            embedder, name = load_embedder(self.config.model, seen, faults=self.faults)
-        else:
-            from agent.log.replay.ticks import RecordedEmbedder, check_model
-
-            embedder, name = load_embedder(self.config.model, (), RecordedEmbedder)
-            check_model(self.recorded, name)
-
-        perception = Perception(embedder, self.config, self.faults)
-        for query in self.config.queries:
-            perception.add(query, embedder)
+        model, name = self._model()
+        try:
+            perception = Perception(model, self.config, self.faults)
+            for query in self.config.queries:
+                perception.add(query, model)
+        except BaseException:
+            model.close()
+            raise
         relieved = None
         if not self.policy.in_order:
             streams, leave_out = self.config.streams, self.config.model.leave_out
-            relieved = Relieved(embedder, streams, self.config.hop_ns, self.clock, leave_out=leave_out)
+            relieved = Relieved(model, streams, self.config.hop_ns, self.clock, leave_out=leave_out)
         perceiving = Perceiving(perception, publish, self.clock.now_ns, relieved)
         stage = Stage(perceiving.perceive)
         max_pending = 2 * self.batch if self.policy.in_order else MAX_PENDING_TICKS
-        worker = Worker(embedder, stage.take, self.policy, max_pending=max_pending, batch=self.batch, embeds=relieved)
-        return LoadedModel(name, str(embedder.device), embedder.dimensions, worker, stage, perceiving)
+        worker = Worker(model, stage.take, self.policy, max_pending=max_pending, batch=self.batch, embeds=relieved)
+        return LoadedModel(name, model, str(model.device), model.dimensions, worker, stage, perceiving)
+
+    def _model(self) -> tuple[Model, str]:
+        """What embeds, and the name of its weights."""
+        settings, seen = self.config.model, {stream.modality for stream in self.config.streams.values()}
+        if self.recorded is not None:
+            from agent.embedding.weights import load_embedder
+            from agent.log.replay.ticks import RecordedEmbedder, check_model
+
+            model, name = load_embedder(settings, (), RecordedEmbedder)
+            check_model(self.recorded, name)
+            return model, name
+        if runs_apart(settings):
+            apart = ModelApart(settings, seen, lossless=self.policy.in_order, faults=self.faults)
+            return apart, apart.name
+        from agent.embedding.weights import load_embedder
+
+        return load_embedder(settings, seen, faults=self.faults)
 
 
 def _bus(clock: Clock, faults: Faults) -> Bus:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agent.clock import RunClock
+from agent.embedding.condition import Progress
+from agent.embedding.model import Model
 from agent.embedding.worker import Worker
 from agent.run.perceiving import Perceiving
 from agent.run.stage import Stage
@@ -21,12 +23,17 @@ class LoadedModel:
     """The model, the worker that runs it, and the stage on which perception follows."""
 
     name: str
+    model: Model
     device: str
     dimensions: int
     """D, the length of every vector."""
     worker: Worker
     stage: Stage
     perceiving: Perceiving
+
+    def progress(self) -> Progress:
+        """What the worker is at, and whether there is a model to be asked."""
+        return replace(self.worker.progress(), gone=self.model.gone)
 
     def submit(self, ticks: Sequence[Tick]) -> None:
         """Have ticks embedded, in order."""
@@ -38,3 +45,4 @@ class LoadedModel:
         clock: Clock = RunClock.start()
         self.worker.stop(timeout_s)
         self.stage.stop(max(LEAST_STOP_S, timeout_s - (clock.now_ns() - clock.start_ns) / 1e9))
+        self.model.close()

@@ -14,7 +14,7 @@ from agent.run.texts import FetchedTexts
 from protos import perception_pb2 as pb
 
 if TYPE_CHECKING:
-    from agent.embedding.embedder import Embedded
+    from agent.embedding.model import Embedded
     from agent.embedding.relieved import Relieved
     from agent.perceiving.perception import Perception
 

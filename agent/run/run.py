@@ -241,7 +241,7 @@ class Run(Outlet[Any]):
 
     def _look(self) -> tuple[Progress, Load] | None:
         model = self._model
-        return None if model is None else (model.worker.progress(), model.perceiving.load())
+        return None if model is None else (model.progress(), model.perceiving.load())
 
     def _tell_condition(self, now: Condition) -> None:
         assert self._model is not None

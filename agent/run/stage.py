@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from agent.embedding.worker import Done, WorkerError
 
 if TYPE_CHECKING:
-    from agent.embedding.embedder import Embedded
+    from agent.embedding.model import Embedded
 
 log = logging.getLogger(__name__)
 

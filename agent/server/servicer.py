@@ -15,7 +15,7 @@ import grpc
 from google.protobuf.message import Message
 
 from agent.embedding.requests import EmbedError
-from agent.embedding.worker import ModelHung, WorkerError
+from agent.embedding.worker import ModelGone, ModelHung, WorkerError
 from agent.events import messages as events
 from agent.events.finite import non_finite
 from agent.log.replay.control import ReplayOver
@@ -142,6 +142,8 @@ class Servicer:
             yield
         except ModelHung as error:
             raise Refusal(grpc.StatusCode.UNAVAILABLE, str(error), "MODEL_HUNG") from None
+        except ModelGone as error:
+            raise Refusal(grpc.StatusCode.UNAVAILABLE, str(error), "MODEL_GONE") from None
         except WorkerError as error:
             if self._subscribers.stopping:
                 raise stopping() from None

@@ -1,4 +1,4 @@
-"""The model raises CUDA out of memory on every tick for 8 s. It has no process of its own that could be killed."""
+"""The model raises CUDA out of memory on every tick for 8 s, in the agent's own process."""
 
 from __future__ import annotations
 

@@ -79,4 +79,5 @@ ROWS = (
     Row(34, "SIGTERM under load, once and twice"),
     Row(35, "the agent is killed"),
     Row(36, "half a minute in which sensors are killed, stopped and crash"),
+    Row(37, "the model's process is killed, or stops"),
 )

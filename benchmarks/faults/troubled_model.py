@@ -17,7 +17,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from agent.client import Client
 from agent.config.parse import Config, parse
-from agent.embedding.embedder import Embedded, Embedder
+from agent.embedding.budget import Budget
+from agent.embedding.embedder import Embedder
+from agent.embedding.model import Embedded
 from agent.run import build
 from agent.run.serving import serving
 from agent.windows.window import Tick
@@ -44,11 +46,11 @@ class Trouble:
         """Every embedder is subject to it."""
         embed, run_pass = Embedder.embed, Embedder._run
 
-        def troubled(embedder: Embedder, ticks: Sequence[Tick]) -> list[Embedded]:
+        def troubled(embedder: Embedder, ticks: Sequence[Tick], budget: Budget | None = None) -> list[Embedded]:
             self.open.wait(WAIT_S)
             if self.error is not None:
                 raise self.error
-            return embed(embedder, ticks)
+            return embed(embedder, ticks, budget)
 
         def slow(embedder: Embedder, *given: Any, **named: Any) -> Any:
             time.sleep(self.pass_s)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from models.datasets.dataset import Box
-from models.encoders import VISION_PATCH_PX
+from models.extent import VISION_PATCH_PX
 
 
 def peaks(patches: Tensor, vectors: Tensor) -> list[tuple[float, float]]:

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch import Tensor, nn
 
-from models.encoders import FRAMES, IMAGE_PX, TEXT_TOKENS, TEXT_VOCABULARY
+from models.encoders import FRAMES, TEXT_TOKENS, TEXT_VOCABULARY
+from models.extent import IMAGE_PX
 from models.imagebind import HUGE, ImageBind, Modality, Sizes
 from models.preprocess import RGB_MEAN, RGB_STD
 from models.transformer import Activation, TowerSizes

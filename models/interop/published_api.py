@@ -22,7 +22,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models import imagebind, preprocess, tokenizer
-from models.encoders import AUDIO_FRAMES, AUDIO_MEL_BINS, FRAMES, IMAGE_PX
+from models.encoders import AUDIO_FRAMES, AUDIO_MEL_BINS, FRAMES
+from models.extent import IMAGE_PX
 from models.files import checkpoint, store
 from models.imagebind import ImageBind, Modality
 from models.interop import media

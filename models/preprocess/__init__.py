@@ -16,7 +16,8 @@ leads back to the pixels of the original.
 """
 
 from common.window_lengths import AUDIO_WINDOW_S, IMU_MAX_GAP_S, IMU_WINDOW_S
-from models.preprocess.crop import ASPECT_MAX, CropMap
+from models.extent import AUDIO_SLACK_S, CropMap
+from models.preprocess.crop import ASPECT_MAX
 from models.preprocess.disparity import (
     DISPARITY_MAX_PX,
     DISPARITY_MEAN,
@@ -34,7 +35,6 @@ from models.preprocess.motion import (
 from models.preprocess.spectrogram import (
     AUDIO_MEAN,
     AUDIO_RATE_HZ,
-    AUDIO_SLACK_S,
     AUDIO_STD,
     audio,
     audio_clips,

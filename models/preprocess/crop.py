@@ -1,15 +1,14 @@
-"""The square cut out of an image, and the way back to the image's pixels."""
+"""The square cut out of an image; `models.extent.CropMap` is the way back to the image's pixels."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.encoders import IMAGE_PX
+from models.extent import IMAGE_PX, CropMap
 from models.preprocess.errors import PreprocessError
 
 ASPECT_MAX: Final = 16
@@ -17,39 +16,6 @@ ASPECT_MAX: Final = 16
 
 _PIXELS_AT_ONCE: Final = 1 << 23
 """Of 8-bit images that are resized in float: bounds the copy, four times as large, to 100 MB."""
-
-
-@dataclass(frozen=True, slots=True)
-class CropMap:
-    """Where the model's 224 x 224 crop lies in an image of `height` x `width` pixels.
-
-    Coordinates are continuous, x to the right and y down, (0, 0) at the outer corner of the first pixel.
-    """
-
-    height: int
-    width: int
-
-    @property
-    def resized(self) -> tuple[int, int]:
-        """Height and width after resizing, before the cut."""
-        short = min(self.height, self.width)
-        return IMAGE_PX * self.height // short, IMAGE_PX * self.width // short
-
-    @property
-    def corner(self) -> tuple[int, int]:
-        """Top and left of the cut in the resized image."""
-        height, width = self.resized
-        return round((height - IMAGE_PX) / 2), round((width - IMAGE_PX) / 2)
-
-    def to_image(self, x: float, y: float) -> tuple[float, float]:
-        """Crop pixels (0..224) -> image pixels."""
-        (height, width), (top, left) = self.resized, self.corner
-        return (x + left) * self.width / width, (y + top) * self.height / height
-
-    def to_crop(self, x: float, y: float) -> tuple[float, float]:
-        """Image pixels -> crop pixels; outside 0..224 is what the model does not see."""
-        (height, width), (top, left) = self.resized, self.corner
-        return x * width / self.width - left, y * height / self.height - top
 
 
 def centre(images: Tensor, mode: str) -> Tensor:

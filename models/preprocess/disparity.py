@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.encoders import IMAGE_PX
+from models.extent import IMAGE_PX
 from models.preprocess.arrays import Array, Device, checked, placed
 from models.preprocess.crop import centre
 from models.preprocess.errors import ItemFaults

@@ -15,12 +15,11 @@ from torchaudio.transforms import Resample
 
 from common.window_lengths import AUDIO_WINDOW_S
 from models.encoders import AUDIO_FRAMES, AUDIO_MEL_BINS
+from models.extent import AUDIO_SLACK_S
 from models.preprocess.arrays import Array, Device, check_finite, check_rate, checked, placed
 from models.preprocess.errors import ItemFaults, PreprocessError
 
 AUDIO_RATE_HZ: Final = 16000
-AUDIO_SLACK_S: Final = 0.05
-"""What a window may be longer than 2 s: blocks do not end to the millisecond. The end is cut off."""
 AUDIO_MEAN, AUDIO_STD = -4.268, 9.138
 
 _CLIP_SAMPLES: Final = AUDIO_WINDOW_S * AUDIO_RATE_HZ

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from models.datasets.dataset import Box
 from models.datasets.pairs import Examples, Group
-from models.encoders import IMAGE_PX, VISION_GRID, VISION_PATCH_PX, PatchEncoder
+from models.encoders import PatchEncoder
+from models.extent import IMAGE_PX, VISION_GRID, VISION_PATCH_PX
 from models.imagebind import ImageBind
 from models.preprocess import RGB_MEAN, RGB_STD
 

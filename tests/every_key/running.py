@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -19,7 +20,10 @@ from agent.capture.ring import Ring
 from agent.commands import verbs
 from agent.config.parse import Config, parse
 from agent.embedding import embedder as embedding
-from agent.embedding.embedder import DeviceError, Embedded, Embedder
+from agent.embedding.apart import ModelApart
+from agent.embedding.budget import Budget
+from agent.embedding.embedder import DeviceError, Embedder
+from agent.embedding.model import Embedded
 from agent.embedding.weights import load_embedder
 from agent.log.format import logged_sensors
 from agent.perceiving.alerts.book import AlertBook
@@ -101,24 +105,35 @@ def runner(key: str) -> Callable[[bool, Path], bool]:
 
 
 def leaves_out(leave_out: bool, folder: Path) -> bool:
-    """Whether the agent's model is asked, before each modality, whether there is time for it."""
-    asked: list[bool] = []
+    """Whether the agent's model is told how much time a tick has."""
+    given: list[Budget | None] = []
 
     class Noted(Embedder):
-        def __setattr__(self, name: str, value: Any) -> None:
-            if name == "begins" and value is not None:
-                asked.append(True)
-            super().__setattr__(name, value)
+        def embed(self, ticks: Sequence[Tick], budget: Budget | None = None) -> list[Embedded]:
+            given.append(budget)
+            return super().embed(ticks, budget)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("agent.embedding.weights.load_embedder.__defaults__", (Noted,))
-        model = {"weights": weights(folder), "device": "cpu", "leave_out": leave_out}
+        model = {"weights": weights(folder), "device": "cpu", "process": False, "leave_out": leave_out}
         pipeline = build.live(config(model=model))
         try:
-            pipeline.load_model()
+            worker = pipeline.load_model().worker
+            worker.submit(Tick(0, 0, {}, 0))
+            assert worker.drain(60.0)
         finally:
             pipeline.stop()
-    return bool(asked)
+    return given[0] is not None
+
+
+def has_a_process(process: bool, folder: Path) -> bool:
+    """Whether the model runs in another process than the agent."""
+    pipeline = build.live(config(model={"weights": weights(folder), "device": "cpu", "process": process}))
+    try:
+        model = pipeline.load_model().model
+        return isinstance(model, ModelApart) and model.pid != os.getpid()
+    finally:
+        pipeline.stop()
 
 
 # The server: what it says of an address where it cannot listen, before anything is started.
@@ -342,6 +357,7 @@ ROWS: Rows = {
     "model.dtype": Row(dtype, ("bfloat16", "torch.bfloat16"), ("float16", "torch.float16")),
     "model.compile": Row(runner("compile"), (True, True), (False, False)),
     "model.cuda_graphs": Row(runner("cuda_graphs"), (True, True), (False, False)),
+    "model.process": Row(has_a_process, (True, True), (False, False)),
     "model.leave_out": Row(leaves_out, (True, True), (False, False)),
     "server.listen": Row(
         lambda listen, folder: refusal(listen=listen)(folder).partition(": ")[0],

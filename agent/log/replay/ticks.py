@@ -13,7 +13,9 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from agent.capture.source import CaptureReport
-from agent.embedding.embedder import Embedded, Embedder, fuse
+from agent.embedding.budget import Budget
+from agent.embedding.embedder import Embedder
+from agent.embedding.model import Embedded, fuse
 from agent.health.health import StreamState
 from agent.log.format import EVENTS_TOPIC, ReplayError
 from agent.log.replay.control import ReplayOptions
@@ -95,7 +97,7 @@ class TickStretch:
 class RecordedEmbedder(Embedder):
     """Gives the vectors that ticks bring with them. Its model needs the text encoder only."""
 
-    def embed(self, ticks: Sequence[Tick]) -> list[Embedded]:
+    def embed(self, ticks: Sequence[Tick], budget: Budget | None = None) -> list[Embedded]:  # noqa: ARG002  as Model has it
         """Return the stored vectors of ticks. Raises TypeError for a tick that is not from a log."""
         return [_embedded(tick) for tick in ticks]
 

@@ -18,9 +18,10 @@ from agent.perceiving.alerts.scoring import share
 from agent.perceiving.localization.doa import Direction, DirectionFinder
 from agent.perceiving.localization.heatmap import Box, Map, Peak, find_box, find_peak, heat_map, to_pixels
 from agent.vectors import Vectors
+from models.extent import IMAGE_PX, CropMap
 
 if TYPE_CHECKING:
-    from agent.embedding.embedder import Embedded
+    from agent.embedding.model import Embedded
     from agent.windows.window import Window
 
 
@@ -258,9 +259,5 @@ def _box(heat: Map, peak: Peak, extent: Box, level: float) -> Box:
 
 def _extent(height: int, width: int) -> Box:
     """The part of an image that the model's patches cover."""
-    # Imported here because it brings torch, which the decision itself needs not.
-    from models.encoders import IMAGE_PX
-    from models.preprocess import CropMap
-
     crop = CropMap(height, width)
     return Box(*crop.to_image(0, 0), *crop.to_image(IMAGE_PX, IMAGE_PX))

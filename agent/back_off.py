@@ -12,13 +12,14 @@ CAP_S = 1.0
 
 @dataclass
 class BackOff:
-    """Waits that double up to a cap, each shortened by up to a quarter so that many sensors do not try in step."""
+    """Waits that double up to a cap, each shortened by up to a quarter so that many who try do not do so in step."""
 
+    cap_s: float = CAP_S
     attempts: int = 0
 
     def next_s(self) -> float:
         """The wait before the next attempt."""
-        wait_s = min(CAP_S, FIRST_S * 2.0 ** min(self.attempts, 10))
+        wait_s = min(self.cap_s, FIRST_S * 2.0 ** min(self.attempts, 10))
         self.attempts += 1
         return wait_s * random.uniform(0.75, 1.0)
 
