@@ -56,6 +56,14 @@ def test_one_failure_is_not_all_there_was_however_long_ago() -> None:
     assert Judge().judge(at(500, failures=1, failing_since_ns=10 * S), Load()).state == "ok"
 
 
+def test_a_model_whose_process_is_gone_fails_from_then_until_it_is_back() -> None:
+    judge = Judge()
+    waits = {"running": "tick 9", "running_since_ns": 10 * S}
+    gone = judge.judge(at(11 + HUNG_S, gone="has lost its process", **waits), Load())
+    assert (gone.state, gone.reason, gone.works) == ("failing", "has lost its process", False)
+    assert judge.judge(at(17), Load()).state == "ok"
+
+
 def test_overload_names_what_is_left_out() -> None:
     load = Load((700.0,), overloaded=True, reduced=("thermal every second tick", "imu every second tick"))
     condition = Judge().judge(at(3), load)

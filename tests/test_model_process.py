@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +78,12 @@ def alive(pid: int) -> bool:
 
 def model_processes_of(pid: int) -> list[int]:
     """Those of an agent that run a model."""
-    tasks = Path(f"/proc/{pid}/task").iterdir()
-    children = [child for task in tasks for child in (task / "children").read_text().split()]
-    return [int(c) for c in children if b"agent.embedding.process" in Path(f"/proc/{c}/cmdline").read_bytes()]
+    found = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(OSError):  # a thread, or a process, that has just ended
+            children = (task / "children").read_text().split()
+            found += [int(c) for c in children if b"agent.embedding.process" in Path(f"/proc/{c}/cmdline").read_bytes()]
+    return found
 
 
 def model_process_of(pid: int) -> int | None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from agent.clock import ManualClock
 from agent.embedding.model import Embedded
 from agent.embedding.requests import Pictures, Sound, Texts
-from agent.embedding.worker import MAX_JOBS, Accounting, Done, ModelHung, Worker, WorkerError
+from agent.embedding.worker import MAX_JOBS, Accounting, Done, ModelGone, ModelHung, Worker, WorkerError
 from agent.policy import LIVE, LOSSLESS
 from agent.windows.window import Tick, Window
 from drivers.driver import Modality
@@ -173,6 +173,20 @@ def test_a_batch_that_does_not_fit_is_halved_and_loses_nothing() -> None:
     assert worker.drain(DEADLINE_S)
     assert delivered.indices == list(range(8))
     assert worker.accounting() == Accounting(8, 8, {}, 0)
+    worker.stop()
+
+
+def test_ticks_of_a_model_whose_process_has_ended_are_shed_for_that_and_are_no_failures() -> None:
+    class Gone(Model):
+        def embed(self, ticks: Sequence[Tick]) -> list[Embedded]:  # noqa: ARG002
+            raise ModelGone("the model has lost its process")
+
+    worker = Worker(Gone(), at_once(Delivered()), LOSSLESS, max_pending=4, batch=4)
+    for i in range(6):
+        worker.submit(tick(i))
+    assert worker.drain(DEADLINE_S)
+    assert worker.accounting() == Accounting(6, 0, {"model process ended": 6}, 0)
+    assert worker.progress().failures == 0
     worker.stop()
 
 
