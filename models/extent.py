@@ -9,7 +9,7 @@ IMAGE_PX: Final = 224
 VISION_PATCH_PX: Final = 14
 VISION_GRID: Final = IMAGE_PX // VISION_PATCH_PX  # 16 x 16 patches, as published
 AUDIO_SLACK_S: Final = 0.05
-"""What a window may be longer than 2 s: blocks do not end to the millisecond. The end is cut off."""
+"""What a window may be longer than AUDIO_WINDOW_S: blocks do not end to the millisecond. The end is cut off."""
 
 
 @dataclass(frozen=True, slots=True)

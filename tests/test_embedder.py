@@ -146,7 +146,7 @@ def test_fused_is_the_normalised_mean_of_what_is_present(embedder: Embedder) -> 
         ("thermal", np.full((60, 80), np.nan, np.float32), 0.0, "NaN or infinite"),
         ("imu", np.full((2000, 6), np.inf, np.float32), 400.0, "infinite"),
         ("imu", np.zeros((10, 6), np.float32), 400.0, "too short"),
-        ("audio", np.full((32000, 1), 3e4, np.float32), 16000.0, "peak"),
+        ("audio", np.full((300, 1), 0.1, np.float32), 16000.0, "less than one 25 ms frame"),
         ("audio", np.full((32000, 1), np.nan, np.float32), 16000.0, "NaN"),
     ],
 )

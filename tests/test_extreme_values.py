@@ -11,7 +11,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from agent.embedding.embedder import Embedded, Embedder
+from agent.embedding.embedder import Embedder
+from agent.embedding.model import Embedded
 from agent.streams import Stream
 from agent.windows.windower import Windower
 from drivers.driver import MODALITIES, Modality, Sample
@@ -129,11 +130,13 @@ def test_public_functions_guess_units_until_they_are_told_not_to() -> None:
     turning[..., 5] = 90.0  # degrees per second
     millimetres = np.full((1, 48, 64), 1500.0, np.float32)
     kelvin = np.full((1, 48, 64), 293.0, np.float32)
+    integers = np.full((1, 4000, 1), 900.0, np.float32)
     guesses: list[tuple[Callable[..., torch.Tensor], tuple[Any, ...], str]] = [
         (preprocess.imu, (still, 250.0), "look like milli-g"),
         (preprocess.imu, (turning, 250.0), "look like degrees per second"),
         (preprocess.depth, (millimetres,), "look like millimetres"),
         (preprocess.thermal, (kelvin,), "look like kelvin"),
+        (preprocess.audio, (integers, 8_000.0), "scale integer samples"),
     ]
     for function, arguments, words in guesses:
         with pytest.raises(preprocess.PreprocessError, match=words):

@@ -20,6 +20,7 @@ from recorded_run import CONFIG, START_NS, facts, record, replayed, samples, tol
 from agent.commands.exchange import import_log
 from agent.config.parse import ConfigError, parse
 from agent.exchange.description import NAME, NO_START_NS
+from agent.exchange.imu_table import ImuMedia
 from agent.exchange.media import export_media, import_folder
 from agent.log.format import LogError
 from agent.log.reading import facts_of
@@ -291,3 +292,20 @@ def test_a_log_is_never_overwritten_and_other_things_are_refused(tmp_path: Path)
         import_log(tmp_path / "a.wav", tmp_path / "new.mcap")
     with pytest.raises(LogError, match="--topic and --audio are for ROS 2 bags"):
         import_log(tmp_path, tmp_path / "new.mcap", ["/camera=front"])
+
+
+@pytest.mark.parametrize(
+    ("row", "looks_like"),
+    [("5,-3,981,0,0,1", "acceleration is 981 m/s2 .* milli-g"), ("0,0,9.8,0,0,90", "degrees per")],
+)
+def test_a_table_of_another_unit_is_refused_and_one_with_a_shock_is_not(
+    tmp_path: Path, row: str, looks_like: str
+) -> None:
+    path = tmp_path / "body.csv"
+    heading = "t_ns,ax,ay,az,gx,gy,gz\n"
+    path.write_text(heading + "".join(f"{n * 10_000_000},{row}\n" for n in range(100)))
+    with pytest.raises(LogError, match=rf"body\.csv: .*{looks_like}"):
+        ImuMedia(path)
+    steady = "0,0,9.8,0,0,0.1"
+    path.write_text(heading + "".join(f"{n * 10_000_000},{row if n == 50 else steady}\n" for n in range(100)))
+    assert ImuMedia(path).sensor.rate_hz == 100.0

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.capture.source import CaptureReport
@@ -55,6 +55,7 @@ def block(t_ns: int, rows: int, rate_hz: float, lost: int = 0, columns: int = 1)
     return Sample(t_ns, data, rate_hz, lost)
 
 
+@settings(deadline=None)
 @given(rates, st.integers(1, 60), crystals_ppm, st.lists(st.tuples(jitters_s, st.integers(0, 90)), max_size=40))
 def test_windows_health_and_import_find_the_same_gaps_in_blocks_of_sound(
     rate_hz: float, rows: int, ppm: float, steps: list[tuple[float, int]]
@@ -75,6 +76,7 @@ def test_windows_health_and_import_find_the_same_gaps_in_blocks_of_sound(
         assert (filled, counted) == (sample.lost, sample.lost > 0)
 
 
+@settings(deadline=None)
 @given(
     rates,
     st.lists(
@@ -91,6 +93,7 @@ def test_windows_and_health_find_the_same_gaps_in_any_order_of_blocks(
         assert (filled > 0) == counted
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from([100.0, 208.0, 1_000.0]),
     crystals_ppm,
@@ -115,6 +118,7 @@ def test_rows_that_an_import_counts_as_lost_are_those_that_windows_fill(
         assert watched.gap(sample) == (sample.lost, sample.lost > 0)
 
 
+@settings(deadline=None)
 @given(st.floats(0.5, 60.0), st.lists(st.floats(0.2, 5.0), max_size=20))
 def test_health_and_import_find_the_same_gaps_between_pictures(rate_hz: float, periods: list[float]) -> None:
     stamps_ns = [BEGIN_NS]

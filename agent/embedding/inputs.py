@@ -112,7 +112,7 @@ def _tensor(pieces: Sequence[Piece], device: torch.device) -> Tensor:
         case "vision":
             return preprocess.vision(data, device=device)
         case "audio":
-            return preprocess.audio(data, first.rate_hz, device=device)
+            return preprocess.audio(data, first.rate_hz, guess_units=False, device=device)
         case "depth":
             return preprocess.depth(data, guess_units=False, device=device)
         case "thermal":

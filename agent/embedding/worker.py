@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 from agent.clock import RunClock
 from agent.embedding.condition import Progress
 from agent.embedding.job import Job
-from agent.embedding.requests import Answers, Request
+from agent.embedding.requests import Request
 from agent.policy import Policy
 from drivers.driver import Clock
 
 if TYPE_CHECKING:
-    from agent.embedding.model import Embedded
+    from agent.embedding.model import Embedded, Model
     from agent.windows.window import Tick
 
 log = logging.getLogger(__name__)
@@ -73,10 +73,6 @@ class Embeds(Protocol):
         ...
 
 
-class WorkerModel(Embeds, Answers, Protocol):
-    """What the worker needs of a model."""
-
-
 @dataclass(frozen=True, slots=True)
 class Accounting:
     """What became of the ticks. `produced == delivered + sum(shed.values()) + in_flight`."""
@@ -101,7 +97,7 @@ class Worker:
 
     def __init__(
         self,
-        model: WorkerModel,
+        model: Model,
         hand_over: Callable[[Embedded, Done], None],
         policy: Policy,
         *,

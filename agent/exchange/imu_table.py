@@ -8,6 +8,8 @@ from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
+
 from agent.exchange.row_blocks import RowBlocks, rate_of
 from agent.exchange.tables import TimesTable
 from agent.exchange.track import Media, Track
@@ -20,6 +22,10 @@ COLUMNS = ("t_ns", "ax_mps2", "ay_mps2", "az_mps2", "gx_rps", "gy_rps", "gz_rps"
 RATE_ROWS = 1000
 """Number of rows from which the rate is derived."""
 MAX_NS = 2**62
+USUAL_ACCEL_MAX_MPS2 = 200.0
+"""No robot is at more than 20 g most of the time."""
+USUAL_GYRO_MAX_RPS = 40.0
+"""Nor does it turn six times a second."""
 MAX_LINE_CHARACTERS = 1000
 """A longer line is not part of a table."""
 
@@ -90,6 +96,7 @@ class ImuMedia(Media):
         rows = list(islice(self._rows(), RATE_ROWS))
         if not any(row for _, row in rows):
             raise LogError(f"{path}: the first lines hold no row of {', '.join(self._columns)}; is it another table?")
+        self._check_units([row for _, row in rows if row])
         rate_hz = rate_hz or rate_of([t_ns for t_ns, _ in rows if t_ns is not None])
         if rate_hz is None:
             raise LogError(f"{path}: its times do not rise; check the column of times, or give `rate_hz` without one")
@@ -133,6 +140,19 @@ class ImuMedia(Media):
         self._time = times[0] if times else 0
         self._time_ns = _TIME_UNITS_NS[names[times[0]]] if times else None
         self._units = accel_unit, gyro_unit
+
+    def _check_units(self, rows: Sequence[Sequence[float]]) -> None:
+        """Refuse a table of another unit, by what is usual in it: a shock is short, a unit is not."""
+        usual = np.median(np.abs(rows), axis=0)  # [6]
+        for what, value, limit, unit, hint in (
+            ("acceleration", usual[:3].max(), USUAL_ACCEL_MAX_MPS2, "m/s2", "milli-g"),
+            ("rotation", usual[3:].max(), USUAL_GYRO_MAX_RPS, "rad/s", "degrees per second"),
+        ):
+            if value > limit:
+                raise LogError(
+                    f"{self.path}: {what} is {value:.0f} {unit} most of the time; the values look like {hint}: convert "
+                    "them, or state the unit in the names of the columns (ax_g, gx_dps)"
+                )
 
     def _rows(self) -> Iterator[tuple[int | None, Sequence[float] | None]]:
         """Yield (own time, six values) of each line; None without a column of times, or without a row."""

@@ -22,6 +22,7 @@ from agent.config.recording import PictureFormat
 from agent.log.format import RAW_TOPIC, SENSORS_TOPIC, LoggedSensor
 from drivers import codec
 from drivers.driver import BadData, Sample
+from drivers.forms import FORMS
 from protos.sensors_pb2 import AudioBlock, Image, SensorSample
 
 IMAGE_SCHEMA: str = CompressedImage.DESCRIPTOR.full_name
@@ -92,7 +93,7 @@ def picture_body(message: Message) -> bytes:
         body = message.data
         return body
     payload = message.WhichOneof("payload") if isinstance(message, SensorSample) else None
-    if payload not in ("vision", "depth", "thermal"):
+    if payload not in FORMS or not FORMS[payload].image_like:
         raise BadData(f"a message of {message.DESCRIPTOR.full_name} where a picture was wanted")
     body = getattr(message, payload).data
     return body

@@ -34,18 +34,18 @@ _PRE_EMPHASIS: Final = 0.97
 _LOWEST_HZ: Final = 20.0
 
 
-def audio(waveform: Array, rate_hz: float, *, device: Device = None) -> Tensor:
+def audio(waveform: Array, rate_hz: float, *, guess_units: bool = True, device: Device = None) -> Tensor:
     """Windows of at most 2 s, float32 [B, n, channels] in -1..1 -> log-mel spectrograms [B, 1, 128, 204].
 
     Of several channels the first is used, as published; a mean over the microphones of an array would cancel
     frequencies depending on where the sound comes from. Resampled to 16 kHz; what is shorter than 2 s is padded as
-    published. Raises PreprocessError.
+    published. A peak that looks like integer samples is refused, unless `guess_units` is False. Raises PreprocessError.
 
     >>> import numpy as np
     >>> audio(np.zeros((1, 96_000, 2), np.float32), rate_hz=48_000).shape
     torch.Size([1, 1, 128, 204])
     """
-    x = _checked(waveform)[:, :, 0]  # [B, n]
+    x = _checked(waveform, guess_units=guess_units)[:, :, 0]  # [B, n]
     duration_s = x.shape[1] / rate_hz if rate_hz > 0 else 0.0
     if duration_s > AUDIO_WINDOW_S + AUDIO_SLACK_S:
         raise PreprocessError(f"waveform: {duration_s:.2f} s long; cut it to {AUDIO_WINDOW_S} s or use audio_clips")
@@ -109,13 +109,14 @@ def _resampler(rate: int, device: torch.device, dtype: torch.dtype) -> Resample:
     return Resample(rate, AUDIO_RATE_HZ, dtype=torch.float32).to(device, dtype)
 
 
-def _checked(waveform: Array) -> Tensor:
+def _checked(waveform: Array, *, guess_units: bool = True) -> Tensor:
     """The waveform as a tensor [B, n, channels]."""
     x = checked("waveform", waveform, torch.float32, ("B", "n", "channels"), " in -1..1")
     faults = ItemFaults(len(x))
     check_finite("waveform", x, faults)
-    peak = x.abs().flatten(1).amax(dim=1)  # [B]
-    faults.add(peak > _PEAK_MAX, lambda i: f"waveform: peak is {peak[i]:.6g}; scale integer samples to -1..1")
+    if guess_units:
+        peak = x.abs().flatten(1).amax(dim=1)  # [B]
+        faults.add(peak > _PEAK_MAX, lambda i: f"waveform: peak is {peak[i]:.6g}; scale integer samples to -1..1")
     faults.refuse()
     return x
 
