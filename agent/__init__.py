@@ -2,6 +2,7 @@
 
 import os
 
-# After each product numpy's OpenBLAS keeps its threads spinning for 2^26 cycles, some 20 ms on a core that the model,
-# the drivers and the server would have. OpenBLAS reads this when numpy loads it; 4 is the least that it takes.
-os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
+# One thread for numpy's products, which are small here. With more, OpenBLAS keeps its threads spinning for 20 ms after
+# each of them, and whoever asked for it spins until the other threads have had a core: the model, the drivers and the
+# server have those. OpenBLAS reads this when numpy loads it.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

@@ -13,12 +13,12 @@ import sys
 import agent
 assert "numpy" not in sys.modules
 import os
-print(os.environ["OPENBLAS_THREAD_TIMEOUT"])
+print(os.environ["OPENBLAS_NUM_THREADS"])
 """
 
 
-@pytest.mark.parametrize(("own", "told"), [({}, "4"), ({"OPENBLAS_THREAD_TIMEOUT": "20"}, "20")])
-def test_threads_of_numpy_do_not_spin_unless_the_user_wants_them_to(own: dict[str, str], told: str) -> None:
-    others = {name: value for name, value in os.environ.items() if name != "OPENBLAS_THREAD_TIMEOUT"}
+@pytest.mark.parametrize(("own", "told"), [({}, "1"), ({"OPENBLAS_NUM_THREADS": "3"}, "3")])
+def test_products_of_numpy_take_one_thread_unless_the_user_wants_more(own: dict[str, str], told: str) -> None:
+    others = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
     done = subprocess.run([sys.executable, "-c", TELL], env=others | own, capture_output=True, text=True, check=True)
     assert done.stdout.split() == [told]
