@@ -8,6 +8,9 @@ import sys
 
 import pytest
 
+from agent.config.parse import synthetic
+from agent.run import build
+
 TELL = """
 import sys
 import agent
@@ -22,3 +25,12 @@ def test_products_of_numpy_take_one_thread_unless_the_user_wants_more(own: dict[
     others = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
     done = subprocess.run([sys.executable, "-c", TELL], env=others | own, capture_output=True, text=True, check=True)
     assert done.stdout.split() == [told]
+
+
+def test_threads_of_a_live_run_need_not_wait_long_for_each_other() -> None:
+    before = sys.getswitchinterval()
+    try:
+        build.live(synthetic(11)).stop()
+        assert sys.getswitchinterval() < before
+    finally:
+        sys.setswitchinterval(before)
