@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -29,6 +30,7 @@ main()
 """Runs the command line, with threads that the kernel knows by name; those of libraries have their creator's."""
 CAPTURES = "captures"
 END_S = 15.0
+LOOK_S = 0.02
 
 
 @contextmanager
@@ -38,7 +40,7 @@ def running(tree: Path, config: Path) -> Iterator[tuple[int, str]]:
     process = subprocess.Popen(
         [sys.executable, "-c", LAUNCH, "run", "--config", str(config), "--listen", address],
         cwd=tree,
-        env={**os.environ, "PYTHONPATH": str(tree)},
+        env=_environment() | {"PYTHONPATH": str(tree)},
         stdout=subprocess.DEVNULL,
     )
     try:
@@ -85,6 +87,12 @@ def _children(pid: int) -> list[int]:
     ]
 
 
+def _environment() -> dict[str, str]:
+    """As this process was given it: this tree's agent has told its libraries things that another tree's does not."""
+    lines = Path("/proc/self/environ").read_bytes().rstrip(b"\0").split(b"\0")
+    return dict(os.fsdecode(line).split("=", 1) for line in lines)
+
+
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -98,6 +106,7 @@ def _wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
         try:
             socket.create_connection((host, int(port)), 0.2).close()
         except OSError:
-            continue
-        return
+            time.sleep(LOOK_S)
+        else:
+            return
     raise RuntimeError(f"the agent ended with status {process.returncode} before it listened")
