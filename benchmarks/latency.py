@@ -1,11 +1,12 @@
-"""How long from the end of a window to its event at a subscriber, and from start to the first event?
+"""How long from the end of a window to its event at a subscriber, from start to the first event, and who works for it?
 
-    python -m benchmarks.latency [--seconds 60]
-    python -m benchmarks.latency --against REV [--rounds 4] [--seconds 60]
+    python -m benchmarks.latency [--seconds 60] [--busy]
+    python -m benchmarks.latency --against REV [--rounds 4] [--seconds 60] [--busy]
 
-Runs the agent live on the synthetic scene (five sensors in processes of their own) with one subscriber over loopback,
-and prints the time on the model beside everything else: settled window -> event received, less the time on the model.
-The floor of the machine is a bare round trip over the same kind of connection.
+Runs `sensebind run` on the synthetic scene (five sensors in processes of their own) with one subscriber over loopback
+in this process. Prints each hop of a tick on its way, the whole of it less the time on the model, and the processor
+time of a tick by thread; --busy has another process take a core meanwhile. The floor of the machine is a bare round
+trip over the same kind of connection.
 
 With --against, this tree and a revision are measured in turn by the code of this file, on the same scene, and every
 figure of the one is divided by the other's of the same round.
@@ -15,94 +16,117 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import statistics
 import time
-from dataclasses import asdict, dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
 
 from agent.client import Client
-from agent.config.parse import synthetic
-from agent.run import build
-from agent.run.serving import serving
+from agent.clock import RunClock
+from benchmarks.agent_process import CAPTURES, busy_process, processor_s, running
 
-SEED = 7
+ROOT = Path(__file__).resolve().parents[1]
+CONFIG = ROOT / "configs" / "synthetic.yaml"
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
     """What a run gave: times in milliseconds, one a tick."""
 
+    settling: list[float]
+    """From the end of a window until the last stream is settled."""
     inference: list[float]
-    overhead: list[float]
-    """From the settled window to its event at the subscriber, less the time on the model."""
-    capture: list[float]
-    """From the newest sample to the event."""
+    inside: list[float]
+    """From settled to published, less the time on the model: waiting, and what follows from the vectors."""
+    delivery: list[float]
+    """From published to the subscriber."""
     trips: list[float]
     """Of unary calls that are answered at once."""
     first_s: float
-    """From start to the first event."""
-    cpu_s: float
-    """Processor time of a tick: of the agent and this subscriber, without the processes of the sensors."""
+    """From the start of the agent's process to its first event."""
+    cpu_ms: dict[str, float]
+    """Processor time of a tick, by thread of the agent, and of all capture processes, which render the scene."""
     ticks: str
     """How many there were, and what became of them."""
+
+    @property
+    def overhead(self) -> list[float]:
+        """From the settled window to its event at the subscriber, less the time on the model."""
+        return [inside + delivery for inside, delivery in zip(self.inside, self.delivery, strict=True)]
+
+    @property
+    def own_cpu_ms(self) -> float:
+        """Processor time of a tick, without the capture processes."""
+        return sum(self.cpu_ms.values()) - self.cpu_ms[CAPTURES]
 
 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--busy", action="store_true", help="beside a process that takes a core")
     parser.add_argument("--against", metavar="REV", help="a commit of this repository to be measured in turn with it")
     parser.add_argument("--rounds", type=int, default=4, help="of both, with --against")
-    parser.add_argument("--json", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.against:
         from benchmarks.two_versions import compare
 
-        compare(asked.against, asked.rounds, asked.seconds)
+        compare(asked.against, asked.rounds, asked.seconds, busy=asked.busy)
         return
-    run = asyncio.run(measure(asked.seconds))
-    if asked.json:
-        print(json.dumps(asdict(run)))
-        return
-    print(f"{run.ticks}; {run.cpu_s * 1e3:.1f} ms of processor time each")
-    print(f"start -> first event                   {run.first_s:8.1f} s")
+    run = measure(ROOT, asked.seconds, busy=asked.busy)
+    print(f"{run.ticks}; start -> first event {run.first_s:.1f} s")
     for name, values in (
-        ("time on the model, per tick", run.inference),
-        ("settled window -> event, beyond the model", run.overhead),
-        ("newest sample -> event", run.capture),
+        ("end of window -> settled", run.settling),
+        ("time on the model", run.inference),
+        ("settled -> published, beyond the model", run.inside),
+        ("published -> subscriber", run.delivery),
+        ("settled -> subscriber, beyond the model", run.overhead),
         ("floor: one unary call over loopback", run.trips),
     ):
         print(f"{name:42} p50 {statistics.median(values):7.1f}  p99 {quantile(values, 0.99):7.1f} ms")
+    print(f"processor time of a tick: {run.own_cpu_ms:.1f} ms, without the capture processes, which render")
+    for name, spent_ms in sorted(run.cpu_ms.items(), key=lambda item: -item[1]):
+        if spent_ms >= 0.05:
+            print(f"  {name:40} {spent_ms:7.1f} ms")
 
 
-async def measure(seconds: float) -> Measured:
-    """Start, and run for a while from the first tick that has every window."""
-    began = time.monotonic()
-    pipeline = build.live(synthetic(SEED))
-    inference, overhead, capture = [], [], []
-    first_s = cpu_s = until = 0.0
-    async with serving(pipeline, "127.0.0.1:0") as server, Client(server.address) as client:
-        await server.loaded
+def measure(tree: Path, seconds: float, *, busy: bool = False) -> Measured:
+    """Run the agent of a tree for a while from the first tick that has every window."""
+    clock = RunClock.start()
+    with busy_process() if busy else nullcontext(), running(tree, CONFIG) as (pid, address):
+        return asyncio.run(_measure(pid, address, seconds, clock))
+
+
+async def _measure(pid: int, address: str, seconds: float, clock: RunClock) -> Measured:
+    settling, inference, inside, delivery = [], [], [], []
+    first_s = until = 0.0
+    before: dict[str, float] = {}
+    after: dict[str, float] = {}
+    async with Client(address) as client:
         async for event in client.subscribe(kinds=["embedding"], vectors=True):
-            received_ns = pipeline.clock.now_ns()
+            received_ns = clock.now_ns()
             embedding = event.embedding
-            first_s = first_s or time.monotonic() - began
-            if not inference and not all(window.present for window in embedding.windows):
+            first_s = first_s or (received_ns - clock.start_ns) / 1e9
+            if not until and not all(window.present for window in embedding.windows):
                 continue  # windows fill for some seconds, in which a tick costs less
-            if not inference:
-                cpu_s, until = time.process_time(), time.monotonic() + seconds
+            if not until:
+                before, until = processor_s(pid), time.monotonic() + seconds
+                continue
+            settling.append((embedding.settled_ns - event.capture_ns) / 1e6)
             inference.append(embedding.inference_ms)
-            overhead.append((received_ns - embedding.settled_ns) / 1e6 - embedding.inference_ms)
-            capture.append((received_ns - max(window.newest_ns for window in embedding.windows)) / 1e6)
-            if time.monotonic() > until and len(inference) > 1:
+            inside.append((event.publish_ns - embedding.settled_ns) / 1e6 - embedding.inference_ms)
+            delivery.append((received_ns - event.publish_ns) / 1e6)
+            if time.monotonic() > until:
+                after = processor_s(pid)
                 break
-        cpu_s = (time.process_time() - cpu_s) / max(1, len(inference) - 1)
         trips = [await round_trip_ms(client) for _ in range(200)]
         status = await client.status()
+    cpu_ms = {name: (spent_s - before.get(name, 0.0)) * 1e3 / len(inference) for name, spent_s in after.items()}
     shed = sum(status.ticks_shed.values())
     produced, delivered = status.ticks_produced, status.ticks_delivered
     ticks = f"{produced} ticks: {delivered} delivered, {shed} shed {dict(status.ticks_shed)}"
-    return Measured(inference, overhead, capture, trips, first_s, cpu_s, ticks)
+    return Measured(settling, inference, inside, delivery, trips, first_s, cpu_ms, ticks)
 
 
 async def round_trip_ms(client: Client) -> float:

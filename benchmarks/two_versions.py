@@ -1,11 +1,10 @@
 """Two versions of the agent measured in turn, each run in a process of its own, for `benchmarks.latency --against`.
 
-The measuring code is this tree's for both; the packages it imports are each version's own.
+The measuring code is this tree's for both, and only the agent's process is each version's own.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
 import subprocess
@@ -14,24 +13,24 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-MEASURE = Path(__file__).with_name("latency.py")
+from benchmarks.agent_process import CAPTURES
+from benchmarks.latency import ROOT, measure, quantile
+
 BAR = 1.05
 """A quiet agent may take so many times what the other version takes, of what is marked."""
 
 Figures = dict[str, float]
 
 
-def compare(revision: str, rounds: int, seconds: float) -> None:
+def compare(revision: str, rounds: int, seconds: float, *, busy: bool = False) -> None:
     """Measure both in turn and print each round, its ratios and their medians; exits with 1 beyond the bar."""
     pairs: list[tuple[Figures, Figures]] = []
     with _checked_out(revision) as other:
         for number in range(1, rounds + 1):
             trees = {"this": ROOT, revision: other}
             order = list(trees) if number % 2 else list(reversed(trees))  # the second of two runs finds warm caches
-            found = {name: _figures(trees[name], seconds) for name in order}
+            found = {name: _figures(trees[name], seconds, busy=busy) for name in order}
             pairs.append((found["this"], found[revision]))
             for name in ("this", revision):
                 print(f"round {number}  {name:10.10}  {_line(found[name])}", flush=True)
@@ -49,26 +48,20 @@ CPU, SETTLED = "processor time a tick, ms", "settled window -> event, p50 ms"
 BARRED = (CPU, SETTLED)
 
 
-def _figures(tree: Path, seconds: float) -> Figures:
-    """Of one run of the packages of a tree."""
-    command = [sys.executable, str(MEASURE), "--json", "--seconds", str(seconds)]
-    environment = {**os.environ, "PYTHONPATH": str(tree)}
-    done = subprocess.run(command, cwd=tree, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    run: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    total = [on + beyond for on, beyond in zip(run["inference"], run["overhead"], strict=True)]
+def _figures(tree: Path, seconds: float, *, busy: bool) -> Figures:
+    """Of one run of the agent of a tree."""
+    run = measure(tree, seconds, busy=busy)
+    total = [on + beyond for on, beyond in zip(run.inference, run.overhead, strict=True)]
     return {
-        "time on the model, p50 ms": statistics.median(run["inference"]),
-        "beyond the model, p50 ms": statistics.median(run["overhead"]),
-        "beyond the model, p99 ms": _quantile(run["overhead"], 0.99),
+        "time on the model, p50 ms": statistics.median(run.inference),
+        "end of window -> settled, p50 ms": statistics.median(run.settling),
+        "beyond the model, p50 ms": statistics.median(run.overhead),
+        "beyond the model, p99 ms": quantile(run.overhead, 0.99),
         SETTLED: statistics.median(total),
-        CPU: run["cpu_s"] * 1e3,
-        "start -> first event, s": run["first_s"],
+        CPU: run.own_cpu_ms,
+        "capture processes, ms of a tick": run.cpu_ms[CAPTURES],
+        "start -> first event, s": run.first_s,
     }
-
-
-def _quantile(values: list[float], q: float) -> float:
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(q * len(ordered)))]
 
 
 def _line(figures: Figures) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from recorded_run import SENSORS, START_NS, event, facts, samples
 
-from agent.capture.source import Jump
+from agent.capture.source import CaptureReport, Jump
 from agent.clock import ManualClock
 from agent.faults import Faults
 from agent.health.health import Health, StreamState
@@ -22,11 +22,12 @@ from agent.log.format import LogError
 from agent.log.recording.recorder import Recorder
 from agent.log.replay.control import ALL, Command, ReplayOptions
 from agent.log.replay.samples import SampleReplay
-from agent.policy import LOSSLESS
+from agent.policy import LIVE, LOSSLESS
 from agent.run.sampler import Outlet, Sampler, SampleStretch
 from agent.streams import Stream, Streams
 from agent.windows.windower import Tick, Windower
 from drivers.driver import Sample
+from drivers.remote import Remote
 
 S = 1_000_000_000
 HOP_NS = S // 2
@@ -469,6 +470,50 @@ def test_what_follows_from_samples_may_fail_and_the_rest_goes_on(log: Path, firs
     run(SampleReplay(log), on_item=count_and_fail, taken=taken, faults=faults)
     assert [tick.index for tick in taken.ticks] == [t.index for n, t in enumerate(first.ticks) if n != 4]
     assert faults.counts() == {"sampler": 2 + items // 7}
+
+
+class Silent:
+    """A live source that gives nothing for as long as it is asked to wait, on a clock that goes on meanwhile."""
+
+    remotes: Mapping[str, Remote] = {}
+
+    def __init__(self, clock: ManualClock, until_ns: int) -> None:
+        self._clock, self._until_ns = clock, until_ns
+
+    @property
+    def ended(self) -> bool:
+        return self._clock.now_ns() >= self._until_ns
+
+    def start(self) -> None:
+        pass
+
+    def poll(self, timeout_s: float) -> Pairs:
+        self._clock.sleep_until(self._clock.now_ns() + round(timeout_s * 1e9))
+        return []
+
+    def reports(self) -> dict[str, CaptureReport]:
+        return {}
+
+    def stop(self) -> None:
+        pass
+
+
+def test_a_tick_that_waits_for_late_streams_is_cut_the_moment_their_lateness_runs_out() -> None:
+    clock = ManualClock(START_NS + 7_654_321)
+    source = Silent(clock, START_NS + 3 * S)
+
+    def begin(start_ns: int) -> SampleStretch:
+        return SampleStretch(Windower(streams(), HOP_NS, start_ns), Health(streams()), source.reports, clock)
+
+    taken = Taken()
+    sampler: Sampler[tuple[str, Sample]] = Sampler(source, begin, clock.start_ns, taken, LIVE)
+    sampler.start()
+    sampler.ended.result(60)
+    sampler.join()
+    lateness_ns = round(max(stream.max_lateness_s for stream in streams().values()) * 1e9)
+    assert len(taken.ticks) > 3
+    for tick in taken.ticks[:-1]:  # the source may be over before the last is due
+        assert tick.settled_ns == pytest.approx(tick.t_ns + lateness_ns, abs=2)
 
 
 def test_a_source_that_fails_ends_the_run(log: Path) -> None:

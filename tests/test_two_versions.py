@@ -28,8 +28,9 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], list[Path]]:
     def give(factor: float) -> list[Path]:
         trees: list[Path] = []
 
-        def figures(tree: Path, _seconds: float) -> dict[str, float]:
+        def figures(tree: Path, _seconds: float, *, busy: bool) -> dict[str, float]:
             assert (tree / "agent" / "cli.py").exists()
+            assert busy
             trees.append(tree)
             mine = factor if tree == ROOT else 1.0
             return {"start, s": 3.0, SETTLED: 80.0 * mine * len(trees), CPU: 100.0 * mine * len(trees)}
@@ -46,7 +47,7 @@ def test_both_are_measured_in_turn_and_divided(
 ) -> None:
     trees, before = measured(factor), git("worktree", "list").stdout
     with pytest.raises(SystemExit) as ended:
-        compare("HEAD", rounds=3, seconds=1.0)
+        compare("HEAD", rounds=3, seconds=1.0, busy=True)
     assert int(ended.value.code or 0) == status
     assert [tree == ROOT for tree in trees] == [True, False, False, True, True, False]
     out = capsys.readouterr().out

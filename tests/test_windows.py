@@ -113,6 +113,7 @@ def test_ticks_lie_on_multiples_of_the_hop_and_come_in_order() -> None:
 def test_a_tick_waits_for_every_stream_but_no_longer_than_its_lateness() -> None:
     w = windower("vision", "depth")
     w.push("vision", image(tick_ns(0)))
+    assert w.due_ns() == tick_ns(0) + 200 * MS
     assert w.advance(tick_ns(0) + 199 * MS) == []
     (tick,) = w.advance(tick_ns(0) + 200 * MS)
     assert tick.windows["vision"].missing == ""

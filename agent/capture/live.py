@@ -43,7 +43,8 @@ class Capture:
             for spec in specs
         }
         self._reports = {spec.name: CaptureReport("starting", "", 0, {}) for spec in specs}
-        self._note_reports()
+        for name in self._sensors:
+            self._note_report(name)
         self._selector = selectors.DefaultSelector()
         self._watched: dict[str, tuple[int, ...]] = {}
         self._next_watch_ns = 0
@@ -70,12 +71,11 @@ class Capture:
                 for key, _ in self._selector.select(max(0, wait_ns) / 1e9):
                     samples += self._drain(key.data)
                 if samples or now_ns >= deadline_ns:
-                    self._note_reports()
                     return samples
         return []
 
     def reports(self) -> dict[str, CaptureReport]:
-        """How capture went up to the last `poll`, per sensor; may be called from any thread."""
+        """How capture goes, per sensor, up to when it was last looked after; may be called from any thread."""
         return self._reports
 
     @property
@@ -102,16 +102,15 @@ class Capture:
             for name, sensor in self._sensors.items():
                 with self._faults.guard(name):
                     sensor.stop(deadline_ns)
-            self._note_reports()
+                self._note_report(name)
             self._selector.close()
             os.close(self._wake_fd)
 
-    def _note_reports(self) -> None:
-        reports = self._reports.copy()
-        for name, sensor in self._sensors.items():
-            with self._faults.guard(name):
-                reports[name] = sensor.report()
-        self._reports = reports
+    def _note_report(self, name: str) -> None:
+        with self._faults.guard(name):
+            report = self._sensors[name].report()
+            if report is not self._reports[name]:
+                self._reports = {**self._reports, name: report}
 
     def _watch(self) -> list[tuple[str, Sample]]:
         """Look after every sensor and register what it waits on now."""
@@ -124,8 +123,10 @@ class Capture:
                 samples += [(name, sample) for sample in sensor.watch()]
                 if sensor.fds != before or name not in self._watched:
                     self._register(sensor)
+                self._note_report(name)
                 continue
             self._let_be(name)
+            self._note_report(name)
         return samples
 
     def _drain(self, sensor: CapturedSensor | RemoteSensor | None) -> list[tuple[str, Sample]]:
@@ -134,6 +135,7 @@ class Capture:
             return []
         with self._faults.guard(sensor.name):
             samples = [(sensor.name, sample) for sample in sensor.drain()]
+            self._note_report(sensor.name)
             if not samples:  # its process told of a failure, or is dead
                 self._next_watch_ns = 0
             return samples

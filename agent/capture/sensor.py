@@ -41,6 +41,9 @@ SUSPICION_S = 0.5
 BUSY_LIMIT_S = 30.0
 """A process that computes for this long without a heartbeat is killed all the same."""
 
+DROPS = ("ring full", "superseded", "too large", "bad data", "lost by driver")
+"""Reasons for which samples are dropped before they are read."""
+
 _HOPELESS = ("BadOption", "MissingLibrary")
 
 
@@ -85,6 +88,8 @@ class CapturedSensor:
         self._starts = 0
         self._drops: Counter[str] = Counter()
         self._unreaped: list[subprocess.Popen[bytes]] = []
+        self._report = CaptureReport("starting", "", 0, {})
+        self._reported_on: tuple[CaptureState, str, int, tuple[int, ...] | None] | None = None
 
     @property
     def fds(self) -> tuple[int, ...]:
@@ -93,10 +98,13 @@ class CapturedSensor:
 
     def report(self) -> CaptureReport:
         """How it goes."""
-        drops = self._drops.copy()
-        if self._running is not None:
-            drops += _drops_of(self._running.ring)
-        return CaptureReport(self._state, self._error, max(0, self._starts - 1), dict(drops))
+        counts = None if self._running is None else _counts_of(self._running.ring)
+        basis = (self._state, self._error, self._starts, counts)
+        if basis != self._reported_on:  # it is asked for with every sample, and seldom another
+            drops = self._drops if counts is None else self._drops + _drops_of(counts)
+            self._report = CaptureReport(self._state, self._error, max(0, self._starts - 1), dict(drops))
+            self._reported_on = basis
+        return self._report
 
     def drain(self) -> list[Sample]:
         """Take what arrived; of a keep-latest stream the newest sample only."""
@@ -234,7 +242,7 @@ class CapturedSensor:
             running.process.wait(0.2)
         except subprocess.TimeoutExpired:
             self._unreaped.append(running.process)  # blocked in the kernel; it dies when its device lets go of it
-        self._drops += _drops_of(running.ring)
+        self._drops += _drops_of(_counts_of(running.ring))
         running.ring.close()
         RESERVE.close(running.pipe_fd)
         self._running = None
@@ -263,14 +271,12 @@ def _busy_ns(pid: int) -> int:
     return int(ran_ns) + int(waited_ns)
 
 
-def _drops_of(ring: Ring) -> Counter[str]:
-    """What was dropped so far, by reason; reasons without a drop are left out."""
-    return +Counter(
-        {
-            "ring full": ring.lapped,
-            "superseded": ring.superseded,
-            "too large": ring.word(Word.TOO_LARGE),
-            "bad data": ring.word(Word.BAD_DATA),
-            "lost by driver": ring.word(Word.LOST_BY_DRIVER),
-        }
-    )
+def _counts_of(ring: Ring) -> tuple[int, ...]:
+    """What was dropped so far, in the order of DROPS."""
+    in_driver = (ring.word(word) for word in (Word.TOO_LARGE, Word.BAD_DATA, Word.LOST_BY_DRIVER))
+    return (ring.lapped, ring.superseded, *in_driver)
+
+
+def _drops_of(counts: tuple[int, ...]) -> Counter[str]:
+    """By reason; reasons without a drop are left out."""
+    return +Counter(dict(zip(DROPS, counts, strict=True)))

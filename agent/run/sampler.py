@@ -26,7 +26,7 @@ from drivers.driver import Clock, DriverError, Sample
 log = logging.getLogger(__name__)
 
 POLL_S = 0.02
-"""Longest wait for samples: a tick that waits for a late stream is emitted this long after its lateness ran out."""
+"""Longest wait for samples; it is shorter where a tick will be settled by time before."""
 HEALTH_PERIOD_NS = 500_000_000
 PLACE = "sampler"
 """Where faults are counted that no sensor is known to cause."""
@@ -44,6 +44,10 @@ class Stretch(Protocol[Item]):
 
     def advance(self) -> Sequence[Tick]:
         """Return ticks that are settled by now, in order; there may be more."""
+        ...
+
+    def due_ns(self) -> int | None:
+        """When a tick is settled although no more items come; None when items alone can do that."""
         ...
 
     def finish(self) -> Sequence[Tick]:
@@ -94,6 +98,10 @@ class SampleStretch:
     def advance(self) -> Sequence[Tick]:
         """Cut windows."""
         return self._windower.advance(self.now_ns)
+
+    def due_ns(self) -> int | None:
+        """When the next tick waits for no stream any more."""
+        return None if self._clock is None else self._windower.due_ns()
 
     def finish(self) -> Sequence[Tick]:
         """Cut the last windows."""
@@ -225,7 +233,7 @@ class Sampler(Generic[T]):
             self._take()
 
     def _take(self) -> None:
-        polled = self._source.poll(POLL_S)
+        polled = self._source.poll(self._patience_s())
         if isinstance(polled, Jump):
             if polled.over:
                 self._submit(self._ticks(self.stretch.finish))
@@ -244,6 +252,14 @@ class Sampler(Generic[T]):
                 self._hand_on()
         if not self._policy.in_order:
             self._hand_on()
+
+    def _patience_s(self) -> float:
+        """How long to wait for items."""
+        ahead_s = 0.0
+        with self._faults.guard(PLACE):
+            due_ns = self.stretch.due_ns()
+            ahead_s = 0.0 if due_ns is None else (due_ns - self.stretch.now_ns) / 1e9
+        return min(POLL_S, ahead_s) if ahead_s > 0.0 else POLL_S  # what is overdue could not be cut, and may never be
 
     def _hand_on(self) -> None:
         ticks = self._ticks(self.stretch.advance)

@@ -66,10 +66,14 @@ class _Lane:
 
     def ready(self, index: int, now_ns: int) -> bool:
         """Whether the tick need not wait for this stream."""
+        return now_ns >= self.due_ns(index)
+
+    def due_ns(self, index: int) -> int:
+        """From when on the tick need not wait for this stream if no more samples come."""
         t_ns = index * self._hop_ns
         if self.excluded:
-            return now_ns >= t_ns
-        return index < self._next_index or now_ns >= t_ns + self.lateness_ns
+            return t_ns
+        return _NEVER_NS if index < self._next_index else t_ns + self.lateness_ns
 
     def take(self, index: int) -> Window:
         """The window of a tick, as good as it is by now."""
@@ -163,6 +167,10 @@ class Windower:
             ticks.append(Tick(self._index, self._index * self._hop_ns, windows, now_ns))
             self._index += 1
         return ticks
+
+    def due_ns(self) -> int:
+        """When the next tick is settled if no more samples come."""
+        return max(lane.due_ns(self._index) for lane in self._lanes.values())
 
     def finish(self) -> list[Tick]:
         """Return what is left at the end of a recording: the ticks up to the newest sample of any stream."""

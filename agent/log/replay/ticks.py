@@ -81,6 +81,9 @@ class TickStretch:
         ticks, self._ticks = self._ticks, []
         return ticks
 
+    def due_ns(self) -> None:
+        """Return nothing: no tick waits."""
+
     def finish(self) -> Sequence[Tick]:
         """Return nothing: no tick is held back."""
         return []

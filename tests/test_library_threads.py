@@ -1,0 +1,36 @@
+"""What the agent tells the numerical libraries about their threads, before it loads them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from agent.config.parse import synthetic
+from agent.run import build
+
+TELL = """
+import sys
+import agent
+assert "numpy" not in sys.modules
+import os
+print(os.environ["OPENBLAS_NUM_THREADS"])
+"""
+
+
+@pytest.mark.parametrize(("own", "told"), [({}, "1"), ({"OPENBLAS_NUM_THREADS": "3"}, "3")])
+def test_products_of_numpy_take_one_thread_unless_the_user_wants_more(own: dict[str, str], told: str) -> None:
+    others = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    done = subprocess.run([sys.executable, "-c", TELL], env=others | own, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [told]
+
+
+def test_threads_of_a_live_run_need_not_wait_long_for_each_other() -> None:
+    before = sys.getswitchinterval()
+    try:
+        build.live(synthetic(11)).stop()
+        assert sys.getswitchinterval() < before
+    finally:
+        sys.setswitchinterval(before)
