@@ -1,4 +1,4 @@
-"""What a microphone array can tell of a direction, from its geometry and its rate alone. Pure."""
+"""Limits of a microphone array, from its geometry and its rate alone. Pure."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def band_of(rate_hz: float, band_hz: tuple[float, float]) -> tuple[int, slice]:
 
 
 def unambiguous_half(mics_m: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64], bool]:
-    """What the array can tell: elevations of the grid in degrees, a normal [3] of the half space that is searched (zero
-    for all of it), and whether azimuths outside have a mirror image inside.
+    """Return the limits of the array: elevations of the grid in degrees, a normal [3] of the half space that is
+    searched (zero for all of it), and whether azimuths outside have a mirror image inside.
     """
     _, extents, axes = np.linalg.svd(mics_m - mics_m.mean(axis=0), full_matrices=True)
     extents = np.pad(extents, (0, 3 - len(extents)))

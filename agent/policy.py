@@ -1,4 +1,4 @@
-"""What gives way when a part of a run cannot keep up: live the oldest of what waits, offline the time that it takes.
+"""Policy of a run that cannot keep up: a live run drops the oldest waiting item, an offline run takes longer.
 
 One of the two objects goes to every part that has a queue or looks at a clock, so that none asks which kind of run it
 is.
@@ -17,11 +17,11 @@ T = TypeVar("T")
 
 
 class Policy(Protocol):
-    """How a run treats full queues, clocks and the order of its work."""
+    """Treatment of full queues, clocks and the order of work in a run."""
 
     @property
     def in_order(self) -> bool:
-        """Whether every item is seen through by itself, so that what follows depends on the items alone."""
+        """True if every item is seen through by itself, so that what follows depends on the items alone."""
         ...
 
     def wait_for_room(self, changed: Condition, has_room: Callable[[], bool]) -> None:
@@ -43,7 +43,7 @@ class Live:
     in_order = False
 
     def wait_for_room(self, changed: Condition, has_room: Callable[[], bool]) -> None:
-        """Do not wait."""
+        """Return at once: the caller drops the oldest."""
 
     def too_many(self, queue: deque[T], full: Callable[[], bool]) -> Iterator[T]:
         """Remove the oldest, one after the other; the newest stays however large it is."""
@@ -51,7 +51,7 @@ class Live:
             yield queue.popleft()
 
     def clock_of(self, clock: Clock) -> Clock | None:
-        """The machine's."""
+        """Return the machine's clock."""
         return clock
 
 
@@ -61,7 +61,7 @@ class Lossless:
     in_order = True
 
     def wait_for_room(self, changed: Condition, has_room: Callable[[], bool]) -> None:
-        """Wait for it."""
+        """Wait until there is room."""
         changed.wait_for(has_room)
 
     def too_many(self, queue: deque[T], full: Callable[[], bool]) -> Iterator[T]:  # noqa: ARG002  as Policy has it

@@ -38,25 +38,44 @@ class QueryError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What the user asks to be told of. Raises QueryError for a value that cannot work."""
+    """A text to watch for, and when to alert. Raises QueryError for a value that cannot work."""
 
-    id: str = field(metadata={"help": "Its name; one is made if none is given."})
-    text: str = field(metadata={"help": "What to watch for, in words, for example 'a dog barking'."})
+    id: str = field(metadata={"help": "Id of the query, such as dog. Default: a new one."})
+    text: str = field(metadata={"help": "Text to watch for, such as 'a dog barking'."})
     modalities: tuple[Modality, ...] = field(
-        default=(), metadata={"help": "Which may carry it; repeat for several.", "option": "--modality"}
+        default=(),
+        metadata={
+            "help": "Modality to score: vision, audio, depth, thermal or imu; repeatable. Default: all.",
+            "option": "--modality",
+        },
     )
     """Empty: every one that is present."""
     threshold_on: float = field(
-        default=0.6, metadata={"help": "Score at which the alert begins, 0..1.", "option": "--threshold"}
+        default=0.6,
+        metadata={
+            "help": "Score at which an alert begins, above 0 and up to 1. Default: 0.6.",
+            "option": "--threshold",
+        },
     )
-    threshold_off: float = field(default=cast("float", None), metadata={"help": "Score below which it ends."})
+    threshold_off: float = field(
+        default=cast("float", None),
+        metadata={"help": "Score below which the alert ends. Default: 0.6 times --threshold."},
+    )
     """None when it is made, and only then: OFF_RATIO of `threshold_on`."""
-    min_duration_s: float = field(default=0.5, metadata={"help": "Over the threshold for this long first."})
-    """On for this long before the alert begins: two ticks of the default hop, so that one odd window is no alert."""
-    cooldown_s: float = field(default=2.0, metadata={"help": "From an end to the next begin."})
-    """After an end, before the next begin."""
-    clip: bool = field(default=False, metadata={"help": "Save what the sensors gave around its alerts."})
-    """Save what was recorded around the begin of its alerts."""
+    min_duration_s: float = field(
+        default=0.5, metadata={"help": "Seconds above the threshold before an alert begins. Default: 0.5."}
+    )
+    """Time above the threshold before the alert begins: two ticks of the default hop, so that one odd window does not
+    alert.
+    """
+    cooldown_s: float = field(
+        default=2.0, metadata={"help": "Seconds from the end of an alert to the next begin. Default: 2."}
+    )
+    """Time from an end to the next begin."""
+    clip: bool = field(
+        default=False, metadata={"help": "Save the samples around each alert as a small log in clips.folder."}
+    )
+    """Save the samples around the begin of its alerts."""
 
     def __post_init__(self) -> None:
         if not _ID.fullmatch(self.id):
@@ -70,9 +89,9 @@ class Query:
         if unknown := [m for m in self.modalities if m not in MODALITIES]:
             raise QueryError("modalities", f"{unknown[0]!r} is not one of {', '.join(MODALITIES)}")
         if len(set(self.modalities)) != len(self.modalities):
-            raise QueryError("modalities", "names one twice")
+            raise QueryError("modalities", "names a modality twice")
         if not 0 < self.threshold_on <= 1:  # also false for nan
-            raise QueryError("threshold_on", f"is {self.threshold_on}; it lies over 0 and at most at 1")
+            raise QueryError("threshold_on", f"is {self.threshold_on}; it must be above 0 and at most 1")
         if self.threshold_on < LEAST_THRESHOLD:
             raise QueryError("threshold_on", f"is {self.threshold_on}; below {LEAST_THRESHOLD:g} it would always fire")
         if self.threshold_off is None:
@@ -80,11 +99,11 @@ class Query:
         if not 0 < self.threshold_off <= self.threshold_on:
             raise QueryError(
                 "threshold_off",
-                f"is {self.threshold_off}; it lies over 0 and at most at threshold_on {self.threshold_on}",
+                f"is {self.threshold_off}; it must be above 0 and at most threshold_on {self.threshold_on}",
             )
         for name, seconds in self.tree().items():
             if name.endswith("_s") and not (math.isfinite(seconds) and 0 <= seconds <= MAX_SECONDS):
-                raise QueryError(name, f"is {seconds}; it lies between 0 and {MAX_SECONDS:.0f}")
+                raise QueryError(name, f"is {seconds}; it must be between 0 and {MAX_SECONDS:.0f}")
 
     @classmethod
     def of(cls, request: pb.AddQueryRequest, query_id: str) -> Self:

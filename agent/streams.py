@@ -11,10 +11,10 @@ from drivers.driver import Modality, StreamFacts
 from drivers.forms import FORMS
 
 Keep = Literal["latest", "all"]
-"""What a consumer that fell behind gets: the newest sample only (images), or every sample (blocks of rows)."""
+"""Samples for a consumer that fell behind: the newest only (images), or all (blocks of rows)."""
 
 MAX_SENSORS = 256
-"""Of a run."""
+"""Number of sensors of a run."""
 FAR_FUTURE_S = 1.0
 """A stamp that is further ahead of the clock is wrong."""
 LONGEST_HOLE_S = 60.0
@@ -40,15 +40,15 @@ class Stream:
     sample_bytes: int
     """The largest sample; a larger one is dropped and counted."""
     window_s: float
-    """How far back from a tick its window reaches; for vision, the distance of the two frames."""
+    """Reach of its window back from a tick; for vision, the distance of the two frames."""
     keep: Keep
     queue_depth: int
     """Samples held between capture and windows; when full the oldest is overwritten and counted."""
     max_lateness_s: float
-    """How long after a tick its window waits for this stream."""
+    """Time that a tick waits for this stream."""
     logged: bool = True
     latency_s: float = 0.0
-    """What its driver takes off the time stamps of its device."""
+    """Time that its driver takes off the device's stamps."""
     scale: float | None = None
     """Metres, or degrees Celsius, of one count of the device; None: as is the custom of its modality."""
     offset: float | None = None
@@ -82,12 +82,12 @@ def images_missing(apart_ns: int, period_s: float) -> int:
 
 
 def silence_s(stream: Stream) -> float:
-    """How long a stream may be silent before it counts as lost: ten periods, but at least a second."""
+    """Return the silence after which a stream counts as lost: ten periods, but at least a second."""
     return max(1.0, 10.0 * stream.period_s)
 
 
 def fault_of_name(name: str) -> str:
-    """What is wrong with the name of a sensor, which becomes one of topics and files; empty when nothing is."""
+    """Return the fault of a sensor's name, which becomes one of topics and files; empty if it has none."""
     if _SENSOR_NAME.fullmatch(name) and name.strip("."):
         return ""
     return f"the name {brief(name)} is not 1 to 64 letters, digits, '_', '.' or '-', and not only dots"

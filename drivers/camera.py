@@ -35,17 +35,17 @@ class CameraOptions:
     source: int | str = 0
     """Index of a device, /dev/video0, a video file, rtsp://..., or http://... (user:password@ before the host)."""
     width: int | None = None
-    """Pixels."""
+    """Size in pixels; None takes the device's own."""
     height: int | None = None
-    """Pixels."""
+    """Size in pixels; None takes the device's own."""
     rate_hz: float | None = None
-    """Images a second."""
+    """Images per second; None takes the device's own."""
     pixel_format: str | None = None
     """Of a device: its four-character code, as MJPG or YUYV; many USB cameras reach their full rate only with MJPG."""
     latency_ms: float = 0.0
     """Milliseconds from the exposure to the time stamp; subtracted from it."""
     pace: Pace = "real"
-    """Of a file."""
+    """Pace of a file."""
     loop: bool = True
     """Of a file: begin again at its end."""
 

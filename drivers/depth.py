@@ -15,7 +15,7 @@ from drivers.png import PngOptions, PngSequence
 from drivers.raw16 import Raw16Camera, Raw16Options
 
 _MILLIMETRE_M = FORMS["depth"].count_scale
-"""What most depth cameras and data sets count in."""
+"""Unit of most depth cameras and data sets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class DepthPngOptions(PngOptions):
     """A directory of 16-bit grey PNG depth images, or a pattern; played in the order of the numbers in their names."""
 
     scale_m: float = _MILLIMETRE_M
-    """Metres of one count; a count of 0 is no reading."""
+    """Metres per count; a count of 0 is a missing reading."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class DepthV4l2Options(Raw16Options):
 
     pixel_format: Literal["Z16", "Y16"] = "Z16"
     scale_m: float = _MILLIMETRE_M
-    """Metres of one count; a count of 0 is no reading."""
+    """Metres per count; a count of 0 is a missing reading."""
 
 
 class DepthPng(PngSequence):
@@ -52,7 +52,7 @@ class DepthPng(PngSequence):
         self._scale_m = options.scale_m
 
     def convert(self, counts: NDArray[np.uint16]) -> NDArray[np.float32]:
-        """Return metres."""
+        """Return counts as metres."""
         return depth_m(counts, self._scale_m)
 
 
@@ -73,7 +73,7 @@ class DepthV4l2(Raw16Camera):
         self._scale_m = options.scale_m
 
     def convert(self, counts: NDArray[np.uint16]) -> NDArray[np.float32]:
-        """Return metres."""
+        """Return counts as metres."""
         return depth_m(counts, self._scale_m)
 
 

@@ -1,4 +1,4 @@
-"""What a driver is: it connects to one device, yields samples, closes.
+"""The driver: it connects to one device, yields samples, closes.
 
 The errors a driver raises, and nothing else leaves a driver:
 
@@ -79,7 +79,7 @@ class FormatMismatch(DriverError):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """What a driver yields: one image, or one block of consecutive audio or IMU rows.
+    """One image, or one block of consecutive audio or IMU rows.
 
     `t_ns` is the capture time of the image, or of the FIRST row of a block, in the run's clock.
     `data` by modality:
@@ -115,7 +115,7 @@ class Clock(Protocol):
 
     @property
     def start_ns(self) -> int:
-        """When the run started: time zero of file and synthetic drivers."""
+        """Start of the run: time zero of file and synthetic drivers."""
         ...
 
     def now_ns(self) -> int:
@@ -184,7 +184,7 @@ class Driver(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Release the device."""
+        """Release the device; may be called at any time."""
 
     def __enter__(self) -> Self:
         self.connect()

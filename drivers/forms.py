@@ -128,7 +128,7 @@ FORMS: Final[dict[Modality, Form]] = {
 
 
 def image_like(modality: Modality) -> bool:
-    """Whether samples of this modality are single pictures rather than blocks of rows."""
+    """Return whether samples of this modality are single pictures rather than blocks of rows."""
     return FORMS[modality].image_like
 
 
@@ -143,5 +143,5 @@ def check_form(sample: Sample, modality: Modality) -> None:
 
 
 def fits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
-    """Whether an array has the wanted shape, in which None stands for any size."""
+    """Return whether an array has the wanted shape, in which None stands for any size."""
     return len(shape) == len(wanted) and all(w in (None, size) for w, size in zip(wanted, shape, strict=True))

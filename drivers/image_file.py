@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from drivers.driver import BadData
 
 MAX_PIXELS = 7680 * 4320
-"""8K UHD."""
+"""Pixels of 8K UHD."""
 
 MAX_DECODED_BYTES = 4 * MAX_PIXELS
 """133 MB: OpenCV decodes a PNG to one or four channels, of 8 or 16 bits."""

@@ -143,7 +143,7 @@ class Microphone(Driver):
             self._stream = None
 
     def _active(self) -> bool:
-        """Whether the stream still runs; PortAudio may refuse to tell when the device is gone."""
+        """Return whether the stream still runs; PortAudio may refuse to tell when the device is gone."""
         import sounddevice
 
         try:
@@ -204,5 +204,5 @@ def import_sounddevice() -> ModuleType:
 
 
 def _reason(error: Exception) -> str:
-    """What a PortAudioError says, in one line; its first argument is the text, the others are codes."""
+    """Return the text of a PortAudioError in one line: its first argument; the others are codes."""
     return " ".join(str(error.args[0] if error.args else error).split())

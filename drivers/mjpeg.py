@@ -103,7 +103,7 @@ class MjpegStream:
         return self._bodies.pop(0)
 
     def release(self) -> None:
-        """Close the connection."""
+        """Close the connection to the camera."""
         self._response.close()
 
     def _receive_some(self) -> bytes:

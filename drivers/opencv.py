@@ -37,7 +37,7 @@ def import_cv2() -> ModuleType:
 
 
 def can_name(name: str) -> bool:
-    """Whether a name is UTF-8; on another OpenCV ends the process."""
+    """Return whether a name is UTF-8; on another OpenCV ends the process."""
     return name == name.encode(errors="replace").decode()
 
 

@@ -23,7 +23,7 @@ def wait_until_due(clock: Clock, pace: Pace, due_ns: int, timeout_s: float, sour
 
 
 def rows_to_skip(clock: Clock, pace: Pace, rate_hz: float) -> int:
-    """How many rows or frames of the recording are over when the player joins it."""
+    """Return the number of rows or frames that are over when the player joins the recording."""
     late_s = (clock.now_ns() - clock.start_ns) / 1e9
     return int(late_s * rate_hz) if pace == "real" and late_s > CATCH_UP_S else 0
 
@@ -42,7 +42,7 @@ class Playhead:
 
     @property
     def index(self) -> int:
-        """Where in the recording the next row lies; raises EndOfStream behind the last."""
+        """Position of the next row in the recording; raises EndOfStream behind the last."""
         if self.played >= self._length and not self._loop:
             raise EndOfStream(f"{self._source}: the end of the recording")
         return self.played % self._length

@@ -10,7 +10,7 @@ class PictureSize:
     """Compares every picture of a connection with what was asked and with the first one."""
 
     def __init__(self, width: int | None, height: int | None) -> None:
-        """None takes any."""
+        """Expect this size; None takes any."""
         self._asked = (width, height)
         self._first: tuple[int, int] | None = None
 

@@ -56,7 +56,7 @@ class PngOptions:
 
     path: str
     rate_hz: float = 10.0
-    """Images a second."""
+    """Images per second."""
     width: int | None = None
     """Pixels; compared with every file's."""
     height: int | None = None
@@ -126,5 +126,5 @@ class PngSequence(Driver):
         return Sample(t_ns, self.convert(counts))
 
     def close(self) -> None:
-        """Forget the files."""
+        """Forget the files; `connect` lists them again."""
         self._files = []

@@ -21,11 +21,11 @@ class Raw16Options:
 
     device: str = "/dev/video0"
     width: int | None = None
-    """Pixels."""
+    """Size in pixels; None takes the device's own."""
     height: int | None = None
-    """Pixels."""
+    """Size in pixels; None takes the device's own."""
     rate_hz: float | None = None
-    """Images a second."""
+    """Images per second; None takes the device's own."""
     latency_ms: float = 0.0
     """Milliseconds from the exposure to the time stamp; subtracted from it."""
 

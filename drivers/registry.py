@@ -1,4 +1,4 @@
-"""Which driver class stands behind a sensor's `type:` in the config; imported when used."""
+"""Driver classes by a sensor's `type:` in the configuration; imported when used."""
 
 from __future__ import annotations
 

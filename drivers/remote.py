@@ -20,11 +20,11 @@ class RemoteOptions:
     rate_hz: float
     """Images a second, or rows a second of audio and IMU."""
     width: int | None = None
-    """Pixels, of images."""
+    """Size of images in pixels."""
     height: int | None = None
-    """Pixels, of images."""
+    """Size of images in pixels."""
     channels: int = 1
-    """Of audio."""
+    """Channels of audio."""
     queue_depth: int = 64
     """Samples held for the reader; when full the oldest is dropped and counted."""
     latency_ms: float = 0.0

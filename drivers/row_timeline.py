@@ -43,11 +43,13 @@ class Rules:
     averaged_blocks: tuple[int, int] = (16, 16)
     """The count follows a deviation by 1/n of it, n being the number of blocks so far, within these limits."""
     learns_spacing: bool = False
-    """Whether the spacing of rows follows as well, once the count is settled: its error then is that of the crystal,
-    not as large as a deviation."""
+    """True if the spacing of rows follows as well, once the count is settled: its error then is that of the crystal,
+    not as large as a deviation.
+    """
     trusts_lost: bool = False
-    """Whether rows that are said to be lost are: a driver counts them itself. Of samples they are a claim, which counts
-    when the stamps agree."""
+    """True if rows that are said to be lost are: a driver counts them itself. Of samples they are a claim, which counts
+    when the stamps agree.
+    """
 
 
 STAMPED: Final = Rules()

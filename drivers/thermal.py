@@ -64,7 +64,7 @@ class ThermalPng(PngSequence):
         self._scale_c, self._offset_c = options.scale_c, options.offset_c
 
     def convert(self, counts: NDArray[np.uint16]) -> NDArray[np.float32]:
-        """Return degrees Celsius."""
+        """Return counts as degrees Celsius."""
         return temperature_c(counts, self._scale_c, self._offset_c)
 
 
@@ -86,7 +86,7 @@ class ThermalY16(Raw16Camera):
         self._scale_c, self._offset_c = options.scale_c, options.offset_c
 
     def convert(self, counts: NDArray[np.uint16]) -> NDArray[np.float32]:
-        """Return degrees Celsius."""
+        """Return counts as degrees Celsius."""
         return temperature_c(counts, self._scale_c, self._offset_c)
 
 

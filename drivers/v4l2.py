@@ -30,7 +30,7 @@ class V4l2Device:
     ) -> None:
         """Open `path` (/dev/video0) and ask for what is not None; `raw` leaves the pixels as the device sends them.
 
-        Raises DeviceNotFound, DeviceBusy, FormatMismatch, and DriverError for what is no capture device.
+        Raises DeviceNotFound, DeviceBusy, FormatMismatch, and DriverError for another kind of device.
         """
         check_device_file(path, group="video", look="v4l2-ctl --list-devices")
         cv2 = import_cv2()
@@ -84,7 +84,7 @@ class V4l2Device:
 
 
 def stamp_age_ns(stamp_ms: float, monotonic_ns: int) -> int:
-    """How long ago a buffer was stamped; 0 when the stamp cannot be of this clock (drivers may send none)."""
+    """Return the age of a buffer's stamp; 0 when the stamp cannot be of this clock (drivers may send none)."""
     age_ns = monotonic_ns - round(stamp_ms * 1e6)
     return age_ns if 0 <= age_ns < MAX_STAMP_AGE_NS else 0
 

@@ -38,7 +38,7 @@ class RunnerError(UserFault, RuntimeError):
 
 @dataclass(slots=True)
 class Passes:
-    """How the passes of single towers went since the start: every one is either plain or replayed."""
+    """Passes of single towers since the start: every one is either plain or replayed."""
 
     plain: int = 0
     replayed: int = 0

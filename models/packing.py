@@ -17,7 +17,7 @@ _ROWS = 256
 
 
 class PackedLinear(nn.Module):
-    """What `linear` computes, on a CPU and without gradients.
+    """Packed form of `linear`, on a CPU and without gradients.
 
     The packed weight has no plain memory, and so no place in a state dict, a pickle or a copy of the module.
     """
@@ -34,7 +34,7 @@ class PackedLinear(nn.Module):
 
 
 def can_pack(dtype: torch.dtype) -> bool:
-    """Whether this CPU and this PyTorch multiply packed weights of `dtype`."""
+    """Return whether this CPU and this PyTorch multiply packed weights of `dtype`."""
     has_onednn: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     if not has_onednn or not torch.backends.cpu.get_cpu_capability().startswith("AVX"):
         return False

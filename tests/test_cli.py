@@ -113,7 +113,7 @@ def test_no_agent(words: list[str]) -> None:
 
 def test_a_modality_that_there_is_not() -> None:
     done = sensebind("query", "add", "a dog", "--modality", "smell")
-    assert_one_line(done, "'smell' is no modality", "vision, audio, depth, thermal, imu")
+    assert_one_line(done, "'smell' is not a modality", "vision, audio, depth, thermal, imu")
 
 
 def commands_of(group: typer.core.TyperGroup, *words: str) -> Iterator[tuple[str, typer.core.TyperCommand]]:

@@ -81,9 +81,9 @@ async def test_a_refusal_is_one_line_with_its_fields(client: Client) -> None:
     assert refused.value.reason == "BAD_REQUEST"
     assert [field for field, _ in refused.value.violations] == ["text"]
     assert "\n" not in str(refused.value)
-    with pytest.raises(ClientError, match="'dance' is no kind of event; they are embedding"):
+    with pytest.raises(ClientError, match="'dance' is not a kind of event; they are embedding"):
         await collect(client.subscribe(kinds=["dance"]), 1)
-    with pytest.raises(ClientError, match="'nose' is no sensor"):
+    with pytest.raises(ClientError, match="'nose' is not a sensor"):
         await collect(client.subscribe(sensors=["nose"]), 1)
 
 

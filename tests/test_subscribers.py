@@ -208,9 +208,9 @@ async def test_subscribers_are_limited(agent: FakeAgent, stub: PerceptionStub) -
 @pytest.mark.parametrize(
     ("filters", "field", "words"),
     [
-        ({"kinds": [9]}, "kinds", "9 is no kind of event"),
-        ({"modalities": [MODALITY_TEXT]}, "modalities", "6 is no modality of a sensor"),
-        ({"sensors": ["nose"]}, "sensors", "'nose' is no sensor; the sensors are ear, eye, far_ear"),
+        ({"kinds": [9]}, "kinds", "9 is not a kind of event"),
+        ({"modalities": [MODALITY_TEXT]}, "modalities", "6 is not a modality of a sensor"),
+        ({"sensors": ["nose"]}, "sensors", "'nose' is not a sensor; the sensors are ear, eye, far_ear"),
         ({"query_ids": ["x"] * 1001}, "query_ids", "at most 1000"),
         ({"max_rate_hz": -1.0}, "max_rate_hz", "is -1.0"),
         ({"max_rate_hz": float("nan")}, "max_rate_hz", "is nan"),

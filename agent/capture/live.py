@@ -24,7 +24,7 @@ from drivers.driver import Sample
 from drivers.remote import Remote
 
 WATCH_S = 0.05
-"""How often the processes are looked after."""
+"""Time between two checks of the processes."""
 
 
 class Capture:
@@ -80,7 +80,7 @@ class Capture:
 
     @property
     def ended(self) -> bool:
-        """Whether every sensor has ended."""
+        """True if every sensor has ended."""
         return all(report.state == "ended" for report in self._reports.values())
 
     @property

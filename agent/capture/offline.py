@@ -66,7 +66,7 @@ class Offline:
             return [(name, sample)]
 
     def reports(self) -> dict[str, CaptureReport]:
-        """How reading goes, per sensor."""
+        """Return the counts of reading, per sensor."""
         return {
             name: CaptureReport(reading.state, reading.error, 0, dict(reading.drops))
             for name, reading in self._readings.items()
@@ -79,7 +79,7 @@ class Offline:
 
     @property
     def ended(self) -> bool:
-        """Whether every recording is over and all of it was returned."""
+        """True if every recording is over and all of it was returned."""
         return not self._heap and all(reading.state in ("ended", "lost") for reading in self._readings.values())
 
     def stop(self) -> None:

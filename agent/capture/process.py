@@ -1,4 +1,4 @@
-"""What runs in a capture process: one driver, read into the ring for as long as it lives.
+"""Main loop of a capture process: one driver, read into the ring for as long as it lives.
 
 The process is one of `agent.child` and imports only its driver. It takes its `Order` as a pickle; nothing is unpickled
 in the other direction: samples cross as numbers in the ring, and failures as lines of JSON in a pipe.
@@ -35,7 +35,7 @@ from drivers.forms import check_form
 from drivers.registry import make_driver
 
 FIRST_SAMPLE_S = 5.0
-"""How long a device may take from `connect` to its first sample before it is connected again."""
+"""Time from `connect` to the first sample, after which the device is connected again."""
 
 LONGEST_MESSAGE = 800
 """Characters; a pipe takes lines of up to 4096 bytes in one piece."""
@@ -43,10 +43,10 @@ LONGEST_MESSAGE = 800
 
 @dataclass(frozen=True)
 class Order:
-    """What a capture process is to do."""
+    """Order to a capture process."""
 
     driver: str
-    """As `SensorSpec.type`."""
+    """Type of the driver, as `SensorSpec.type`."""
     options: Any
     stream: Stream
     clock: RunClock

@@ -40,11 +40,11 @@ class RemoteSensor:
 
     @property
     def fds(self) -> tuple[int, ...]:
-        """What becomes readable when there is something to `drain`."""
+        """Descriptors that become readable when there is something to `drain`."""
         return (self._event_fd,) if self._event_fd >= 0 else ()
 
     def report(self) -> CaptureReport:
-        """How it goes."""
+        """Return the counts of capture."""
         with self._lock:
             return CaptureReport(self._state, self._error, 0, dict(self._drops))
 

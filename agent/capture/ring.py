@@ -151,7 +151,7 @@ class Ring:
         self.memory_fd = self.event_fd = -1
 
     def _pending(self) -> int:
-        """How many published samples can still be read; jumps over those that were overwritten."""
+        """Return the number of published samples that can still be read; skips those that were overwritten."""
         with suppress(BlockingIOError):  # nothing new
             self._published += os.eventfd_read(self.event_fd)
         oldest = min(self._words[Word.RESERVED] - self._slots + 1, self._published)

@@ -24,7 +24,7 @@ from drivers.driver import Sample
 log = logging.getLogger(__name__)
 
 CONNECT_LIMIT_S = 10.0
-"""How long a process may take to start, or to open its device, before it counts as hung."""
+"""Time to start, or to open the device, after which a process counts as hung."""
 
 HOPELESS_RETRY_S = 30.0
 """After an error that only a person can mend; a library may have been installed meanwhile."""
@@ -33,10 +33,10 @@ STEADY_S = 5.0
 """A process that lived this long with samples was sound: its successor starts without delay."""
 
 STOP_S = 1.0
-"""How long a process may take to close its device before it is killed."""
+"""Time to close the device, after which a process is killed."""
 
 SUSPICION_S = 0.5
-"""How long a process without a heartbeat is watched before it is killed: on a busy machine it is slow, not hung."""
+"""Time that a process without a heartbeat is watched before it is killed: on a busy machine it is slow, not hung."""
 
 BUSY_LIMIT_S = 30.0
 """A process that computes for this long without a heartbeat is killed all the same."""
@@ -49,7 +49,7 @@ _HOPELESS = ("BadOption", "MissingLibrary")
 
 @dataclass(frozen=True, slots=True)
 class _Suspicion:
-    """What was known of a process when its heartbeat was first missed."""
+    """State of a process when its heartbeat was first missed."""
 
     beat_ns: int
     since_ns: int
@@ -93,11 +93,11 @@ class CapturedSensor:
 
     @property
     def fds(self) -> tuple[int, ...]:
-        """What becomes readable when there is something to `drain`; changes when the process is replaced."""
+        """Descriptors that become readable when there is something to `drain`; they change with the process."""
         return (self._running.ring.event_fd, self._running.pipe_fd) if self._running else ()
 
     def report(self) -> CaptureReport:
-        """How it goes."""
+        """Return the counts of capture."""
         counts = None if self._running is None else _counts_of(self._running.ring)
         basis = (self._state, self._error, self._starts, counts)
         if basis != self._reported_on:  # it is asked for with every sample, and seldom another
@@ -165,7 +165,7 @@ class CapturedSensor:
         self._state = "ended"
 
     def _limit_ns(self, running: _Running) -> int:
-        """How long its process may go without a heartbeat."""
+        """Return the longest time without a heartbeat."""
         if not running.ring.word(Word.READING):
             return round(CONNECT_LIMIT_S * 1e9)
         return self._silence_ns if running.first_sample_ns else max(self._silence_ns, round(FIRST_SAMPLE_S * 1e9))
@@ -249,7 +249,7 @@ class CapturedSensor:
 
 
 def _at_work(running: _Running, beat_ns: int, now_ns: int) -> bool:
-    """Whether a process without a heartbeat computes, or waits for a core: that is slow, but not hung."""
+    """Return whether a process without a heartbeat computes, or waits for a core: that is slow, but not hung."""
     busy_ns = _busy_ns(running.process.pid)
     if running.suspicion is None or running.suspicion.beat_ns != beat_ns:
         running.suspicion = _Suspicion(beat_ns, now_ns, busy_ns)
@@ -260,7 +260,8 @@ def _at_work(running: _Running, beat_ns: int, now_ns: int) -> bool:
 
 
 def _busy_ns(pid: int) -> int:
-    """How long the main thread of a process has been on a core or waited for one; 0 where the kernel does not tell.
+    """Return the time that the main thread of a process has been on a core or waited for one; 0 if the kernel does not
+    tell.
 
     Fields as in the kernel's Documentation/scheduler/sched-stats.rst.
     """

@@ -1,4 +1,4 @@
-"""Where samples come from: live capture, or recordings read as fast as they are consumed."""
+"""Sources of samples: live capture, or recordings read as fast as they are consumed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CaptureState = Literal["starting", "running", "lost", "ended"]
 
 @dataclass(frozen=True)
 class CaptureReport:
-    """How the capture of one sensor goes."""
+    """Counts of the capture of one sensor."""
 
     state: CaptureState
     error: str
@@ -38,7 +38,7 @@ class Jump:
 
 
 class Source(Protocol[Item]):
-    """Where a pipeline takes its samples from: an item is (sensor, sample)."""
+    """Source of a run's samples: an item is (sensor, sample)."""
 
     def start(self) -> None:
         """Begin; live sources return before their devices are open."""
@@ -49,7 +49,7 @@ class Source(Protocol[Item]):
         ...
 
     def reports(self) -> dict[str, CaptureReport]:
-        """How capture goes, per sensor."""
+        """Return the counts of capture, per sensor."""
         ...
 
     @property
@@ -59,7 +59,7 @@ class Source(Protocol[Item]):
 
     @property
     def ended(self) -> bool:
-        """Whether every sensor has ended: nothing will come any more."""
+        """True if every sensor has ended: nothing will come any more."""
         ...
 
     def stop(self) -> None:

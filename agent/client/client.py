@@ -58,7 +58,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Vectors:
-    """What `embed` returns: unit vectors, float32 [n, D] each, in the order of what was asked."""
+    """Answer of `embed`: unit vectors, float32 [n, D] each, in the order of the inputs."""
 
     texts: NDArray[np.float32]
     images: NDArray[np.float32]
@@ -68,7 +68,7 @@ class Vectors:
 
 @dataclass(frozen=True, slots=True)
 class IngestReport:
-    """What became of the samples of an `ingest`: counts by reason, and the first fault of each reason."""
+    """Counts of the samples of an `ingest`, by reason, and the first fault of each reason."""
 
     accepted: int
     rejected: dict[str, int]
@@ -221,7 +221,7 @@ class Client:
         return Vectors(_stacked(response.texts), _stacked(response.images), _stacked(response.audio), response.model)
 
     async def status(self) -> pb.Status:
-        """How the agent is: streams, rates, drops, model, device, versions."""
+        """Return the agent's status: streams, rates, drops, model, device, versions."""
         return await self._answer(self._stub().GetStatus(pb.GetStatusRequest(), timeout=self._timeout_s))
 
     async def control_replay(
@@ -304,7 +304,7 @@ class Client:
 def _named(known: Mapping[Any, Value], names: Iterable[str], what: str) -> list[Value]:
     names = list(names)
     if unknown := [name for name in names if name not in known]:
-        raise ClientError(f"{unknown[0]!r} is no {what}; they are {', '.join(known)}")
+        raise ClientError(f"{unknown[0]!r} is not a {what}; they are {', '.join(known)}")
     return [known[name] for name in names]
 
 

@@ -1,4 +1,4 @@
-"""Why a call of the client failed."""
+"""Failures of a client's calls, as one line."""
 
 from __future__ import annotations
 

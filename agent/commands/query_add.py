@@ -34,7 +34,9 @@ def add_command() -> TyperCommand:
 
     add.__signature__ = Signature(list(_parameters()))  # type: ignore[attr-defined]
     app = typer.Typer(add_completion=False)
-    app.command("add", help='Be told when something is seen, heard or felt: sensebind query add "a dog barking".')(add)
+    app.command("add", help='Raise an alert when a text is seen, heard or felt: sensebind query add "a dog barking".')(
+        add
+    )
     command = typer.main.get_command(app)
     assert isinstance(command, TyperCommand)
     return command

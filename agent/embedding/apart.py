@@ -36,7 +36,9 @@ GPU_FILES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 
 
 def runs_apart(settings: ModelSettings) -> bool:
-    """Whether the model gets a process of its own: as configured, else where it runs on a GPU. Imports no torch."""
+    """Return whether the model gets a process of its own: as configured, else where it runs on a GPU. Imports
+    no torch.
+    """
     if settings.process is not None:
         return settings.process
     has_gpu = any(Path(file).exists() for file in GPU_FILES)

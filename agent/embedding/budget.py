@@ -23,7 +23,7 @@ class Budget:
     """Those that are embedded when they are the first of the tick, in time or not."""
 
     def allows(self, modality: Modality, elapsed_s: float, so_far_s: Mapping[Modality, float]) -> bool:
-        """Whether a modality is to be embedded, so long after the model was asked.
+        """Return whether a modality is to be embedded, so long after the model was asked.
 
         `so_far_s` is what others of the tick have taken: when they were slower than expected, this one will be.
         """

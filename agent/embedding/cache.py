@@ -1,7 +1,7 @@
-"""What the model made before, given again instead of computed anew: vectors of texts, and of pieces that came back.
+"""Caches of the model's results: vectors of texts, and of pieces that came back.
 
-Nothing is guessed: a text must be the same text, a piece must hold the same numbers. What is found is what was computed
-then, bit for bit. Both caches are bounded, and belong to one thread.
+Nothing is guessed: a text must be the same text, a piece must hold the same numbers. A hit returns the earlier result,
+bit for bit. Both caches are bounded, and belong to one thread.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _GLANCE = 64
 
 @dataclass(frozen=True, slots=True)
 class Reuse:
-    """How often a cache was asked, since the start."""
+    """Lookups and hits of a cache since the start."""
 
     hits: int
     misses: int
@@ -43,7 +43,7 @@ class TextVectors:
 
     @property
     def reuse(self) -> Reuse:
-        """Counts of texts."""
+        """Lookups and hits of texts."""
         return Reuse(self._hits, self._misses)
 
     def embed(self, texts: Sequence[str], compute: Callable[[list[str]], Vectors]) -> list[Vectors]:
@@ -65,7 +65,7 @@ class TextVectors:
 
 @dataclass(slots=True, eq=False)
 class Result:
-    """What the model made of a piece: a vector, or the reason why not; neither until it has run."""
+    """Result of a piece: a vector, or the reason for its absence; neither until the model has run."""
 
     vector: Vectors | None = None
     patches: Vectors | None = None
@@ -73,7 +73,7 @@ class Result:
 
     @property
     def done(self) -> bool:
-        """Whether the model has run."""
+        """True if the model has run."""
         return self.vector is not None or bool(self.missing)
 
 
@@ -95,7 +95,7 @@ class RecentPieces:
 
     @property
     def reuse(self) -> Reuse:
-        """Counts of pieces."""
+        """Lookups and hits of pieces."""
         return Reuse(self._hits, self._misses)
 
     def results(self, pieces: Sequence[Piece]) -> list[Result]:

@@ -1,4 +1,4 @@
-"""How the model keeps up, judged by what the worker has done of late. Pure: facts in, a condition out.
+"""Condition of the model, judged by the worker's recent progress. Pure: facts in, a condition out.
 
 A model is FAILING when every tick of the last seconds has failed on it, and as long as its process is gone; HUNG while
 one tick or request does not come back; OVERLOADED while something is left out to keep up. A tick in which no sensor has
@@ -21,32 +21,32 @@ HUNG_TIMES = 3.0
 FAILING_S = 5.0
 """In which every tick failed, two or more."""
 RECOVERED_S = 1.0
-"""Without another failure, after FAILING: one tick that works between many that do not is no recovery."""
+"""Time without another failure after FAILING: one tick that works between many that fail is not a recovery."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What the worker is at, and what came of the last ticks. Times are of the worker's clock."""
+    """Progress of the worker, and results of the last ticks. Times are of the worker's clock."""
 
     now_ns: int
     running: str = ""
-    """What has not come back yet: "tick 12", "a request"; empty when nothing runs."""
+    """Work on the model: "tick 12", "a request"; empty when nothing runs."""
     running_since_ns: int = 0
     running_ticks: int = 0
     """That share the pass which has not come back."""
     failures: int = 0
     """Ticks that have failed since the last one that did not."""
     failing_since_ns: int = 0
-    """When the first of them did."""
+    """Time of the first of these failures."""
     fault: str = ""
-    """Why the last of them did, one line."""
+    """Reason of the last of them, one line."""
     gone: str = ""
     """Why the model takes nothing at present, one line: its process has ended. Empty when it does."""
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """How long ticks take, and what is left out of them."""
+    """Durations of ticks, and the parts that are left out."""
 
     inference_ms: Sequence[float] = ()
     """Of the last ticks."""
@@ -54,12 +54,12 @@ class Load:
     """Of the newest tick when its embedding was published."""
     overloaded: bool = False
     reduced: tuple[str, ...] = ()
-    """What is left out, in the order in which it was."""
+    """Parts that are left out, the earliest first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """How the model is, as `ModelState` publishes it."""
+    """State of the model, as `ModelState` publishes it."""
 
     state: State = "loading"
     reason: str = ""
@@ -71,7 +71,7 @@ class Condition:
 
     @property
     def works(self) -> bool:
-        """Whether ticks are embedded at all."""
+        """True if ticks are embedded at all."""
         return self.state in ("ok", "overloaded")
 
 
@@ -87,7 +87,7 @@ class Judge:
         self._failed_ns = 0
 
     def judge(self, progress: Progress, load: Load) -> Condition:
-        """The condition now."""
+        """Return the present condition."""
         inference_ms = _quantile(load.inference_ms, 0.5)
         state, reason = self._state(progress, load, inference_ms)
         return Condition(state, reason, load.reduced, inference_ms, load.age_s)
@@ -114,7 +114,7 @@ class Judge:
 
 
 def patience_s(inference_ms: Sequence[float], ticks: int = 1) -> float:
-    """How long so many ticks may take before the model counts as hung."""
+    """Return the time for so many ticks after which the model counts as hung."""
     return max(HUNG_S, HUNG_TIMES * _quantile(inference_ms, 0.99) / 1e3) * max(1, ticks)
 
 

@@ -40,9 +40,9 @@ _DTYPES: dict[Dtype, torch.dtype] = {
 _REQUEST_BATCH = 64
 
 NOT_FINITE = "not finite"
-"""Why a window has no vector when the model's is NaN or infinite."""
+"""Reason of a window whose vector is NaN or infinite."""
 FAULT = "fault in preprocessing"
-"""Why a window has no vector when preparing it raised what it should not; the agent's log says more."""
+"""Reason of a window whose preprocessing failed; the agent's log says more."""
 
 
 class DeviceError(UserFault, RuntimeError):
@@ -110,7 +110,7 @@ class Embedder:
 
     @property
     def reuse(self) -> dict[str, Reuse]:
-        """How often a text, and a window or clip of ticks, was found to be computed already."""
+        """Hits of the caches of texts, and of windows and clips."""
         return {"texts": self._texts.reuse, "windows": self._recent.reuse}
 
     def embed(self, ticks: Sequence[Tick], budget: Budget | None = None) -> list[Embedded]:
@@ -237,7 +237,7 @@ class Embedder:
         costs_ms: Mapping[Modality, float],
         declined: frozenset[Modality],
     ) -> Embedded:
-        """What a tick's results come to."""
+        """Put a tick's results together."""
         vectors: dict[str, Vectors] = {}
         patches: dict[str, Vectors] = {}
         missing: dict[str, str] = {}

@@ -20,7 +20,7 @@ from models.preprocess import PreprocessError
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Piece:
-    """What goes through the model at once: a window's data, or a clip of 2 s of a longer audio window."""
+    """Input of one pass of the model: a window's data, or a clip of 2 s of a longer audio window."""
 
     sensor: str
     modality: Modality
@@ -38,7 +38,7 @@ class Batch:
 
 
 def fits_one_clip(rows: int, rate_hz: float) -> bool:
-    """Whether sound is short enough for the model to hear it whole."""
+    """Return whether sound is short enough for the model to hear it whole."""
     return rows <= (preprocess.AUDIO_WINDOW_S + preprocess.AUDIO_SLACK_S) * rate_hz
 
 

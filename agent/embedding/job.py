@@ -24,7 +24,7 @@ class Job:
         self._request: Request | None = request
 
     def begin(self) -> bool:
-        """Whether it is still wanted."""
+        """Return whether it is still wanted."""
         return self.future.set_running_or_notify_cancel()
 
     def ask(self, model: Answers) -> Callable[[], None]:

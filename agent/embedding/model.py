@@ -21,7 +21,7 @@ class NotFinite(ArithmeticError):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Embedded:
-    """What the model made of one tick. Every vector is finite, of length 1, and read-only: ticks may share it."""
+    """Results of one tick. Every vector is finite, of length 1, and read-only: ticks may share it."""
 
     tick: Tick
     vectors: dict[str, Vectors]

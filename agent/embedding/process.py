@@ -111,12 +111,12 @@ def refusal(error: Exception) -> Answer:
 
 
 def is_fatal(error: Exception) -> bool:
-    """Whether an error says by itself that the device can no more be used from this process."""
+    """Return whether an error says by itself that the device can no more be used from this process."""
     return isinstance(error, RuntimeError) and "CUDA error" in str(error)
 
 
 def is_lost(device: torch.device) -> bool:
-    """Whether the device can no more be used from this process: such errors of CUDA come again at every call."""
+    """Return whether the device can no more be used from this process: such errors of CUDA come again at every call."""
     if device.type != "cuda":
         return False
     try:

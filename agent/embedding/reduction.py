@@ -1,4 +1,4 @@
-"""What is left out of ticks when the model cannot keep up, step by step in a stated order. Pure.
+"""Reduction of ticks when the model cannot keep up, step by step in a stated order. Pure.
 
 First what costs least to miss: the older clips of a long audio window; then thermal and depth, then IMU, then vision
 and audio come to every second tick, the latter two in turns if need be; then all of them to every fourth, and every
@@ -15,7 +15,7 @@ from common.window_lengths import AUDIO_WINDOW_S
 from drivers.driver import Modality
 
 LEFT_OUT = "left out: overloaded"
-"""Why a window that its sensor gave is missing."""
+"""Reason of a window that is left out although its sensor has samples."""
 CYCLE = 8
 """Ticks, after which every step of the ladder is where it began."""
 IMPORTANCE: tuple[Modality, ...] = ("vision", "audio", "imu", "depth", "thermal")
@@ -34,7 +34,7 @@ class Turn:
     first: int = 0
 
     def comes(self, count: int) -> bool:
-        """Whether the tick with this number, counting those that are embedded, is one of them."""
+        """Return whether the tick with this number, counting those that are embedded, is one of them."""
         return count % self.every == self.first
 
 
@@ -43,13 +43,13 @@ class Step:
     """One step of the ladder, with those below it."""
 
     reduced: tuple[str, ...] = ()
-    """What is left out, in words, in the order in which it was."""
+    """Parts that are left out, in words, the earliest first."""
     one_clip: bool = False
     turns: Mapping[Modality, Turn] = field(default_factory=dict)
     """Of those that do not come to every tick."""
 
     def comes(self, modality: Modality, count: int) -> bool:
-        """Whether a modality is embedded at a tick."""
+        """Return whether a modality is embedded at a tick."""
         turn = self.turns.get(modality)
         return turn is None or turn.comes(count)
 

@@ -39,7 +39,7 @@ RELAPSE_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Took:
-    """What one tick took, in seconds."""
+    """Durations of one tick, in seconds."""
 
     costs: Mapping[Modality, float]
     """Of the modalities that were embedded."""
@@ -63,7 +63,7 @@ class Relief:
         self._strained = False
         self._last: dict[Modality, deque[float]] = {}
         self._now: dict[Modality, float] = {}
-        """What each of them takes as things are now."""
+        """Present duration of each of them."""
         self._put_off: Counter[Modality] = Counter()
         self._rest: deque[float] = deque([0.0], maxlen=2)
         self._took: deque[float] = deque(maxlen=4)
@@ -81,11 +81,11 @@ class Relief:
 
     @property
     def overloaded(self) -> bool:
-        """Whether something is left out, or ought to be."""
+        """True if something is left out, or ought to be."""
         return self._at > 0 or self._strained
 
     def cost_s(self, modality: Modality) -> float:
-        """What a modality is expected to take, in seconds; 0 when that is not known."""
+        """Return the expected duration of a modality in seconds; 0 if it is unknown."""
         last = self._last.get(modality)
         return max(*last, self._now[modality]) if last else 0.0
 
@@ -173,7 +173,7 @@ class Relief:
         return sum(self._cycle(at, costs)) / (CYCLE * self._hop_s)
 
     def _ages(self, at: int, costs: Mapping[Modality, float]) -> list[float]:
-        """How old the ticks of a cycle are when they are published; each waits for the one before."""
+        """Return the ages of a cycle's ticks at publication; each waits for the one before."""
         free_s, ages = 0.0, []
         for i, took_s in enumerate(self._cycle(at, costs) * 2):
             free_s = max(free_s, i * self._hop_s + self._settle_s) + took_s
@@ -181,7 +181,7 @@ class Relief:
         return ages[CYCLE:]
 
     def _cycle(self, at: int, costs: Mapping[Modality, float]) -> list[float]:
-        """What the ticks of a cycle take on a step."""
+        """Return the durations of a cycle's ticks on a step."""
         step = self._steps[at]
         clips = CLIPS_MAX if self.step.one_clip and not step.one_clip else 1
         expected = {m: cost_s * (clips if m == "audio" else 1) for m, cost_s in costs.items()}

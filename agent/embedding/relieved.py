@@ -45,7 +45,7 @@ class Relieved:
         return results
 
     def followed(self, took_s: float) -> None:
-        """What follows from a tick took so long. May be called from another thread."""
+        """Note the time that the work after a tick took. May be called from another thread."""
         self._followed_s = took_s
 
     def _note(self, embedded: Embedded, total_s: float) -> None:

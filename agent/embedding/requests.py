@@ -1,4 +1,4 @@
-"""What others ask of the model beside ticks, as values, and what it answers.
+"""Requests to the model beside ticks, as values, and their answers.
 
 Values, so that they can be asked of a model in another process.
 """
@@ -20,7 +20,7 @@ Sound = tuple[NDArray[np.float32], float]
 
 
 class EmbedError(ValueError):
-    """What was sent cannot be embedded. `field` names it as in EmbedRequest; the message is one line."""
+    """An input cannot be embedded. `field` names it as in EmbedRequest; the message is one line."""
 
     def __init__(self, message: str, field: str = "request") -> None:
         super().__init__(message)

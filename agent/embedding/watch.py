@@ -11,7 +11,7 @@ from agent.embedding.condition import LOADING, Condition, Judge, Load, Progress
 log = logging.getLogger(__name__)
 
 LOOK_S = 0.25
-"""Between two looks."""
+"""Time between two checks."""
 
 
 class Watch:
@@ -29,7 +29,7 @@ class Watch:
         """As of the last look."""
 
     def start(self) -> None:
-        """Begin to look."""
+        """Start the checks."""
         self._thread.start()
 
     def stop(self) -> None:

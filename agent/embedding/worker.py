@@ -66,7 +66,7 @@ Done = Callable[[Exception | None], None]
 
 
 class Embeds(Protocol):
-    """What embeds ticks."""
+    """Embedder as the worker sees it."""
 
     def embed(self, ticks: Sequence[Tick]) -> list[Embedded]:
         """One result a tick, in order."""
@@ -75,12 +75,12 @@ class Embeds(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Accounting:
-    """What became of the ticks. `produced == delivered + sum(shed.values()) + in_flight`."""
+    """Counts of ticks. `produced == delivered + sum(shed.values()) + in_flight`."""
 
     produced: int
     delivered: int
     shed: dict[str, int]
-    """By reason."""
+    """Shed ticks by reason."""
     in_flight: int
     """Waiting, or being embedded or delivered."""
 
@@ -182,7 +182,7 @@ class Worker:
             job.refuse(ModelHung(reason))
 
     def progress(self) -> Progress:
-        """What runs, and what came of the last ticks; what the next stage does not come back from runs as well."""
+        """Return the progress; work that the next stage has not finished counts as running."""
         with self._changed:
             progress = replace(self._progress, now_ns=self._clock.now_ns())
             if not progress.running and self._handed:

@@ -30,10 +30,10 @@ MAX_ALERTS = 256
 MAX_OTHERS = 64
 """16 s of embeddings and audio sources at the default hop; older ones are stale."""
 _RECENT = 64
-"""How many of the newest events keep their serialised bytes for subscribers that are a little behind."""
+"""Number of the newest events that keep their serialised bytes for subscribers that are a little behind."""
 
 _STAMP_BYTES = 48
-"""What the run's id (32 letters), seq and time of publishing add to an event."""
+"""Bytes that the run's id (32 letters), seq and time of publishing add to an event."""
 
 Listener = Callable[[pb.Event], None]
 
@@ -65,7 +65,7 @@ class PublishedEvent:
         return view.apply(self._event)
 
     def admitted_by(self, event_filter: EventFilter) -> bool:
-        """Whether a filter lets it through."""
+        """Return whether a filter lets it through."""
         return event_filter.admits(self._event)
 
     def serialize(self, view: View) -> bytes:
@@ -129,7 +129,7 @@ class Bus:
 
     @property
     def subscribers(self) -> int:
-        """How many are subscribed."""
+        """Number of subscriptions."""
         return len(self._subscriptions)
 
     def publish(self, event: pb.Event) -> int:
@@ -259,11 +259,11 @@ class Subscription:
         self._max_age_ns = max_age_ns
         self._woken = False
         self.ended = ""
-        """Why no more will come; empty while it goes on."""
+        """Reason for the end of the subscription; empty before it."""
         self.taken_seq = 0
         """The seq of what was taken last."""
         self.took_gap = False
-        """Whether that was a Gap."""
+        """True if that was a Gap."""
 
     @property
     def dropped(self) -> int:
@@ -272,7 +272,7 @@ class Subscription:
 
     @property
     def waits(self) -> bool:
-        """Whether something is there to take."""
+        """True if something is there to take."""
         return bool(self._outbox)
 
     def take(self) -> bytes | None:
@@ -288,7 +288,7 @@ class Subscription:
         return item if item is None or isinstance(item, pb.Event) else item.shown(self._filter.view)
 
     def _next(self) -> PublishedEvent | pb.Event | None:
-        """What comes next: an event of the bus, or a Gap."""
+        """Return the next event of the bus, or a Gap."""
         with self._bus._lock:
             self._woken = False
             item = self._outbox.take(self._too_old())

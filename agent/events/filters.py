@@ -1,4 +1,4 @@
-"""Which events a subscriber wants, and how much of each. Pure: requests and events in, decisions out."""
+"""Filters of subscribers: wanted events, and the wanted parts of each. Pure: requests and events in, decisions out."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MAX_PERIOD_NS = 3.6e12
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """How much of an event a subscriber sees. Subscribers with equal views share the serialised bytes."""
+    """Parts of an event that a subscriber sees. Subscribers with equal views share the serialised bytes."""
 
     vectors: bool = False
     heat_maps: bool = False
@@ -31,7 +31,7 @@ class View:
     modalities: frozenset[int] = frozenset()
 
     def key(self, kind: str) -> object:
-        """What of the view matters to events of a kind: those with equal keys look the same."""
+        """Return the part of the view that matters to events of a kind: with equal keys they look the same."""
         match kind:
             case "embedding":
                 return (self.vectors, self.sensors, self.modalities)
@@ -41,7 +41,7 @@ class View:
                 return None
 
     def wants_window(self, window: pb.WindowEmbedding) -> bool:
-        """Whether one sensor's part of an embedding is wanted."""
+        """Return whether one sensor's part of an embedding is wanted."""
         return (not self.sensors or window.sensor in self.sensors) and (
             not self.modalities or window.modality in self.modalities
         )
@@ -99,7 +99,7 @@ class EventFilter:
         )
 
     def admits(self, event: pb.Event) -> bool:
-        """Whether the subscriber gets this event."""
+        """Return whether the subscriber gets this event."""
         kind = event.WhichOneof("event")
         if kind is None or (self._kinds and KINDS[kind] not in self._kinds):
             return False
@@ -125,7 +125,7 @@ class EventFilter:
                 return True
 
     def _follows(self, alert: pb.AlertTransition) -> bool:
-        """Whether an alert is wanted: once one of its transitions was, all that follow are, to its end."""
+        """Return whether an alert is wanted: once one of its transitions was, all that follow are, to its end."""
         if self._query_ids and alert.query_id not in self._query_ids:
             return False
         known = alert.alert_id in self._alert_ids

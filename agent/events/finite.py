@@ -1,4 +1,4 @@
-"""Whether every number in a message is finite. Where to look follows from the descriptors, once a kind of message."""
+"""True if every number in a message is finite. Where to look follows from the descriptors, once a kind of message."""
 
 from __future__ import annotations
 

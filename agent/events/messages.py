@@ -105,7 +105,7 @@ def embedding(embedded: Embedded, scores: Scores | None = None) -> pb.Event:
 
 
 def audio_source(source: AudioSource) -> pb.Event:
-    """Where the sound of a tick comes from, with the heat map in float16."""
+    """Build the event of a tick's audio source, with the heat map in float16."""
     body = pb.AudioSource(
         tick=source.tick,
         microphone=source.microphone,
@@ -151,17 +151,17 @@ def alert(transition: Transition) -> pb.Event:
 
 
 def health(state: StreamState, now_ns: int) -> pb.Event:
-    """How a stream is, at a time."""
+    """Build the event of a stream's health at a time."""
     return pb.Event(capture_ns=now_ns, health=stream_health(state))
 
 
 def recording(report: RecorderReport, now_ns: int) -> pb.Event:
-    """How recording goes, at a time."""
+    """Build the event of the recording's state at a time."""
     return pb.Event(capture_ns=now_ns, recording=recording_state(report))
 
 
 def recording_state(report: RecorderReport) -> pb.RecordingState:
-    """How recording goes, as it also stands in the agent's Status."""
+    """Build the state of the recording, which the agent's Status holds, too."""
     return pb.RecordingState(
         state=_RECORDING[report.state],
         reason=report.error or report.notice,
@@ -174,7 +174,7 @@ def recording_state(report: RecorderReport) -> pb.RecordingState:
 
 
 def stream_health(state: StreamState) -> pb.StreamHealth:
-    """How a stream is, as it also stands in the agent's Status."""
+    """Build the health of a stream, which the agent's Status holds, too."""
     return pb.StreamHealth(
         sensor=state.sensor,
         modality=MODALITY_VALUES[state.modality],
@@ -196,12 +196,12 @@ def stream_health(state: StreamState) -> pb.StreamHealth:
 
 
 def model(condition: Condition, now_ns: int) -> pb.Event:
-    """How the model keeps up, at a time."""
+    """Build the event of the model's state at a time."""
     return pb.Event(capture_ns=now_ns, model=model_state(condition))
 
 
 def model_state(condition: Condition) -> pb.ModelState:
-    """How the model keeps up, as it also stands in the agent's Status."""
+    """Build the state of the model, which the agent's Status holds, too."""
     return pb.ModelState(
         state=_MODEL[condition.state],
         reason=condition.reason,

@@ -1,9 +1,9 @@
-"""What waits for one subscriber, and what it lost. Pure: no threads, no clock.
+"""Queue of one subscriber, and its losses. Pure: no threads, no clock.
 
 Two bounded queues in one order of seq:
 - alerts: never dropped. One that does not fit overflows the outbox, which ends the subscription with a reason.
 - the rest (embeddings, audio sources, health): the oldest is dropped, and reported by one Lost in its place; so is
-  what has become too old to be of use.
+  an event that has become too old to be of use.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Generic, Protocol, TypeVar
 
 
 class Numbered(Protocol):
-    """What an outbox holds."""
+    """Item of an outbox."""
 
     @property
     def seq(self) -> int:
@@ -24,7 +24,7 @@ class Numbered(Protocol):
 
     @property
     def is_alert(self) -> bool:
-        """Whether it must never be dropped."""
+        """True if it must never be dropped."""
         ...
 
 
@@ -63,7 +63,7 @@ class Outbox(Generic[T]):
         self.dropped = 0
 
     def __bool__(self) -> bool:
-        """Whether anything waits."""
+        """Return whether anything waits."""
         return bool(self._backlog or self._alerts or self._others or self._lost)
 
     def put(self, item: T) -> None:

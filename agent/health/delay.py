@@ -1,4 +1,4 @@
-"""How long after the time on its stamp a sample arrives."""
+"""Delay of samples: from the time on their stamp to their arrival."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import deque
 from statistics import median
 
 RECENT = 64
-"""Samples."""
+"""Number of samples in the median."""
 LEAST = 8
 PROMPT_SHARE = 32
 """One in so many may be prompter than the delay that is put down to the stamps: load holds up most, but not all."""
@@ -32,7 +32,7 @@ class DelayMeter:
         return median(self._delays_ns) / 1e9 if self._delays_ns else 0.0
 
     def problem(self, hop_s: float, period_s: float, latency_s: float, max_lateness_s: float) -> str:
-        """What is wrong with the stamps; empty when what is known of the sensor explains the delays.
+        """Return the fault of the stamps; empty when the sensor's settings explain the delays.
 
         `latency_s` is what its driver takes off the stamps. Samples that lag by less than half a hop, or that windows
         wait for, are where they belong.

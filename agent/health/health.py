@@ -52,20 +52,20 @@ class StreamState:
     drops: dict[str, int]
     restarts: int
     skew_ppm: float
-    """How much faster than the run's clock the device counts."""
+    """Excess of the device's rate over the run's clock."""
     gaps: int
     delay_s: float = 0.0
     """Between the end of a sample, by its stamp, and its arrival: median of the last ones. 0 where nothing is live."""
     faults: int = 0
     """Of the agent's own, since it began or a replay jumped; each cost one sample, window or start."""
     first_fault: str = ""
-    """One line."""
+    """First fault of the agent itself, one line."""
     faulty: bool = False
-    """Whether there was one lately."""
+    """True if there was one lately."""
 
 
 class _StreamHealth:
-    """What is remembered of one stream."""
+    """State of one stream."""
 
     def __init__(self, stream: Stream, faults: int, hop_s: float | None) -> None:
         """`faults` were counted before; without a hop, arrivals say nothing about stamps."""
@@ -73,7 +73,7 @@ class _StreamHealth:
         self.gaps = 0
         self.newest_ns: int | None = None
         self.arrived_ns = 0
-        """When the newest sample came, by the run's clock."""
+        """Arrival of the newest sample, by the run's clock."""
         self.skew = SkewMeter()
         self.delay = DelayMeter()
         self._hop_s = hop_s
@@ -133,7 +133,7 @@ class _StreamHealth:
         return rows * 1e9 / (self._ends[-1][0] - self._ends[0][0])
 
     def problems(self, now_ns: int) -> list[str]:
-        """What is wrong with a stream that lives."""
+        """Return the problems of a live stream."""
         found = []
         rate_hz, expected_hz = self.rate_hz(), self._stream.rate_hz
         measured_ns = self._ends[-1][0] - self._ends[0][0]
@@ -155,12 +155,14 @@ class _StreamHealth:
         return found
 
     def skew_ppm(self) -> float:
-        """What can be told of it; 0 when that is next to nothing."""
+        """Return the measured skew; 0 when it is not significant."""
         skew_ppm, off_ppm = self.skew.ppm()
         return skew_ppm if off_ppm < max(2 * SKEW_LIMIT_PPM, abs(skew_ppm)) else 0.0
 
     def _gap_before(self, sample: Sample) -> bool:
-        """Whether something is missing between the samples before and this one: of rows, by what windows fill."""
+        """Return whether something is missing between the samples before and this one: of rows, by what
+        windows fill.
+        """
         if not sample.rate_hz:
             apart_ns = sample.t_ns - (sample.t_ns if self.newest_ns is None else self.newest_ns)
             return sample.lost > 0 or images_missing(apart_ns, self._stream.period_s) > 0

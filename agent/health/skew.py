@@ -1,4 +1,4 @@
-"""How fast a device's clock runs against the run's clock."""
+"""Skew of a device's clock against the run's clock."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class _Bucket:
 
     @property
     def late_s(self) -> float:
-        """How much later than the promptest the samples are on average."""
+        """Average lateness of samples against the promptest."""
         return self.ahead_s - self.sum_s / self.count
 
 
@@ -55,8 +55,8 @@ class SkewMeter:
     """Fits a line to the device's time over the time of arrival.
 
     A device that yields rows tells its time by counting them, whatever its stamps say; images tell it by their stamps.
-    Samples come late but never early, so of every second the promptest counts; and the line is that of Theil and Sen
-    (the median of the slopes between pairs), which a slow start or a stall does not tilt.
+    Samples come late but never early, so of every second only the promptest sample counts; and the line is that of
+    Theil and Sen (the median of the slopes between pairs), which a slow start or a stall does not tilt.
 
     Load that rises looks like a slow device. What tells them apart: under load samples are late by different times, and
     skew is the same in both halves of the span. Both bound how far the slope may be off.
@@ -69,7 +69,7 @@ class SkewMeter:
         self._jump_s = 0.0
         self._buckets: deque[_Bucket] = deque(maxlen=MOST_BUCKETS)
         self._fitted: tuple[float, float] | None = None
-        """What the complete buckets tell; None when there is a new one."""
+        """Fit to the complete buckets; None when there is a new one."""
 
     def jump(self, jump_s: float) -> None:
         """The stamps jump before the next sample, and nobody knows how many rows were lost."""

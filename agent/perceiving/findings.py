@@ -1,4 +1,4 @@
-"""What perception finds in a tick."""
+"""Findings of perception in a tick."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What follows from a tick's vectors: scores, alerts, the audio source.
+"""Perception: from a tick's vectors to scores, alerts and the audio source.
 
 Lives on one thread: queries are added and removed between ticks, so nothing here needs a lock.
 """
@@ -62,7 +62,7 @@ class Perception:
     """Scores every tick against the queries and finds the audio source."""
 
     def __init__(self, model: TextModel, config: Config, faults: Faults | None = None) -> None:
-        """What one query, or the search for the source, raises is counted in `faults` and costs nothing else."""
+        """A fault of one query, or of the search for the source, is counted in `faults` and costs nothing else."""
         self._faults = faults or Faults()
         logit_scales = model.logit_scales(config.alerts.logit_scales)
         self._background = config.background_prompts or BACKGROUND
@@ -117,7 +117,7 @@ class Perception:
         return self._book.start_anew()
 
     def perceive(self, embedded: Embedded) -> Iterator[Finding]:
-        """What is found in a tick, each as soon as it is known: the audio source takes longest."""
+        """Yield the findings of a tick, each as soon as it is known: the audio source takes longest."""
         failed: dict[str, str] = {}
         scores = self._score(embedded, failed) if len(self._table) else None
         yield ScoredTick(embedded, scores)
@@ -154,7 +154,7 @@ class Perception:
         return again if isinstance(again, Scores) else None
 
     def _follow(self, embedded: Embedded, scores: Scores, failed: dict[str, str]) -> Sequence[Transition]:
-        """What changes in the alerts; queries that cannot be followed are added to `failed`."""
+        """Return the changes of the alerts; queries that cannot be followed are added to `failed`."""
 
         def note(query_id: str, error: Exception) -> None:
             self._note(query_id, error, failed)

@@ -1,4 +1,4 @@
-"""What runs once the weights are loaded."""
+"""Parts of a run that need the weights."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ class Perceiving:
         return self.perception.queries()
 
     def load(self) -> Load:
-        """How long ticks take, and what is left out of them; safe to call from any thread."""
+        """Return the durations of ticks and the parts that are left out; safe to call from any thread."""
         if self._relieved is None:
             return Load(tuple(self._inference_ms))
         relief = self._relieved.relief

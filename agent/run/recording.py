@@ -1,4 +1,4 @@
-"""What is kept of a run: its recording, and clips of alerts, as the configuration says."""
+"""Recording of a run, and clips of alerts, as the configuration says."""
 
 from __future__ import annotations
 

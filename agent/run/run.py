@@ -50,7 +50,7 @@ CLOSE_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a run consists of. The functions make what exists only from `Run.start` or `Run.load_model` on."""
+    """Parts of a run. The functions make those that exist only from `Run.start` or `Run.load_model` on."""
 
     config: Config
     clock: Clock
@@ -64,7 +64,7 @@ class Parts:
     keep: Callable[[Callable[[RecorderReport], None]], Keeping]
     """Begins what is kept of the run; a function is told how recording goes. Raises RecordError."""
     replay: ReplayControl | None = None
-    """Of a replay."""
+    """Control of a replay."""
 
 
 class Run(Outlet[Any]):
@@ -85,14 +85,14 @@ class Run(Outlet[Any]):
         self._lock = threading.Lock()
         """Held while a model that has just been loaded is put to use, or kept from it by `stop`."""
         self._over = False
-        """Whether nothing is told any more."""
+        """True if nothing is told any more."""
         self._telling = threading.Lock()
         """Held while an event is published, so that the end comes between events."""
         self._sampler = parts.sampler(self)
 
     @property
     def streams(self) -> Streams:
-        """The streams table."""
+        """The table of streams, by sensor."""
         return self.config.streams
 
     @property
@@ -102,12 +102,12 @@ class Run(Outlet[Any]):
 
     @property
     def ended(self) -> Future[None]:
-        """Done when samples are no longer taken; holds what ended that, when it was a fault."""
+        """Future that is done when samples are no longer taken; it holds the fault that ended that, if any."""
         return self._sampler.ended
 
     @property
     def condition(self) -> Condition:
-        """How the model keeps up."""
+        """State of the model."""
         return self._watch.condition
 
     def start(self) -> None:
@@ -193,13 +193,13 @@ class Run(Outlet[Any]):
                 self.bus.publish(event)
 
     def status(self) -> pb.Status:
-        """How the run goes."""
+        """Return the status of the run."""
         return status_of(self, self._model, self._sampler.stretch.states())
 
     # As the sampler's Outlet.
 
     def keep(self, item: tuple[str, Sample]) -> None:
-        """Record a sample."""
+        """Hand a sample to the recorder."""
         if self.recorder:
             with self.faults.guard(item[0]):
                 self.recorder.write_sample(*item)
@@ -210,7 +210,7 @@ class Run(Outlet[Any]):
             self.replay.ticked(count)
 
     def submit(self, ticks: Sequence[Tick]) -> None:
-        """Have ticks embedded."""
+        """Hand ticks to the worker."""
         if self._model:
             self._model.submit(ticks)
         else:

@@ -29,7 +29,7 @@ POLL_S = 0.02
 """Longest wait for samples; it is shorter where a tick will be settled by time before."""
 HEALTH_PERIOD_NS = 500_000_000
 PLACE = "sampler"
-"""Where faults are counted that no sensor is known to cause."""
+"""Place of faults without a known sensor."""
 
 T = TypeVar("T")
 Item = TypeVar("Item", contravariant=True)
@@ -39,7 +39,7 @@ class Stretch(Protocol[Item]):
     """Items in, ticks out, for as long as the source does not jump."""
 
     def push(self, item: Item) -> None:
-        """Take an item."""
+        """Push a sample into its window."""
         ...
 
     def advance(self) -> Sequence[Tick]:
@@ -96,7 +96,7 @@ class SampleStretch:
             self._health.observe(sensor, sample.seen(), self.now_ns)
 
     def advance(self) -> Sequence[Tick]:
-        """Cut windows."""
+        """Return the ticks that are settled."""
         return self._windower.advance(self.now_ns)
 
     def due_ns(self) -> int | None:
@@ -188,7 +188,7 @@ class Sampler(Generic[T]):
         self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:

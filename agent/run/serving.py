@@ -54,12 +54,12 @@ class ServedRun:
 
     @property
     def bus(self) -> Bus:
-        """Where its events are."""
+        """Bus that carries its events."""
         return self._run.bus
 
     @property
     def streams(self) -> Streams:
-        """Its sensors."""
+        """Its streams, by sensor."""
         return self._run.streams
 
     @property
@@ -68,7 +68,7 @@ class ServedRun:
         return self._run.remotes
 
     def now_ns(self) -> int:
-        """The run's clock."""
+        """Return the time on the run's clock."""
         return self._run.clock.now_ns()
 
     async def ready(self) -> None:
@@ -111,12 +111,12 @@ class ServedRun:
         )
 
     def status(self) -> pb.Status:
-        """How the run goes."""
+        """Return the status of the run."""
         return self._run.status()
 
     @property
     def replay(self) -> ReplayControl | None:
-        """How the log is played; None when the agent captures."""
+        """Control of the replay; None for a live agent."""
         return self._run.replay
 
     async def _model(self) -> LoadedModel:
@@ -234,7 +234,9 @@ def _load(run: Run) -> None:
 
 
 async def _tell_health(run: Run, server: Server) -> None:
-    """SERVING from when the model is loaded until samples are no longer taken, but while it hangs or always fails."""
+    """Report SERVING from the load of the model to the end of sampling, except while the model hangs or
+    always fails.
+    """
     await _settled(run.loaded)
     serves = False
     while not run.ended.done():

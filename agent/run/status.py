@@ -1,4 +1,4 @@
-"""How a run goes, put together from its parts."""
+"""Status of a run, put together from its parts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 NOTHING_YET = Accounting(produced=0, delivered=0, shed={}, in_flight=0)
 MODEL_LOADING = "model loading"
-"""Why ticks are shed before there is a model."""
+"""Reason of ticks that are shed before the model is loaded."""
 
 
 def status_of(run: Run, model: LoadedModel | None, streams: Mapping[str, StreamState]) -> pb.Status:
@@ -53,5 +53,5 @@ def status_of(run: Run, model: LoadedModel | None, streams: Mapping[str, StreamS
 
 
 def versions() -> dict[str, str]:
-    """Which software a run depends on."""
+    """Return the versions of the software that a run depends on."""
     return {"python": platform.python_version()} | {name: version_of(name) for name in ("sensebind", "torch", "grpcio")}

@@ -44,10 +44,12 @@ def check_subscribe(request: pb.SubscribeRequest, streams: Streams, bus: Bus) ->
     """Check a filter, and return from where the subscriber wants to go on."""
     faults: list[Violation] = []
     if unknown := sorted(set(request.kinds) - set(KINDS.values())):
-        faults.append(("kinds", f"{unknown[0]} is no kind of event; the kinds are {', '.join(KINDS)}"))
+        faults.append(("kinds", f"{unknown[0]} is not a kind of event; the kinds are {', '.join(KINDS)}"))
     faults += _modality_faults(request.modalities)
     if missing := sorted(set(request.sensors) - set(streams)):
-        faults.append(("sensors", f"{_short(missing[0])} is no sensor; the sensors are {', '.join(sorted(streams))}"))
+        faults.append(
+            ("sensors", f"{_short(missing[0])} is not a sensor; the sensors are {', '.join(sorted(streams))}")
+        )
     if len(request.query_ids) > MAX_QUERY_IDS:
         faults.append(("query_ids", f"are {len(request.query_ids)}; at most {MAX_QUERY_IDS} are allowed"))
     if long := next((name for name in request.query_ids if len(name) > MAX_NAME), ""):
@@ -65,7 +67,7 @@ def check_subscribe(request: pb.SubscribeRequest, streams: Streams, bus: Bus) ->
 
 
 def max_unread_of(request: pb.WatchRequest) -> int:
-    """How many events a Watch call wants on their way at a time."""
+    """Return the number of events that a Watch call wants in transit at a time."""
     usual, most = MAX_UNREAD
     if request.max_unread > most:
         raise bad_request(("max_unread", f"is {request.max_unread}; it is 1 to {most}, or 0: {usual}"))
@@ -215,7 +217,7 @@ def _clip(block: AudioBlock) -> Sound:
 
 def _modality_faults(modalities: Iterable[int]) -> list[Violation]:
     unknown = [modality for modality in modalities if modality not in MODALITY_NAMES]
-    return [("modalities", f"{m} is no modality of a sensor; they are {', '.join(MODALITIES)}") for m in unknown[:1]]
+    return [("modalities", f"{m} is not a modality of a sensor; they are {', '.join(MODALITIES)}") for m in unknown[:1]]
 
 
 def _short(text: str) -> str:

@@ -20,7 +20,6 @@ class ImageBuffer:
     """
 
     def __init__(self, stream: Stream, hop_ns: int) -> None:
-        """Begin empty."""
         self._stream = stream
         self._hop_ns = hop_ns
         self._window_ns = round(stream.window_s * 1e9)
@@ -69,7 +68,7 @@ class ImageBuffer:
         return Window(self._stream.sensor, self._stream.modality, data, 0.0, newest_ns, missing)
 
     def _needed(self, before_ns: int | None, t_ns: int, after_ns: int, next_ns: int) -> bool:
-        """Whether a tick at or after `next_ns` uses the frame at `t_ns`, given the frames around it."""
+        """Return whether a tick at or after `next_ns` uses the frame at `t_ns`, given the frames around it."""
         if self._tick_from(max(t_ns, next_ns)) < after_ns:
             return True
         if self._stream.modality != "vision":

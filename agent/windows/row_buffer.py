@@ -20,7 +20,6 @@ class RowBuffer:
     """Places blocks where a timeline counts them: by rows, which the clock moves only slowly, or by a real gap."""
 
     def __init__(self, stream: Stream) -> None:
-        """Begin empty."""
         self._stream = stream
         self._silence_ns = round(silence_s(stream) * 1e9)
         self._count = 0
@@ -128,7 +127,7 @@ class RowBuffer:
         return ""
 
     def _too_much(self, real: NDArray[np.bool_], filled: float) -> bool:
-        """Whether too many rows are missing to make the rest up."""
+        """Return whether too many rows are missing to make the rest up."""
         if self._stream.modality == "imu":
             return _longest_run(~real) > IMU_MAX_GAP_S * self._rate_hz
         return filled > LARGEST_FILLED_SHARE

@@ -1,4 +1,4 @@
-"""Whether the numbers of a window can be what its sensor measured."""
+"""Validity of a window: numbers that its sensor can have measured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is cut from the streams: one window per sensor, and the tick that holds them."""
+"""Windows cut from the streams, one per sensor, and the tick that holds them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from drivers.driver import Modality
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Window:
-    """What the model needs of one sensor up to the time of a tick.
+    """Data of one sensor up to the time of a tick, as the model needs it.
 
     `data` is None when the window is missing, else by modality:
       vision          uint8   [2, H, W, 3], the older frame first; the same frame twice when there is only one

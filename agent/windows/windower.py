@@ -65,7 +65,7 @@ class _Lane:
         self._note("place", failed=reason == "fault")
 
     def ready(self, index: int, now_ns: int) -> bool:
-        """Whether the tick need not wait for this stream."""
+        """Return whether the tick need not wait for this stream."""
         return now_ns >= self.due_ns(index)
 
     def due_ns(self, index: int) -> int:

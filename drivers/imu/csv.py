@@ -35,7 +35,7 @@ class CsvImuOptions(SerialImuOptions):
     """
 
     columns: tuple[str, ...] = NEEDED
-    """What stands in each column; `ax ay az gx gy gz` must be there, columns of other names are passed over."""
+    """Names of the columns; `ax ay az gx gy gz` must be there, columns of other names are skipped."""
     delimiter: str = ","
     """One or more characters; a blank stands for any number of blanks and tabs."""
     accel_unit: AccelUnit = "m/s2"
@@ -115,7 +115,9 @@ class CsvParser:
 
 
 def _content(line: bytes) -> bytes | None:
-    """What stands in a line between `$`, which may be missing, and its checksum; None when that is missing or wrong."""
+    """Return the text of a line between `$`, which may be missing, and its checksum; None if that is missing
+    or wrong.
+    """
     content, star, digits = line.strip().removeprefix(b"$").rpartition(b"*")
     fits = star and _TWO_DIGITS.fullmatch(digits) and functools.reduce(operator.xor, content, 0) == int(digits, 16)
     return content if fits else None

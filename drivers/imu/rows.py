@@ -1,4 +1,4 @@
-"""What all IMU protocols share: units, axes, and which values can be true."""
+"""Rows of all IMU protocols: units, axes, and possible values."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def axes_matrix(axes: str) -> NDArray[np.float32]:
 
 
 def possible(row: Row) -> bool:
-    """Whether an IMU can have measured this row; what is beyond the limits of the form is damage on the line."""
+    """Return whether an IMU can have measured this row; what is beyond the limits of the form is damage on the line."""
     return all(lowest <= value <= highest for value, (lowest, highest) in zip(row, _LIMITS, strict=True))
 
 

@@ -35,13 +35,13 @@ class Parser(Protocol):
     """A serial protocol: bytes in, rows out; holds back at most one incomplete message, and never raises."""
 
     rejected: int
-    """What came so far and was no valid message, in `unit`."""
+    """Amount of input so far that was not a valid message, in `unit`."""
     unit: str
-    """What `rejected` counts, as in 'bytes that are no WitMotion frame'."""
+    """Unit of `rejected`, as in 'bytes that are not part of a WitMotion measurement'."""
     row_units: int
-    """How many of `unit` one row would have been."""
+    """Amount of `unit` in one row."""
     example: str
-    """What was last rejected, fit to be printed; "" where it would tell a person nothing."""
+    """The last rejected input, printable; "" where it would not help a person."""
 
     def feed(self, data: bytes) -> list[Row]:
         """Return the rows that are complete: accelerometer x y z in m/s2, gyroscope x y z in rad/s."""
@@ -68,7 +68,7 @@ class SerialImu(Driver):
 
     The protocols carry no usable clock, so a block's last row is taken to be measured when its bytes arrive; the rows
     are spaced by `rate_hz`, held to the arrival times by a RowClock. Rows that never came are counted in `lost`.
-    Bytes that are no valid message are reported as BadData with their number, at most once a second.
+    Bytes that are not a valid message are reported as BadData with their number, at most once a second.
     """
 
     @classmethod

@@ -79,7 +79,7 @@ class WitParser:
         return rows
 
     def _reject(self, count: int) -> None:
-        """Count bytes that are no frame; an acceleration before them waits no longer for its angular rate."""
+        """Count bytes that are not a frame; an acceleration before them no longer waits for its angular rate."""
         self.rejected += count
         if count and self._accel is not None:
             self._accel = None
@@ -112,7 +112,7 @@ class WitImuOptions(SerialImuOptions):
     baud: int = 9600
     accel_range_g: float = 16.0
     gyro_range_dps: float = 2000.0
-    """Degrees a second."""
+    """Full scale in degrees per second."""
 
 
 class WitImu(SerialImu):

@@ -15,7 +15,7 @@ from models.preprocess.errors import ItemFaults, PreprocessError
 
 Array = NDArray[Any] | Tensor
 Device = torch.device | str | None
-"""Where a result is made; None: where the input tensor is, the CPU for NumPy arrays."""
+"""Device of a result; None: that of the input tensor, the CPU for NumPy arrays."""
 
 _DTYPES: Final = {
     torch.uint8: np.dtype(np.uint8),
@@ -56,7 +56,7 @@ def check_finite(name: str, x: Tensor, faults: ItemFaults) -> None:
 
 
 def check_rate(rate_hz: float) -> None:
-    """Raise PreprocessError for what is no rate."""
+    """Raise PreprocessError unless a rate is positive and finite."""
     if not (math.isfinite(rate_hz) and rate_hz > 0):
         raise PreprocessError(f"rate_hz: {rate_hz} is not a rate")
 

@@ -39,7 +39,7 @@ def centre_levels(images: Tensor) -> Tensor:
 
 
 def centre_levels_in_float(images: Tensor) -> Tensor:
-    """What `centre_levels` gives, by float32: [n, C, 224, 224] of whole levels 0..255.
+    """Compute `centre_levels` in float32: [n, C, 224, 224] of whole levels 0..255.
 
     Columns first, then rows, and whole levels between them: overshoot at edges that PIL cuts off there, and that is up
     to 20 levels after an enlargement, must not reach the second pass.

@@ -1,4 +1,4 @@
-"""What is wrong with an input, and which items of a batch it is wrong with."""
+"""Fault of an input, and the items of a batch that have it."""
 
 from __future__ import annotations
 

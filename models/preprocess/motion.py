@@ -77,7 +77,7 @@ def imu(
 
 
 def imu_real_steps(rows: Array, rate_hz: float, *, max_gap_s: float = IMU_MAX_GAP_S, device: Device = None) -> Tensor:
-    """Which steps of `imu`'s result were measured, or bridge a gap of at most `max_gap_s`: bool [B, 2000].
+    """Return the steps of `imu`'s result that were measured, or bridge a gap of at most `max_gap_s`: bool [B, 2000].
 
     Takes what `imu` takes and raises PreprocessError as it does for shape, type, rate and length.
 
@@ -135,7 +135,7 @@ def _neighbours(real: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _too_long(real: Tensor, rate_hz: float, max_gap_s: float) -> Tensor:
-    """Which rows lie in a gap longer than `max_gap_s`, bool [B, n]."""
+    """Return the rows in a gap longer than `max_gap_s`, bool [B, n]."""
     before, after = _neighbours(real)
     return ~real & (after - before - 1 > max_gap_s * rate_hz)
 
@@ -154,13 +154,15 @@ def _filled(x: Tensor, real: Tensor, too_long: Tensor) -> Tensor:
 
 
 def _positions(n: int, rate_hz: float) -> NDArray[np.float64]:
-    """Where each of the 2000 steps lies among n rows; a window that is a little short is held at its oldest row."""
+    """Return the position of each of the 2000 steps among n rows; a window that is a little short is held at its oldest
+    row.
+    """
     return np.clip(n - 1 + np.arange(1 - IMU_STEPS, 1) * (rate_hz / IMU_RATE_HZ), 0, n - 1)
 
 
 @lru_cache(maxsize=4)
 def _interpolation(n: int, rate_hz: float, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Which of n rows make up each step, int64 [2000, taps], and with which weights, float64 [2000, taps]."""
+    """Return the rows that make up each step, int64 [2000, taps], and their weights, float64 [2000, taps]."""
     position = _positions(n, rate_hz)[:, None]  # [2000, 1]
     half = max(1, math.ceil(_KAISER_HALF_S * rate_hz)) if rate_hz > IMU_RATE_HZ else 1
     taps = np.floor(position) + np.arange(1 - half, half + 1)  # [2000, 2 * half]

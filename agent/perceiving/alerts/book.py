@@ -1,4 +1,4 @@
-"""When a query's alert begins, by which modalities it is carried, and when it ends. Pure: ticks in, transitions out.
+"""Begin and end of a query's alerts, and the modalities that carry them. Pure: ticks in, transitions out.
 
 Each (query, modality) switches on at `threshold_on` and off below `threshold_off`. An alert begins when a modality has
 been on for `min_duration_s`, is updated when the set of modalities that carry it changes, and ends when none is on any

@@ -38,7 +38,7 @@ QUIET: tuple[str, ...] = (
     "white noise",
     "the hum of an empty room",
 )
-"""What a microphone hears when there is nothing to hear."""
+"""Background sounds of a microphone."""
 
 SCENERY: tuple[str, ...] = (
     "an empty room",
@@ -86,7 +86,7 @@ MOTIONS: tuple[str, ...] = (
     "climbing a slope",
     "falling",
 )
-"""What an IMU feels."""
+"""Motions that an IMU feels."""
 
 BACKGROUND: tuple[str, ...] = QUIET + SCENERY + THINGS + MOTIONS
 """The bank that stands unless the configuration names another."""
@@ -134,7 +134,7 @@ def by_modality(embed: Callable[[Modality], Vectors]) -> Mapping[Modality, Vecto
 def rivals(
     text: str, vector: Vectors, background: Sequence[str], background_vectors: Vectors, same_cosine: float = 0.97
 ) -> NDArray[np.bool_]:
-    """Which background prompts a query is held against, bool [B].
+    """Return the background prompts that a query is held against, bool [B].
 
     Left out are those that use the query's words (all words of one are among the other's: "a dog" and "a dog barking")
     and those whose vectors are closer to the query's than `same_cosine`. Raises ValueError when none remains.

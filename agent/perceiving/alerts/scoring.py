@@ -1,4 +1,4 @@
-"""How much a window looks, sounds or feels like each query.
+"""Scores of windows: how much they look, sound or feel like each query.
 
 The score of query q in modality m is its share of a softmax over q and the background prompts that it is held against:
 

@@ -29,7 +29,7 @@ AZIMUTH_STEP_DEG = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Direction:
-    """Where the sound comes from, in the body frame (ROS REP-103: x forward, y left, z up)."""
+    """Direction of the sound in the body frame (ROS REP-103: x forward, y left, z up)."""
 
     azimuth_deg: float  # 0 ahead, positive to the left, -180..180
     elevation_deg: float  # positive up
@@ -165,7 +165,7 @@ class DirectionFinder:
 
 
 def _parabola_top(before: float, top: float, after: float) -> float:
-    """Where the parabola through three neighbours has its top, -0.5..0.5; 0 beside the end of the grid."""
+    """Return the top of the parabola through three neighbours, -0.5..0.5; 0 beside the end of the grid."""
     bend = before - 2.0 * top + after
     if not np.isfinite(bend) or bend >= 0.0:
         return 0.0

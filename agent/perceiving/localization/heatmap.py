@@ -1,4 +1,4 @@
-"""Where in the picture something is: the similarity of every patch to a vector, its peak and a box around it.
+"""Heat map of a picture: the similarity of every patch to a vector, its peak and a box around it.
 
 The patches come from the same forward pass as the picture's own vector. Pure: arrays in, values out.
 """
@@ -37,7 +37,7 @@ class Peak:
     """Row and column of the highest patch."""
     similarity: float
     contrast: float
-    """How far the peak rises over the map's median, in cosine."""
+    """Height of the peak over the map's median, in cosine."""
     sigmas: float
     """The same in robust standard deviations of the map: how unlike the rest the peak is."""
 

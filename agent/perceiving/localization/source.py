@@ -1,4 +1,4 @@
-"""Where the sound of a tick comes from: nothing heard, in view (with the place), or heard but not in view.
+"""Audio source of a tick: nothing heard, in view (with the place), or heard but not in view.
 
 Camera and microphones are taken to be in one place and to look along +x (ROS REP-103), so that an azimuth is a column
 of the picture.
@@ -33,7 +33,7 @@ SILENT_DBFS = -80.0
 ABOVE_FLOOR_DB = 6.0
 """Over the noise floor by this much is a sound: twice the amplitude, which steady noise never reaches in 0.5 s."""
 FLOOR_RISE_DB_PER_S = 1.0
-"""How fast the floor follows up: a fan that is switched on counts as background after half a minute."""
+"""Rate at which the floor rises: a fan that is switched on counts as background after half a minute."""
 QUIET_SHARE = 0.1
 """Heard by its meaning alone, with neither energy nor direction, only when the quiet prompts get less than this."""
 MIN_CONFIDENCE = 0.1
@@ -43,15 +43,15 @@ MIN_CONTRAST = 0.08
 MIN_SIGMAS = 4.0
 """The same in standard deviations of the map; the highest of 256 patches of noise reaches 2.8 on average."""
 VIEW_MARGIN_DEG = 4.0
-"""How far outside the picture a direction may point and still count as inside: the finder's own error."""
+"""Margin by which a direction may point outside of the picture and still count as inside: the finder's own error."""
 COLUMN_MARGIN_DEG = 10.0
-"""How far from the direction the peak may lie: the finder's error and half the width of a thing."""
+"""Margin between the direction and the peak: the finder's error and half the width of a thing."""
 BOX_LEVEL = 0.5
 """Patches that reach this part of the peak's contrast belong to the box: half its height, as of any peak."""
 
 
 class SourceState(Enum):
-    """What is known of the source."""
+    """State of the source."""
 
     NOTHING_HEARD = "nothing heard"
     IN_VIEW = "in view"
@@ -185,7 +185,7 @@ def is_heard(
     direction: Direction | None,
     quiet_share: float | None,
 ) -> bool:
-    """Whether there is a sound: by its energy, by its direction or, when it was asked, by its meaning."""
+    """Return whether there is a sound: by its energy, by its direction or, when it was asked, by its meaning."""
     if level_dbfs < SILENT_DBFS:
         return False
     loud = level_dbfs >= floor_dbfs + ABOVE_FLOOR_DB
