@@ -3,6 +3,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 DEMO_S ?= 60
 FUZZ_EXECUTIONS ?= 1000000
+TEST_PROCESSES ?= 2
 
 .PHONY: demo test fuzz mutants lint format protos train clean
 .DELETE_ON_ERROR:
@@ -19,7 +20,7 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed
 	@$(BIN)/sensebind doctor
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile
 
 # Overnight: all targets of tests/fuzz, with atheris where `pip install .[fuzz]` has put it. Findings and the corpus are kept in runs/fuzz.
 fuzz: $(VENV)/installed

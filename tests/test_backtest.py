@@ -284,7 +284,7 @@ def one_line(error: BaseException) -> str:
     ("options", "error", "says"),
     [
         ({"texts": ["  "]}, QueryError, "text: is empty"),
-        ({"threshold": 0.0}, QueryError, "threshold_on: is 0.0; it lies over 0"),
+        ({"threshold": 0.0}, QueryError, "threshold_on: is 0.0; it must be above 0"),
         ({"threshold": 1.01}, QueryError, "threshold_on: is 1.01"),
         ({"threshold": math.nan}, QueryError, "threshold_on: is nan"),
         ({"modalities": ["smell"]}, QueryError, "modalities: 'smell' is not one of"),

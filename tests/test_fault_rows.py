@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_every_row_has_a_command_or_says_what_it_waits_for() -> None:
-    assert [row.number for row in ROWS] == list(range(1, 37))
+    assert [row.number for row in ROWS] == list(range(1, 38))
     assert all(row.file or row.tests or row.elsewhere for row in ROWS)
 
 

@@ -10,7 +10,7 @@ import pytest
 from recorded_run import CONFIG, facts, one_of_each, recorded
 
 from agent.backtest.scoring import config_for
-from agent.commands.replay import replaying
+from agent.commands.replay import open_replay
 from agent.config.parse import ConfigError, parse, synthetic
 from agent.config.settings import ClipSettings, RecordingSettings, ServerSettings
 from agent.exchange.shards import export_shards
@@ -36,7 +36,7 @@ def test_a_log_does_not_open_the_network_or_write_files(tmp_path: Path) -> None:
         clips={"folder": str(tmp_path / "clips"), "memory_mb": 16_000},
         queries=[{"text": "a dog", "clip": True}],
     )
-    pipeline = replaying([path], serve=True, paused=True, speed="1")
+    pipeline = open_replay([path], serve=True, paused=True, speed="1")
     try:
         assert pipeline.config.server == ServerSettings()  # by which `replay --serve` listens
         assert pipeline.config.record_folder is None
@@ -45,7 +45,7 @@ def test_a_log_does_not_open_the_network_or_write_files(tmp_path: Path) -> None:
         assert not pipeline.config.queries[0].clip
     finally:
         pipeline.stop()
-    some = replaying([path], sensors="camera")
+    some = open_replay([path], sensors="camera")
     some.stop()
     assert some.config.server == ServerSettings()
     assert config_for(Timeline([path]), None).server == ServerSettings()
@@ -54,7 +54,7 @@ def test_a_log_does_not_open_the_network_or_write_files(tmp_path: Path) -> None:
 
 def test_what_the_user_gives_counts_whole(tmp_path: Path) -> None:
     given = parse({**CONFIG, "server": {"listen": "127.0.0.1:28777"}})
-    pipeline = replaying([log(tmp_path / "run.mcap")], given, serve=True)
+    pipeline = open_replay([log(tmp_path / "run.mcap")], given, serve=True)
     pipeline.stop()
     assert pipeline.config.server.listen == "127.0.0.1:28777"
 
@@ -63,7 +63,7 @@ def test_what_the_user_gives_counts_whole(tmp_path: Path) -> None:
 def test_a_file_that_a_log_names_as_weights_is_not_opened(tmp_path: Path, weights: str) -> None:
     path = log(tmp_path / "run.mcap", model={"weights": weights})
     asked = r"asks for the weights '.*', which `sensebind weights list` does not show; .*: give a --config"
-    for use in (lambda: replaying([path]), lambda: config_for(Timeline([path]), None), lambda: said_now(path)):
+    for use in (lambda: open_replay([path]), lambda: config_for(Timeline([path]), None), lambda: said_now(path)):
         with pytest.raises(ConfigError, match=asked) as raised:
             use()
         assert str(raised.value).isprintable()
