@@ -4,11 +4,13 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from agent.capture.ring import Ring, Word
 from drivers.driver import Sample
@@ -57,6 +59,39 @@ def test_a_lapped_reader_jumps_forward_and_counts_what_it_lost(ring: Ring) -> No
         read.append(sample.t_ns // 1000)
     assert read == [7, 8, 9, 10]
     assert ring.lapped == 7
+
+
+@pytest.mark.parametrize("overwritten", ["before", "while"])
+def test_a_sample_that_is_overwritten_is_lost_and_counted_not_read(
+    ring: Ring, monkeypatch: pytest.MonkeyPatch, overwritten: str
+) -> None:
+    ring.write(image(1))
+    view, pending = ring._view, ring._pending
+
+    def lap() -> None:
+        monkeypatch.undo()
+        for number in range(2, 9):
+            ring.write(image(number))
+
+    def look(*where: Any) -> NDArray[Any]:
+        lap()
+        return view(*where)
+
+    def count() -> int:
+        found = pending()
+        lap()
+        return found
+
+    if overwritten == "before":
+        monkeypatch.setattr(ring, "_pending", count)
+    else:
+        monkeypatch.setattr(ring, "_view", look)
+    sample = ring.read()
+    assert sample is not None
+    number = (sample.t_ns - 1) // 1000
+    assert number > 1
+    np.testing.assert_array_equal(sample.data, image(number).data)
+    assert ring.lapped == number - 1
 
 
 def test_read_newest_skips_and_counts(ring: Ring) -> None:
