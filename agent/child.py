@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 def launch_line(module: str) -> str:
-    """What `python -c` is given to run the `main` of a module: so the parent's main module is not imported again.
+    """Argument of `python -c` that runs the `main` of a module: so the parent's main module is not imported again.
 
     Its arguments are sys.path as JSON, the parent's process id, and whatever `main` takes.
     """
@@ -63,12 +63,12 @@ def kill(process: subprocess.Popen[bytes]) -> None:
 
 
 def ended_by(status: int) -> str:
-    """What ended a process, by its status as `subprocess` has it."""
+    """Return the end of a process in words, from its status as `subprocess` has it."""
     return f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
 
 
 def refused(error: OSError, purpose: str, saving: str) -> str:
-    """Why the system did not let a process be started to a purpose, and what to do; one line.
+    """Return the system's reason for refusing a process for a purpose, and what to do; one line.
 
     `saving` is how it would take less memory.
     """

@@ -1,4 +1,4 @@
-"""What a process of the agent's own does first, before it imports anything heavy: it binds its life to its parent's."""
+"""First step of a process of the agent's own, before it imports anything heavy: it binds its life to its parent's."""
 
 from __future__ import annotations
 

@@ -137,7 +137,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class QueryField:
-    """What is to be known of a field of Query by who reads one from users."""
+    """A field of Query, for code that reads one from users."""
 
     name: str
     type: Any

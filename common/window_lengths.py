@@ -1,4 +1,4 @@
-"""How much of a stream ImageBind takes at once: what its encoders were trained on, and the usual windows of the agent.
+"""Lengths of the windows that ImageBind takes: what its encoders were trained on, and the usual windows of the agent.
 
 Here because the model's preprocessing, the configuration, which must not load a model, and what prepares examples for
 training need the same numbers.

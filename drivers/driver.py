@@ -133,7 +133,7 @@ BLOCK_S = 0.05
 
 @dataclass(frozen=True, slots=True)
 class StreamFacts:
-    """What a driver says of its samples before its device is open; None is left to the device."""
+    """Facts about a driver's samples before its device is open; None is left to the device."""
 
     modality: Modality
     rate_hz: float | None = None
@@ -167,7 +167,9 @@ class Driver(ABC):
 
     @classmethod
     def stream(cls, options: Any) -> StreamFacts:  # noqa: ARG003  the base knows of no option
-        """What these `Options` tell of the samples. Opens nothing and checks nothing: values may be impossible.
+        """Return the facts about samples that follow from these `Options`.
+
+        Opens nothing and checks nothing: values may be impossible.
 
         The base knows the modality only. A driver whose options tell more, such as a rate, says so: queues, windows
         and health are sized by it.

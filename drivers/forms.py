@@ -24,7 +24,7 @@ MAX_CHANNELS: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """What one or more neighbouring columns of a sample measure, and which values a working sensor can give."""
+    """Quantity in one or more neighbouring columns of a sample, and the values that a working sensor can give."""
 
     name: str
     unit: str

@@ -38,7 +38,7 @@ class Remote(Driver):
 
     @classmethod
     def stream(cls, options: RemoteOptions) -> StreamFacts:
-        """What the other process is to push."""
+        """Facts about the samples that the other process pushes."""
         return StreamFacts(
             options.modality,
             rate_hz=options.rate_hz,

@@ -31,7 +31,7 @@ MOST_STRETCH: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What a timeline takes the times of blocks for."""
+    """Rules by which a timeline judges the times of blocks."""
 
     tolerance_rows: int | None = None
     """By how many rows a time may deviate without meaning a gap, and the count be ahead of the times. None: as many as
@@ -133,7 +133,7 @@ class RowTimeline:
         return max((rows - 1) / 2, jitter)
 
     def _confirmed(self, ahead: int, t_ns: int) -> int:
-        """How many rows are missing for certain, when a block is ahead by more than is tolerated."""
+        """Return the number of rows that are missing for certain, when a block is ahead by more than is tolerated."""
         self._late_from_ns = self._late_from_ns if self._late else t_ns
         self._late = [*self._late, ahead][-self._rules.confirm_blocks :]
         if len(self._late) < self._rules.confirm_blocks or t_ns - self._late_from_ns < self._confirm_ns:

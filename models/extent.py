@@ -1,4 +1,4 @@
-"""What of the world an input of the model covers: seconds of sound, and the part of an image. Imports no torch."""
+"""Extent of an input of the model: seconds of sound, and the part of an image. Imports no torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ AUDIO_SLACK_S: Final = 0.05
 
 @dataclass(frozen=True, slots=True)
 class CropMap:
-    """Where the model's 224 x 224 crop lies in an image of `height` x `width` pixels.
+    """The model's 224 x 224 crop in an image of `height` x `width` pixels.
 
     Coordinates are continuous, x to the right and y down, (0, 0) at the outer corner of the first pixel.
     """

@@ -75,7 +75,7 @@ class Capture:
         return []
 
     def reports(self) -> dict[str, CaptureReport]:
-        """How capture goes, per sensor, up to when it was last looked after; may be called from any thread."""
+        """Return the counts of capture, per sensor, as of the last look at each; may be called from any thread."""
         return self._reports
 
     @property

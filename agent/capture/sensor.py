@@ -273,7 +273,7 @@ def _busy_ns(pid: int) -> int:
 
 
 def _counts_of(ring: Ring) -> tuple[int, ...]:
-    """What was dropped so far, in the order of DROPS."""
+    """Return the counts of dropped samples, in the order of DROPS."""
     in_driver = (ring.word(word) for word in (Word.TOO_LARGE, Word.BAD_DATA, Word.LOST_BY_DRIVER))
     return (ring.lapped, ring.superseded, *in_driver)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from agent.commands.options import BeginOption
 from common.printable import printable, say, shortened
 
 if TYPE_CHECKING:
@@ -77,12 +78,7 @@ def repair(
 def cut(
     log: Recording,
     out: Out,
-    begin: Annotated[
-        str | None,
-        typer.Option(
-            "--from", help="Start: seconds from the start of the log, such as 12.5, or UTC, such as 14:05:10."
-        ),
-    ] = None,
+    begin: BeginOption = None,
     end: Annotated[
         str | None,
         typer.Option("--to", help="End, not included: seconds from the start, such as 42.5, or UTC, such as 14:05:40."),

@@ -15,6 +15,7 @@ import typer
 from agent.address import DEFAULT_ADDRESS
 from agent.commands.golden import golden_app
 from agent.commands.log import log_app
+from agent.commands.options import BeginOption
 from agent.commands.queries import Address, query_app
 from agent.commands.serving import serve_run, tell
 from agent.commands.signals import ending
@@ -114,12 +115,7 @@ def replay(
             help="Multiple of real time from 0.1 to 1000, such as 2, or max. Default: max, or 1 with --serve."
         ),
     ] = None,
-    begin: Annotated[
-        str | None,
-        typer.Option(
-            "--from", help="Start: seconds from the start of the log, such as 12.5, or UTC, such as 14:05:10."
-        ),
-    ] = None,
+    begin: BeginOption = None,
     end: Annotated[
         str | None,
         typer.Option("--to", help="End: seconds from the start of the log, such as 42.5, or UTC, such as 14:05:40."),

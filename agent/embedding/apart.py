@@ -84,7 +84,7 @@ class ModelApart:
 
     @property
     def gone(self) -> str:
-        """Why it takes nothing at present, one line; empty when it does."""
+        """Reason for taking no requests at present, one line; empty when it takes them."""
         return self._keeper.gone
 
     @property

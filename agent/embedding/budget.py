@@ -1,4 +1,4 @@
-"""How much of a tick can be embedded in time: a value, so that it means the same in another process. Pure."""
+"""Budget of a tick that must be embedded in time: a value, so that it means the same in another process. Pure."""
 
 from __future__ import annotations
 
@@ -34,5 +34,5 @@ class Budget:
         return self.age_s + elapsed_s + self.costs_s.get(modality, 0.0) * slower <= self.most_age_s
 
     def later(self, by_s: float) -> Self:
-        """What is left of it after so long."""
+        """Return the rest of the budget after so long."""
         return replace(self, age_s=self.age_s + by_s)

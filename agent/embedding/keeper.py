@@ -86,7 +86,7 @@ class Keeper:
 
     @property
     def gone(self) -> str:
-        """Why nothing can be asked now, one line; empty when it can."""
+        """Reason for taking no requests now, one line; empty when it takes them."""
         with self._changed:
             return "" if self._ready else self._gone
 

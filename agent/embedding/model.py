@@ -1,4 +1,4 @@
-"""What the agent needs of the model, wherever it runs, and what the model gives for a tick. Imports no torch."""
+"""Protocol of the model, wherever it runs, and its results for a tick. Imports no torch."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Model(Answers, Protocol):
 
     @property
     def device(self) -> object:
-        """What it runs on; its `str` is shown to users."""
+        """Device that it runs on; its `str` is shown to users."""
         ...
 
     @property
@@ -58,7 +58,7 @@ class Model(Answers, Protocol):
 
     @property
     def gone(self) -> str:
-        """Why it takes nothing at present, one line; empty when it does. May be read from any thread."""
+        """Reason for taking no requests at present, one line; empty when it takes them. May be read from any thread."""
         ...
 
     def embed(self, ticks: Sequence[Tick], budget: Budget | None = None) -> list[Embedded]:

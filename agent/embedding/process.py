@@ -1,4 +1,4 @@
-"""What runs in the model's own process: an embedder that answers requests, one after the other.
+"""Main loop of the model's own process: an embedder that answers requests, one after the other.
 
 The process is one of `agent.child`, the only one of the agent that imports torch. It ends when the agent does, and when
 the device has failed in a way that only a new process mends.
@@ -97,7 +97,7 @@ def answered(embedder: Embedder, sent: Sent, clock: RunClock) -> Answer:
 
 
 def refusal(error: Exception) -> Answer:
-    """What an error is to the agent."""
+    """Return an error as the answer that tells the agent of it."""
     message = " ".join(str(error).split())[:LONGEST_MESSAGE] or type(error).__name__
     match error:
         case UserFault():

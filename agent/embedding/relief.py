@@ -90,7 +90,7 @@ class Relief:
         return max(*last, self._now[modality]) if last else 0.0
 
     def budget(self, age_s: float) -> Budget:
-        """What a tick that is so old by now can have. The first modality of a tick is not put off for ever."""
+        """Return the budget of a tick that is so old by now. The first modality of a tick is not put off for ever."""
         costs_s = {m: self.cost_s(m) for m in self._last}
         hopeless = {m for m in IMPORTANCE if self._settle_s + self.cost_s(m) > MOST_AGE_HOPS * self._hop_s}
         waited = {m for m, times in self._put_off.items() if times >= MOST_PUT_OFF}

@@ -1,4 +1,4 @@
-"""What goes to the model's process and comes back from it, as parts of a message.
+"""Requests to the model's process and its answers, as parts of a message.
 
 A request is a pickle whose arrays lie beside it, one part each. An answer is JSON with its arrays beside it: the agent
 unpickles nothing that another process wrote.
@@ -35,7 +35,7 @@ Trouble = Literal["", "unusable", "not finite", "failed", "user", "fatal"]
 
 @dataclass(frozen=True, slots=True)
 class ModelOrder:
-    """What the model's process is to load, and where requests come from."""
+    """Order to the model's process: weights to load, and the pipe that requests come through."""
 
     settings: ModelSettings
     modalities: tuple[Modality, ...]
@@ -54,7 +54,7 @@ class Embed:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sent:
-    """What is asked, and when it was sent."""
+    """A request and the time at which it was sent."""
 
     asked: Embed | Request
     sent_ns: int
@@ -62,7 +62,7 @@ class Sent:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Answer:
-    """What came of it: a value and arrays, or trouble and a line about it."""
+    """Result of a request: a value and arrays, or trouble and a line about it."""
 
     value: Any = None
     """Of what JSON can say."""

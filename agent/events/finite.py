@@ -36,7 +36,7 @@ def non_finite(message: Message) -> str:
 
 @cache
 def _check_of(descriptor: Descriptor) -> Check | None:
-    """What to look at in messages of a kind; None when nothing in them could be NaN."""
+    """Fields to check in messages of a kind; None if none of them could be NaN."""
     if descriptor.GetOptions().map_entry:
         return None  # counts by reason
     floats: list[str] = []

@@ -227,13 +227,13 @@ def query(standing: Query, warnings: Sequence[str] = ()) -> pb.Query:
 
 
 def gap(lost: Lost, run_id: str, now_ns: int) -> pb.Event:
-    """What a subscriber is told of events that it misses."""
+    """Build the event that stands for those that a subscriber misses."""
     body = pb.Gap(first_seq=lost.first_seq, last_seq=lost.last_seq, events=lost.events, reason=lost.reason)
     return pb.Event(run_id=run_id, seq=lost.last_seq, capture_ns=now_ns, publish_ns=now_ns, gap=body)
 
 
 def replay_state(position: ReplayPosition) -> pb.ReplayState:
-    """How a replay stands: seconds from the start of the log, and a speed of 0 for MAX_SPEED."""
+    """Build the state of a replay: seconds from the start of the log, and a speed of 0 for MAX_SPEED."""
 
     def seconds(t_ns: int) -> float:
         return (t_ns - position.start_ns) / 1e9
@@ -255,7 +255,7 @@ def replay_state(position: ReplayPosition) -> pb.ReplayState:
 
 @dataclass(frozen=True, slots=True)
 class RunStatus:
-    """How a run goes, as far as the run itself knows."""
+    """Figures of a run, as far as the run itself knows them."""
 
     run_id: str
     version: str
@@ -281,7 +281,7 @@ class RunStatus:
 
 
 def status(run: RunStatus) -> pb.Status:
-    """How the agent is, without what its server knows."""
+    """Build the status of the agent, without the fields that its server fills."""
     return pb.Status(
         run_id=run.run_id,
         version=run.version,

@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 
 class QueryTexts(Protocol):
-    """What perception needs of the model for a query."""
+    """Part of the model that perception asks about a query."""
 
     def embed_texts(self, texts: Sequence[str], modality: Modality) -> Vectors:
         """Unit vectors float32 [n, D] of texts, for cosines with a modality's windows."""
@@ -51,7 +51,7 @@ class QueryTexts(Protocol):
 
 
 class TextModel(QueryTexts, Protocol):
-    """What perception needs of the model when it is made."""
+    """Part of the model that perception asks when it is made."""
 
     def logit_scales(self, overrides: Mapping[Modality, float]) -> Mapping[Modality, float]:
         """The factor on cosines of each modality."""

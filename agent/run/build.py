@@ -205,7 +205,7 @@ class _Builder:
         return LoadedModel(name, model, str(model.device), model.dimensions, worker, stage, perceiving)
 
     def _model(self) -> tuple[Model, str]:
-        """What embeds, and the name of its weights."""
+        """Load the model; returns it and the name of its weights."""
         settings, seen = self.config.model, {stream.modality for stream in self.config.streams.values()}
         if self.recorded is not None:
             from agent.embedding.weights import load_embedder

@@ -32,7 +32,7 @@ class LoadedModel:
     perceiving: Perceiving
 
     def progress(self) -> Progress:
-        """What the worker is at, and whether there is a model to be asked."""
+        """Return the worker's progress, with the reason if the model takes no requests."""
         return replace(self.worker.progress(), gone=self.model.gone)
 
     def submit(self, ticks: Sequence[Tick]) -> None:

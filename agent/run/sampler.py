@@ -254,7 +254,7 @@ class Sampler(Generic[T]):
             self._hand_on()
 
     def _patience_s(self) -> float:
-        """How long to wait for items."""
+        """Return the longest wait for items."""
         ahead_s = 0.0
         with self._faults.guard(PLACE):
             due_ns = self.stretch.due_ns()

@@ -55,7 +55,7 @@ class QueryTable:
         self._columns: list[Column[np.generic]] = []
 
     def __len__(self) -> int:
-        """How many rows there are."""
+        """Number of rows."""
         return len(self._ids)
 
     @property
@@ -70,7 +70,7 @@ class QueryTable:
         return tuple(self._standing.values())
 
     def row_of(self, query_id: str) -> int:
-        """Where a query is, until the table changes. Raises KeyError when it is unknown."""
+        """Return the row of a query, valid until the table changes. Raises KeyError when it is unknown."""
         return self._row[query_id]
 
     def query_at(self, row: int) -> Query:
