@@ -59,6 +59,15 @@ class Stream:
         """Seconds between samples."""
         return 1.0 / self.samples_hz
 
+    @property
+    def views(self) -> int:
+        """Samples that are read where their driver put them, without a copy, as long as no more are kept.
+
+        A window of vision keeps about two frames a hop over its whole reach, six at two ticks a second; those of
+        depth and thermal keep the newest image; of rows nothing is kept, but the log may be some blocks behind.
+        """
+        return 8 if self.modality == "vision" else 3
+
 
 Streams = dict[str, Stream]
 

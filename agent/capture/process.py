@@ -82,7 +82,7 @@ def main() -> None:
     sys.excepthook = teller.tell_crash
     order: Order = pickle.load(sys.stdin.buffer)
     stream = order.stream
-    ring = Ring(*order.ring_fds, stream.queue_depth, stream.sample_bytes, stream.modality)
+    ring = Ring(*order.ring_fds, stream.queue_depth, stream.sample_bytes, stream.modality, stream.views)
     with suppress(SystemExit):
         capture(order, ring, teller)
     os._exit(0)  # a library's threads must not hold up, or crash, the end

@@ -188,7 +188,7 @@ class CapturedSensor:
         """Start the process; leaves nothing behind when it cannot. Raises OSError."""
         stream = self._spec.stream
         with ExitStack() as undo, ExitStack() as handed_over:
-            ring = Ring.create(stream.queue_depth, stream.sample_bytes, stream.modality)
+            ring = Ring.create(stream.queue_depth, stream.sample_bytes, stream.modality, stream.views)
             undo.callback(ring.close)
             pipe_fd, tell_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
             undo.callback(os.close, pipe_fd)

@@ -220,7 +220,7 @@ def modality_of(kind: str, _: Path) -> str:
 def unread(depth: int, _: Path) -> int:
     """How many of ten samples are still there for an agent that comes late."""
     stream = config({"microphone": {**MICROPHONE, "queue_depth": depth}}).streams["microphone"]
-    ring = Ring.create(stream.queue_depth, stream.sample_bytes, stream.modality)
+    ring = Ring.create(stream.queue_depth, stream.sample_bytes, stream.modality, stream.views)
     try:
         for number in range(10):
             ring.write(Sample(number, np.zeros((4, 4), np.float32), 16_000.0))

@@ -303,8 +303,23 @@ MUTANTS = (
     Mutant(
         "ring: what was overwritten is read",
         RING,
-        "return self._words[Word.RESERVED] - self._slots >= index",
-        "return False",
+        "if self._words[at + _INDEX] != index:",
+        "if False:",
+        "tests/test_ring.py",
+    ),
+    Mutant("ring: what is kept is overwritten", RING, "self._held.add(slot)", "pass", "tests/test_ring.py"),
+    Mutant(
+        "ring: what is kept is overwritten by the other process",
+        RING,
+        "            self._held.add(slot)\n",
+        "            self._held.add(slot)\n            self._unlock(slot)\n",
+        "tests/test_ring.py",
+    ),
+    Mutant(
+        "ring: a slot that is left half-filled is read",
+        RING,
+        "self._words[at + _INDEX] = _NO_INDEX",
+        "pass",
         "tests/test_ring.py",
     ),
     Mutant(
