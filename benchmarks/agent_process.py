@@ -29,6 +29,8 @@ main()
 """
 """Runs the command line, with threads that the kernel knows by name; those of libraries have their creator's."""
 CAPTURES = "captures"
+REST_NICE = 19
+"""Priority of what renders the scene: it stands in for devices, which take no core from an agent."""
 END_S = 15.0
 LOOK_S = 0.02
 
@@ -53,6 +55,14 @@ def running(tree: Path, config: Path) -> Iterator[tuple[int, str]]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def put_captures_at_rest(pid: int) -> None:
+    """Give all capture processes of an agent, with their threads, the lowest priority."""
+    for child in _children(pid):
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+            for task in Path(f"/proc/{child}/task").iterdir():
+                os.setpriority(os.PRIO_PROCESS, int(task.name), REST_NICE)
 
 
 def processor_s(pid: int) -> dict[str, float]:

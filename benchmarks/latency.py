@@ -3,10 +3,10 @@
     python -m benchmarks.latency [--seconds 60] [--busy]
     python -m benchmarks.latency --against REV [--rounds 4] [--seconds 60] [--busy]
 
-Runs `sensebind run` on the synthetic scene (five sensors in processes of their own) with one subscriber over loopback
-in this process. Prints each hop of a tick on its way, the whole of it less the time on the model, and the processor
-time of a tick by thread; --busy has another process take a core meanwhile. The floor of the machine is a bare round
-trip over the same kind of connection.
+Runs `sensebind run` on the synthetic scene (five sensors in processes of their own, at the lowest priority while it is
+measured, since they render what devices would give) with one subscriber over loopback in this process. Prints each hop
+of a tick on its way, the whole of it less the time on the model, and the processor time of a tick by thread; --busy has
+another process take a core meanwhile. The floor of the machine is a bare round trip over the same kind of connection.
 
 With --against, this tree and a revision are measured in turn by the code of this file, on the same scene, and every
 figure of the one is divided by the other's of the same round.
@@ -24,7 +24,7 @@ from pathlib import Path
 
 from agent.client import Client
 from agent.clock import RunClock
-from benchmarks.agent_process import CAPTURES, busy_process, processor_s, running
+from benchmarks.agent_process import CAPTURES, busy_process, processor_s, put_captures_at_rest, running
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "configs" / "synthetic.yaml"
@@ -111,6 +111,7 @@ async def _measure(pid: int, address: str, seconds: float, clock: RunClock) -> M
             if not until and not all(window.present for window in embedding.windows):
                 continue  # windows fill for some seconds, in which a tick costs less
             if not until:
+                put_captures_at_rest(pid)
                 before, until = processor_s(pid), time.monotonic() + seconds
                 continue
             settling.append((embedding.settled_ns - event.capture_ns) / 1e6)

@@ -6,6 +6,7 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from agent.collection import resume_collection
 from agent.commands.signals import ending
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ async def _until(stop: asyncio.Event, run: Run, address: str, *, insecure: bool)
             if server.ended.done():
                 server.ended.result()
             if server.loaded.done() and milestone is server.loaded:
+                resume_collection()
                 tell(f"sensebind runs {server.loaded.result().name}")
         await stopping
 

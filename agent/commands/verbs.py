@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agent.address import DEFAULT_ADDRESS
+from agent.collection import defer_collection
 from agent.commands.golden import golden_app
 from agent.commands.log import log_app
 from agent.commands.options import BeginOption
@@ -63,6 +64,7 @@ def run(
 ) -> None:
     """Run the agent on live sensors until Ctrl-C: embed, localize sound, raise alerts, and serve over gRPC."""
     ending.meant()
+    defer_collection()
     from agent.run import build
 
     loaded = _config(config)
@@ -82,6 +84,7 @@ def record(
 ) -> None:
     """Run the agent like `run`, and write all samples and events to a log (MCAP)."""
     ending.meant()
+    defer_collection()
     from agent.log.format import RecordError
     from agent.run import build
 

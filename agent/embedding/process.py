@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from agent.clock import RunClock
+from agent.collection import defer_collection, resume_collection
 from agent.embedding.embedder import Embedder
 from agent.embedding.model import NotFinite
 from agent.embedding.pipe import Closed, Pipe
@@ -36,6 +37,7 @@ def main() -> None:
     """Entry point. Signals that end the agent are its own to handle: it ends this process when it is through."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    defer_collection()
     order: ModelOrder = pickle.load(sys.stdin.buffer)
     pipe, faults = Pipe(*order.pipe_fds), Faults()
     try:
@@ -50,6 +52,7 @@ def main() -> None:
         )
     except Exception as error:  # noqa: BLE001  (told to the agent, whose it is to say so)
         hello = refusal(error)
+    resume_collection()
     pipe.send(pack_answer(hello))
     if not hello.trouble:
         serve(embedder, pipe, order.clock, faults)
