@@ -48,7 +48,8 @@ def _run() -> int:
     except Exception as error:
         if ending.raised or not isinstance(error, UserFault):
             raise
-        _tell(f"sensebind: {error}")
+        for line in error.lines:
+            _tell(f"sensebind: {line}")
         status = 1
     return status if _flushed() else 128 + signal.SIGPIPE
 

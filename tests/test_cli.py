@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import re
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from signal import SIGINT, SIGTERM, Signals
 from typing import Any
@@ -202,6 +205,28 @@ def test_status_shows_every_stream(agent: RunningAgent) -> None:
     assert done.returncode == 0
     assert "thermal" in done.stdout
     assert "camera" in done.stdout
+
+
+def test_the_status_is_a_json_document_for_programs(agent: RunningAgent) -> None:
+    done = sensebind("status", "--address", agent.address, "--json")
+    told = json.loads(done.stdout)
+    assert {stream["sensor"] for stream in told["streams"]} == {"thermal", "camera"}
+    assert all("reason" in stream and "drops" in stream for stream in told["streams"])
+    assert told["ticks_shed"].keys() <= {"model loading", "behind"}
+
+
+def test_the_version_and_the_help_have_the_usual_options() -> None:
+    assert sensebind("--version").stdout == f"sensebind {version('sensebind')}\n"
+    assert sensebind("-h").stdout == sensebind("--help").stdout
+    assert "--seconds" in sensebind("record", "-h").stdout
+
+
+def test_a_recording_ends_by_itself_after_the_seconds_asked_for(tmp_path: Path, nano_weights: Path) -> None:
+    out = tmp_path / "short.mcap"
+    path = config(tmp_path, nano_weights, thermal=THERMAL)
+    done = sensebind("record", "--config", str(path), "--out", str(out), "--listen", "127.0.0.1:0", "--seconds", "2.5")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"short\.mcap: [1-9]\d* messages written", done.stdout)
 
 
 def test_sigterm_ends_an_agent_in_order(agent: RunningAgent) -> None:

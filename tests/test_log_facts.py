@@ -93,7 +93,7 @@ def test_odd_facts_are_refused_in_one_line(tmp_path: Path, changes: dict[str, An
         ({**CONFIG, "queries": [{}] * 20_000}, "queries: List should have at most 256 items"),
         ({**CONFIG, "queries": [{"text": "a", "threshold_on": 1e-40}]}, "threshold_on: is 1e-40; below 1e-06 it would"),
         ({**CONFIG, "background_prompts": ["a"] * 20_000}, "background_prompts: List should have at most 256 items"),
-        ({**CONFIG, "windows": []}, "windows: Input should be a valid dictionary"),
+        ({**CONFIG, "windows": []}, "windows: must be a group of keys of its own"),
         ({}, "sensors: none is configured"),
     ],
 )

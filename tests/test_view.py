@@ -36,6 +36,27 @@ def test_the_status_shows_trouble_and_nothing_without() -> None:
     assert "\n" not in head_of(pb.Status(model_state=pb.ModelState(state=pb.ModelState.STATE_OK))).strip()
 
 
+def test_the_status_tells_why_ticks_are_shed() -> None:
+    head = head_of(pb.Status(ticks_delivered=9, ticks_shed={"behind": 2, "model loading": 5}))
+    assert "ticks 9 delivered, 7 (2 behind, 5 model loading) shed" in head
+
+
+def test_streams_have_reasons_and_what_is_dropped_of_them_has_units() -> None:
+    view, screen = LiveView("test"), io.StringIO()
+    lost = pb.StreamHealth(sensor="ear", modality=2, state=pb.StreamHealth.STATE_LOST, reason="no such device")
+    lost.drops.update({"lost by driver": 480, "late": 3, "bad data": 1})
+    seen = pb.StreamHealth(sensor="eye", modality=1, state=pb.StreamHealth.STATE_OK, drops={"superseded": 7})
+    seen.faults, seen.first_fault = 2, "sampler: KeyError"
+    view.on_status(pb.Status(streams=[lost, seen]), {})
+    Console(file=screen, width=200).print(view.streams(), view.troubles())
+    *table, reason, ear, eye, fault = (line.strip() for line in screen.getvalue().splitlines())
+    assert "window" not in table[0]
+    assert reason == "ear is lost: no such device"
+    assert ear == "ear dropped 1 reads (bad data), 3 blocks (late), 480 rows (lost by driver)"
+    assert eye == "eye dropped 7 images (superseded)"
+    assert fault == "eye: 2 faults of the agent, first: sampler: KeyError"
+
+
 @pytest.mark.parametrize("agent", ["of today", "older"])
 def test_the_screen_shows_the_scores_of_the_queries_in_whichever_form_they_come(agent: str) -> None:
     view, screen = LiveView("test"), io.StringIO()

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from threading import Lock
 
-from agent.capture.source import CaptureReport, CaptureState
+from agent.capture.source import BAD_DATA, LOST_BY_DRIVER, CaptureReport, CaptureState
 from agent.faults import Faults
 from agent.streams import SensorSpec
 from drivers.driver import BadData, Clock, Driver, DriverError, EndOfStream, ReadTimeout, Sample
@@ -102,7 +102,7 @@ class Offline:
         else:
             reading.state = "running"
             if sample.lost:
-                reading.drops["lost by driver"] += sample.lost
+                reading.drops[LOST_BY_DRIVER] += sample.lost
             heapq.heappush(self._heap, (sample.end_ns, name, sample))
 
     def _next_sample(self, reading: _Reading, spec: SensorSpec) -> Sample:
@@ -115,7 +115,7 @@ class Offline:
                     raise
             except BadData as error:
                 reading.error = str(error)
-                reading.drops["bad data"] += 1
+                reading.drops[BAD_DATA] += 1
             except DriverError:
                 raise
             except Exception as error:  # noqa: BLE001  a bug, which is counted

@@ -7,7 +7,7 @@ from collections import Counter, deque
 from contextlib import suppress
 from threading import Event, Lock, Thread
 
-from agent.capture.source import CaptureReport, CaptureState
+from agent.capture.source import BAD_DATA, LOST_BY_DRIVER, CaptureReport, CaptureState
 from agent.clock import RunClock
 from agent.faults import Faults
 from agent.streams import SensorSpec
@@ -112,12 +112,12 @@ class RemoteSensor:
         except BadData as error:
             with self._lock:
                 self._error = str(error)
-                self._drops["bad data"] += 1
+                self._drops[BAD_DATA] += 1
             return
         with self._lock:
             self._state = "running"
             if sample.lost:
-                self._drops["lost by driver"] += sample.lost
+                self._drops[LOST_BY_DRIVER] += sample.lost
             if len(self._queue) == self._stream.queue_depth:
                 self._queue.popleft()
                 self._drops["ring full"] += 1

@@ -15,7 +15,7 @@ from agent import child
 from agent.back_off import BackOff
 from agent.capture.process import FIRST_SAMPLE_S, Order
 from agent.capture.ring import Ring, Word
-from agent.capture.source import CaptureReport, CaptureState
+from agent.capture.source import BAD_DATA, LOST_BY_DRIVER, CaptureReport, CaptureState
 from agent.clock import RunClock
 from agent.streams import SensorSpec, silence_s
 from common.descriptors import FOR_A_START, RESERVE
@@ -41,7 +41,7 @@ SUSPICION_S = 0.5
 BUSY_LIMIT_S = 30.0
 """A process that computes for this long without a heartbeat is killed all the same."""
 
-DROPS = ("ring full", "superseded", "too large", "bad data", "lost by driver")
+DROPS = ("ring full", "superseded", "too large", BAD_DATA, LOST_BY_DRIVER)
 """Reasons for which samples are dropped before they are read."""
 
 _HOPELESS = ("BadOption", "MissingLibrary")

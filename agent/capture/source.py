@@ -14,6 +14,12 @@ CaptureState = Literal["starting", "running", "lost", "ended"]
 """`starting`: nothing came yet. `lost`: no samples; it is being tried again. `ended`: nothing will come any more."""
 
 
+LOST_BY_DRIVER = "lost by driver"
+"""Reason of drops that counts rows or images, all others count samples."""
+BAD_DATA = "bad data"
+"""Reason of drops that counts reads which gave no sample."""
+
+
 @dataclass(frozen=True)
 class CaptureReport:
     """Counts of the capture of one sensor."""
@@ -24,7 +30,7 @@ class CaptureReport:
     restarts: int
     """Capture processes started after the first."""
     drops: dict[str, int]
-    """Samples (for `lost by driver`: rows or images) that were dropped, by reason."""
+    """Samples that were dropped, by reason; of LOST_BY_DRIVER rows or images, of BAD_DATA reads."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from agent.collection import resume_collection
 from agent.commands.signals import ending
+from common.printable import printable
 
 if TYPE_CHECKING:
     from agent.run.run import Run
 
 
-async def serve_run(run: Run, address: str, *, insecure: bool) -> None:
-    """Serve a run until a signal comes, or a fault."""
+async def serve_run(run: Run, address: str, *, insecure: bool, seconds: float | None = None) -> None:
+    """Serve a run until a signal comes, or a fault, or for so many seconds from when it listens."""
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     with ending.calling(lambda: loop.call_soon_threadsafe(stop.set)):
-        await _until(stop, run, address, insecure=insecure)
+        await _until(stop, run, address, insecure=insecure, seconds=seconds)
 
 
-async def _until(stop: asyncio.Event, run: Run, address: str, *, insecure: bool) -> None:
+async def _until(stop: asyncio.Event, run: Run, address: str, *, insecure: bool, seconds: float | None) -> None:
     from agent.run.serving import serving
 
+    if sys.stderr.isatty():
+        sensors, weights = ", ".join(run.config.sensors), run.config.model.weights
+        tell(printable(f"sensebind starts {sensors}, and loads {weights}"), sys.stderr)
     async with serving(run, address, insecure=insecure) as server:
         tell(f"sensebind listens at {server.address}")
-        stopping = asyncio.create_task(stop.wait())
+        stopping = asyncio.create_task(_stopped(stop, seconds))
         # After the end of all recordings queries and requests are still answered: only a signal or a fault ends this.
         for milestone in (server.loaded, server.ended):
             await asyncio.wait({stopping, server.ended, milestone}, return_when=asyncio.FIRST_COMPLETED)
@@ -37,7 +42,12 @@ async def _until(stop: asyncio.Event, run: Run, address: str, *, insecure: bool)
         await stopping
 
 
-def tell(line: str) -> None:
-    """Print a line, which an agent does not end for when nobody reads it any more."""
+async def _stopped(stop: asyncio.Event, seconds: float | None) -> None:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), seconds)
+
+
+def tell(line: str, file: TextIO | None = None) -> None:
+    """Print a line, on stdout unless `file` is given, which an agent does not end for when nobody reads it any more."""
     with suppress(OSError):
-        print(line, flush=True)
+        print(line, flush=True, file=file)

@@ -14,6 +14,7 @@ import typer
 
 from agent.address import DEFAULT_ADDRESS
 from agent.collection import defer_collection
+from agent.commands.config import config_app
 from agent.commands.golden import golden_app
 from agent.commands.log import log_app
 from agent.commands.options import BeginOption
@@ -26,17 +27,37 @@ from agent.commands.weights import weights_app
 if TYPE_CHECKING:
     from agent.config.parse import Config
 
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"sensebind {version('sensebind')}")
+        raise typer.Exit
+
+
 app = typer.Typer(
     help="Embed camera, microphone, depth, thermal and IMU in ImageBind's one space; stream the embeddings, alerts for "
     "text queries and the direction of sound over gRPC. A first look: sensebind demo.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(query_app, name="query")
+app.add_typer(config_app, name="config")
 app.add_typer(golden_app, name="golden")
 app.add_typer(log_app, name="log")
 app.add_typer(weights_app, name="weights")
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and end.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """Options of `sensebind` itself."""
+
 
 ConfigPath = Annotated[
     Path | None,
@@ -79,6 +100,9 @@ def record(
         typer.Option(help="Log to write, such as drive.mcap. Default: a new file in the config's record.folder."),
     ] = None,
     config: ConfigPath = None,
+    seconds: Annotated[
+        float | None, typer.Option(min=0.1, help="Length of the recording, such as 30. Default: until Ctrl-C.")
+    ] = None,
     listen: ListenOption = None,
     insecure: InsecureOption = False,
 ) -> None:
@@ -93,7 +117,7 @@ def record(
         raise RecordError("nowhere to record: give --out FILE, or record.folder in the configuration")
     live = build.live(loaded, log_to=out)
     address = listen or loaded.server.listen
-    asyncio.run(serve_run(live, address, insecure=insecure or loaded.server.insecure))
+    asyncio.run(serve_run(live, address, insecure=insecure or loaded.server.insecure, seconds=seconds))
     assert live.recorder is not None
     report = live.recorder.report()
     dropped = sum(sum(reasons.values()) for reasons in report.drops.values())
@@ -256,8 +280,12 @@ def watch(address: Address = DEFAULT_ADDRESS) -> None:
 
 
 @app.command()
-def status(address: Address = DEFAULT_ADDRESS) -> None:
-    """Print the model, tick counts and stream health of a running agent."""
+def status(
+    address: Address = DEFAULT_ADDRESS,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole status as one JSON document.")] = False,
+) -> None:
+    """Print the model, tick counts and stream health of a running agent, with reasons."""
+    from google.protobuf.json_format import MessageToJson
     from rich.console import Console
 
     from agent.client import Client
@@ -265,9 +293,17 @@ def status(address: Address = DEFAULT_ADDRESS) -> None:
 
     async def ask() -> None:
         async with Client(address) as client:
-            view = LiveView(f"sensebind at {address}")
-            view.on_status(await client.status(), {})
-            Console().print(view.head(), view.streams())
+            told = await client.status()
+        if as_json:
+            print(MessageToJson(told, preserving_proto_field_name=True, always_print_fields_with_no_presence=True))
+            return
+        view = LiveView(f"sensebind at {address}")
+        view.on_status(told, {})
+        console = Console()
+        console.print(view.head(), soft_wrap=True)
+        console.print(view.streams())
+        if troubles := view.troubles():
+            console.print(troubles, soft_wrap=True)
 
     ending.run(ask)
 

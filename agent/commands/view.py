@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from rich.console import Group, RenderableType
@@ -11,6 +12,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from agent.capture.source import BAD_DATA, LOST_BY_DRIVER
 from agent.scores import scores_of
 from common.printable import printable
 from drivers.codec import MODALITY_NAMES
@@ -141,7 +143,7 @@ class LiveView:
         """Return the whole screen: head, streams, scores, source and the last lines."""
         return Group(
             self.head(),
-            Panel(self.streams(), title="streams", title_align="left"),
+            Panel(Group(self.streams(), self.troubles()), title="streams", title_align="left"),
             Panel(self._score_table(), title="queries", title_align="left"),
             Panel(source_line(self._source), title="audio source", title_align="left"),
             Panel(Text("\n".join(self._lines) or "none yet"), title="events", title_align="left"),
@@ -150,7 +152,7 @@ class LiveView:
     def head(self) -> Text:
         """The model, and what became of the ticks."""
         status = self._status
-        shed = sum(status.ticks_shed.values())
+        shed = _counted(status.ticks_shed)
         recording = ""
         if status.HasField("recording"):
             state = (
@@ -160,7 +162,7 @@ class LiveView:
         return Text.assemble(
             (self._title, "bold"),
             f"   {printable(status.model)} on {printable(status.device)}   {status.uptime_s:.0f} s   ",
-            f"ticks {status.ticks_delivered} delivered, {shed} shed   {status.inference_ms:.0f} ms a tick",
+            f"ticks {status.ticks_delivered} delivered, {shed or 0} shed   {status.inference_ms:.0f} ms a tick",
             recording,
             (f"\n{trouble}" if (trouble := model_trouble(status.model_state)) else "", "bold red"),
         )
@@ -168,20 +170,37 @@ class LiveView:
     def streams(self) -> Table:
         """Return a table with a row for each stream."""
         table = Table.grid(padding=(0, 2))
-        table.add_row(*(Text(h, style="dim") for h in ("sensor", "modality", "state", "rate", "dropped", "window")))
+        headings = ["sensor", "modality", "state", "rate", *(["window"] if self._tick_ns else [])]
+        table.add_row(*(Text(heading, style="dim") for heading in headings))
         for stream in self._status.streams:
             state = pb.StreamHealth.State.Name(stream.state).removeprefix("STATE_")
-            modality = sensors_pb2.Modality.Name(stream.modality).removeprefix("MODALITY_").lower()
-            window = self._missing.get(stream.sensor, "embedded" if self._tick_ns else "")
-            table.add_row(
+            row = [
                 Text(printable(stream.sensor)),
-                modality,
+                Text(_modality_of(stream)),
                 Text(state.lower(), style=_STATE_STYLE.get(state, "")),
-                f"{stream.rate_hz:.1f} of {stream.expected_rate_hz:.1f} Hz",
-                str(stream.dropped),
-                Text(window),
-            )
+                Text(f"{stream.rate_hz:.1f} of {stream.expected_rate_hz:.1f} Hz"),
+            ]
+            table.add_row(*row, *([Text(self._missing.get(stream.sensor, "embedded"))] if self._tick_ns else []))
         return table
+
+    def troubles(self) -> Text:
+        """Return a line for the reason of each stream that is not well, and for what was dropped of it, with units."""
+        lines = []
+        for stream in self._status.streams:
+            state = pb.StreamHealth.State.Name(stream.state).removeprefix("STATE_")
+            name = printable(stream.sensor)
+            if stream.reason:
+                lines.append(
+                    Text(f"{name} is {state.lower()}: {printable(stream.reason)}", _STATE_STYLE.get(state, ""))
+                )
+            if stream.drops:
+                drops = ", ".join(_dropped(stream, reason) for reason in sorted(stream.drops))
+                lines.append(Text(f"{name} dropped {printable(drops)}"))
+            if stream.faults:
+                lines.append(
+                    Text(f"{name}: {stream.faults} faults of the agent, first: {printable(stream.first_fault)}")
+                )
+        return Text("\n").join(lines)
 
     def _score_table(self) -> Table:
         table = Table.grid(padding=(0, 2))
@@ -192,6 +211,25 @@ class LiveView:
             style = "bold green" if query_id in self._active else ""
             table.add_row(Text(text, style=style), *(Text(_bar(scores.get(m)), style=style) for _, m in columns))
         return table
+
+
+def _modality_of(stream: pb.StreamHealth) -> str:
+    return sensors_pb2.Modality.Name(stream.modality).removeprefix("MODALITY_").lower()
+
+
+def _dropped(stream: pb.StreamHealth, reason: str) -> str:
+    """Return a count of drops with its unit: drivers count rows, and the agent the blocks that they come in."""
+    image_like = stream.modality in MODALITY_NAMES and FORMS[MODALITY_NAMES[stream.modality]].image_like
+    unit = (
+        "reads" if reason == BAD_DATA else "images" if image_like else "rows" if reason == LOST_BY_DRIVER else "blocks"
+    )
+    return f"{stream.drops[reason]} {unit} ({reason})"
+
+
+def _counted(by_reason: Mapping[str, int]) -> str:
+    """Return a sum with its parts: `7 (5 model loading, 2 behind)`; empty without any."""
+    parts = ", ".join(f"{count} {printable(reason)}" for reason, count in sorted(by_reason.items()) if count)
+    return f"{sum(by_reason.values())} ({parts})" if parts else ""
 
 
 def _bar(score: float | None, width: int = 12) -> str:

@@ -9,7 +9,8 @@ import dataclasses
 import difflib
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -46,7 +47,37 @@ from drivers.registry import DRIVERS, driver_class, make_driver
 
 
 class ConfigError(UserFault):
-    """The configuration cannot be used; the message is one line."""
+    """The configuration cannot be used. The message is the first fault, and `lines` are all that were found."""
+
+    def __init__(self, *faults: str) -> None:
+        more = f"; and {len(faults) - 1} more" if len(faults) > 1 else ""
+        super().__init__(faults[0] + more)
+        self._faults = faults
+
+    @property
+    def lines(self) -> Sequence[str]:
+        """One line a fault."""
+        return self._faults
+
+
+class _Faults:
+    """Faults found so far, each with its message, so that a user mends all of a file in one go."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+
+    @contextmanager
+    def gathered(self) -> Iterator[None]:
+        """Take note of a ConfigError that leaves the block, and go on after it."""
+        try:
+            yield
+        except ConfigError as error:
+            self._lines += error.lines
+
+    def check(self) -> None:
+        """Raise ConfigError if there is a fault."""
+        if self._lines:
+            raise ConfigError(*self._lines)
 
 
 @dataclass(frozen=True)
@@ -118,44 +149,85 @@ def parse(tree: Mapping[str, Any], name: str = "config", *, devices: bool = True
     """
     if fault := fault_of(tree):
         raise ConfigError(f"{name}: {fault}")
-    try:
-        settings = Settings.model_validate(tree)
-    except ValidationError as error:
-        raise ConfigError(f"{name}: {_one_line(error, Settings)}") from None
-    if not settings.sensors:
-        raise ConfigError(
-            f"{name}: sensors: none is configured; add one, for example `camera: {{type: camera, source: 0}}`"
-        )
-    try:
-        split_address(settings.server.listen)
-    except ListenError as error:
-        raise ConfigError(f"{name}: server.listen: {error}") from None
-    sensors = {key: _sensor(name, key, value, settings.windows, devices) for key, value in settings.sensors.items()}
-    queries = tuple(_query(name, index, query) for index, query in enumerate(settings.queries))
-    ids = Counter(query.id for query in queries)
-    if repeated := [query_id for query_id, count in ids.items() if count > 1]:
-        raise ConfigError(f"{name}: queries: the id {repeated[0]!r} is given twice; give each query its own")
-    if settings.background_prompts == []:
-        raise ConfigError(f"{name}: background_prompts: is empty; leave it out to use the built-in prompts")
-    config = Config(
+    faults = _Faults()
+    settings, windows = None, WindowSettings()
+    with faults.gathered():
+        settings = _validated(name, tree)
+        windows = settings.windows
+    sensors: dict[str, Sensor] = {}
+    trees = tree.get("sensors")
+    for key, value in trees.items() if isinstance(trees, Mapping) else ():
+        with faults.gathered():
+            sensors[key] = _sensor(name, key, value, windows, devices)
+    if settings is None:
+        faults.check()
+        raise AssertionError("settings that are not valid have a fault")
+    with faults.gathered():
+        if not trees:
+            raise ConfigError(
+                f"{name}: sensors: none is configured; add one, for example `camera: {{type: camera, source: 0}}`"
+            )
+    with faults.gathered():
+        _check_address(name, settings.server.listen)
+    queries: list[Query] = []
+    for index, query in enumerate(settings.queries):
+        with faults.gathered():
+            queries.append(_query(name, index, query))
+    with faults.gathered():
+        _check_ids(name, queries)
+    with faults.gathered():
+        if settings.background_prompts == []:
+            raise ConfigError(f"{name}: background_prompts: is empty; leave it out to use the built-in prompts")
+    chosen = {}
+    for key, modality in _LOCALIZING.items():
+        with faults.gathered():
+            chosen[key] = _choose(name, key, getattr(settings.localization, key), sensors, modality)
+    record = RecordSettings()
+    with faults.gathered():
+        record = _record(name, settings.record, sensors)
+    with faults.gathered():
+        if settings.clips.folder is None and (asking := [query.id for query in queries if query.clip]):
+            raise ConfigError(f"{name}: queries: {asking[0]!r} asks for clips, but clips.folder is not set; set it")
+    faults.check()
+    return Config(
         name=name,
         tree=settings.model_dump(mode="json", exclude_unset=True),
         sensors=sensors,
         model=settings.model,
         server=settings.server,
         hop_ns=round(settings.windows.hop_s * 1e9),
-        queries=queries,
+        queries=tuple(queries),
         background_prompts=None if settings.background_prompts is None else tuple(settings.background_prompts),
         alerts=settings.alerts,
-        camera=_choose(name, "camera", settings.localization.camera, sensors, "vision"),
-        microphone=_choose(name, "microphone", settings.localization.microphone, sensors, "audio"),
+        camera=chosen["camera"],
+        microphone=chosen["microphone"],
         record_folder=Path(settings.record.folder).expanduser() if settings.record.folder else None,
-        record=_record(name, settings.record, sensors),
+        record=record,
         clips=settings.clips,
     )
-    if config.clips.folder is None and (asking := [query.id for query in queries if query.clip]):
-        raise ConfigError(f"{name}: queries: {asking[0]!r} asks for clips, but clips.folder is not set; set it")
-    return config
+
+
+_LOCALIZING: dict[str, Modality] = {"camera": "vision", "microphone": "audio"}
+
+
+def _validated(name: str, tree: Mapping[str, Any]) -> Settings:
+    try:
+        return Settings.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(*(f"{name}: {line}" for line in _lines(error, Settings))) from None
+
+
+def _check_address(name: str, listen: str) -> None:
+    try:
+        split_address(listen)
+    except ListenError as error:
+        raise ConfigError(f"{name}: server.listen: {error}") from None
+
+
+def _check_ids(name: str, queries: Sequence[Query]) -> None:
+    ids = Counter(query.id for query in queries)
+    if repeated := [query_id for query_id, count in ids.items() if count > 1]:
+        raise ConfigError(f"{name}: queries: the id {repeated[0]!r} is given twice; give each query its own")
 
 
 def _sensor(name: str, key: str, tree: dict[str, Any], windows: WindowSettings, devices: bool) -> Sensor:
@@ -168,7 +240,7 @@ def _sensor(name: str, key: str, tree: dict[str, Any], windows: WindowSettings, 
     try:
         settings = SensorSettings.model_validate(own)
     except ValidationError as error:
-        raise ConfigError(f"{where}.{_one_line(error, SensorSettings)}") from None
+        raise ConfigError(*(f"{where}.{line}" for line in _lines(error, SensorSettings))) from None
     if settings.type not in DRIVERS:
         raise ConfigError(f"{where}.type: there is no driver {brief(settings.type)}{_nearest(settings.type, DRIVERS)}")
     options = (_driver_options if devices else _recorded_options)(where, settings.type, tree)
@@ -210,14 +282,13 @@ def _driver_options(where: str, type_name: str, tree: dict[str, Any]) -> Any:
     known = [f.name for f in dataclasses.fields(options_class)]
     # Both the agent and a synthetic camera want to know the field of view.
     given = {k: v for k, v in tree.items() if k in known}
-    for option in tree:
-        if option not in known and option not in SensorSettings.model_fields:
-            near = _nearest(option, [*known, *SensorSettings.model_fields])
-            raise ConfigError(f"{where}.{shortened(option)}: unknown key{near}")
+    everything = [*known, *SensorSettings.model_fields]
+    if unknown := [option for option in tree if option not in everything]:
+        raise ConfigError(*(f"{where}.{shortened(key)}: unknown key{_nearest(key, everything)}" for key in unknown))
     try:
         return TypeAdapter(options_class).validate_python(given)
     except ValidationError as error:
-        raise ConfigError(f"{where}.{_one_line(error)}") from None
+        raise ConfigError(*(f"{where}.{line}" for line in _lines(error))) from None
 
 
 def _recorded_options(where: str, type_name: str, tree: dict[str, Any]) -> Any:
@@ -228,7 +299,7 @@ def _recorded_options(where: str, type_name: str, tree: dict[str, Any]) -> Any:
     try:
         told = StreamOptions.model_validate({key: tree[key] for key in known & tree.keys()})
     except ValidationError as error:
-        raise ConfigError(f"{where}.{_one_line(error)}") from None
+        raise ConfigError(*(f"{where}.{line}" for line in _lines(error))) from None
     needed = [name for name, f in fields.items() if f.default is f.default_factory is dataclasses.MISSING]
     return options_class(**{**dict.fromkeys(needed), **told.model_dump(exclude_unset=True)})
 
@@ -299,15 +370,30 @@ def _nearest(key: str, known: Any) -> str:
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(sorted(known))}"
 
 
-def _one_line(error: ValidationError, model: type[BaseModel] | None = None) -> str:
-    """The first fault of a validation as `key.path: what (found ...)`, unknown keys with the nearest known one."""
-    first = error.errors(include_url=False)[0]
-    where = ".".join(shortened(str(part)) for part in first["loc"])
-    if first["type"] == "extra_forbidden" and model is not None:
-        return f"{where}: unknown key{_nearest(str(first['loc'][-1]), _keys_at(model, first['loc'][:-1]))}"
-    found = "" if first["type"] == "missing" else f" (found {brief(first['input'])})"
-    more = f"; and {error.error_count() - 1} more" if error.error_count() > 1 else ""
-    return f"{where}: {shortened(first['msg'], 200)}{found}{more}"
+def _lines(error: ValidationError, model: type[BaseModel] | None = None) -> list[str]:
+    """Return the faults of a validation as `key.path: what (found ...)`.
+
+    Unknown keys come first, with the nearest known one, since a missing key is often one that is misspelt.
+    """
+    unknown: list[str] = []
+    others: list[str] = []
+    for fault in error.errors(include_url=False):
+        where = ".".join(shortened(str(part)) for part in fault["loc"])
+        if fault["type"] == "extra_forbidden" and model is not None:
+            unknown.append(f"{where}: unknown key{_nearest(str(fault['loc'][-1]), _keys_at(model, fault['loc'][:-1]))}")
+        elif fault["type"] == "missing":
+            others.append(f"{where}: is required, and is not given")
+        else:
+            what = _WORDS.get(fault["type"]) or shortened(fault["msg"], 200)
+            others.append(f"{where}: {what} (found {brief(fault['input'])})")
+    return unknown + others
+
+
+_WORDS = {
+    "model_type": "must be a group of keys of its own",
+    "model_attributes_type": "must be a group of keys of its own",
+}
+"""In place of pydantic's words, which name classes."""
 
 
 def _keys_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
