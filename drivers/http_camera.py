@@ -16,7 +16,6 @@ from drivers.http_access import UnknownChallenge, opener_of, without_password
 from drivers.mjpeg import MAX_PART_BYTES, PartParser
 
 _CHUNK_BYTES = 64 * 2**10
-_JPEG = b"\xff\xd8"
 
 
 class HttpCamera(Protocol):
@@ -81,7 +80,7 @@ class Snapshots:
         self._next_s = max(self._next_s + self._period_s, time.monotonic())
         try:
             with self._ask() as response:
-                return _whole_body(response, b"")
+                return _whole_body(response)
         except (OSError, http.client.HTTPException, UnknownChallenge) as error:
             raise Disconnected(f"{self._name}: the camera went away: {error}") from None
 
@@ -101,12 +100,12 @@ def open_http_camera(url: str, timeout_s: float, period_s: float) -> HttpCamera 
     try:
         opener, address = opener_of(url)
         response = opener.open(address, timeout=timeout_s)
-        declared = response.headers.get("Content-Type", "").startswith("multipart/x-mixed-replace")
-        first = b"" if declared else response.read1(_CHUNK_BYTES)
-        if first.startswith(_JPEG):
-            picture = _whole_body(response, first)
-            response.close()
+        kind = response.headers.get("Content-Type", "").lower()
+        if kind.startswith(("image/jpeg", "image/jpg")):
+            with response:
+                picture = _whole_body(response)
             return Snapshots(name, lambda: opener.open(address, timeout=timeout_s), picture, period_s)
+        first = b"" if kind.startswith("multipart/x-mixed-replace") else response.read1(_CHUNK_BYTES)
     except urllib.error.HTTPError as error:
         error.close()
         advice = "check the address"
@@ -130,8 +129,8 @@ def open_http_camera(url: str, timeout_s: float, period_s: float) -> HttpCamera 
     return MjpegStream(name, response, first)
 
 
-def _whole_body(response: Any, first: bytes) -> bytes:
-    body = first + bytes(response.read(MAX_PART_BYTES))
+def _whole_body(response: Any) -> bytes:
+    body = bytes(response.read(MAX_PART_BYTES + 1))
     if len(body) > MAX_PART_BYTES:
         raise BadData(f"a picture of more than {MAX_PART_BYTES} bytes")
     return body
