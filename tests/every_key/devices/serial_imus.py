@@ -50,11 +50,15 @@ def frames(accel: tuple[int, int, int], gyro: tuple[int, int, int], count: int =
 SENT = {"imu_csv": lines("1.0,2.0,3.0,0.1,0.2,0.3"), "imu_wit": frames((1024, 2048, 3072), (100, 200, 300))}
 
 
+LINE = {"baud": 115_200, "rate_hz": 100.0, "axes": "x y z"}
+"""Of both kinds; their defaults differ."""
+
+
 def felt(kind: str, sent: bytes = b"", clock: Clock | None = None, timeout_s: float = 5.0, **options: Any) -> Sample:
     """The first block of a serial IMU."""
     with (
         serial_line() as (device, _, name),
-        driver(kind, clock or ManualClock(START_NS), **{"port": name, **options}) as imu,
+        driver(kind, clock or ManualClock(START_NS), **{"port": name, **LINE, **options}) as imu,
     ):
         os.write(device, sent or SENT[kind])
         return imu.read(timeout_s)
@@ -68,7 +72,7 @@ def from_port(kind: str) -> Callable[[str, Path], list[float]]:
         with serial_line() as (one, _, first), serial_line() as (two, _, second):
             for name, port in (("first", first), ("second", second)):
                 (folder / name).symlink_to(port)
-            with driver(kind, ManualClock(START_NS), port=str(folder / which)) as imu:
+            with driver(kind, ManualClock(START_NS), port=str(folder / which), **LINE) as imu:
                 os.write(one, SENT[kind])
                 os.write(two, other[kind])
                 return list(np.argsort(imu.read(5.0).data[0, :3]))
@@ -102,8 +106,8 @@ def imu_rows(kind: str) -> Rows:
         "port": Row(from_port(kind), ("first", [0, 1, 2]), ("second", [2, 1, 0])),
         "baud": Row(speed(kind), (57_600, termios.B57600), (38_400, termios.B38400)),
         "rate_hz": Row(lambda rate, _: felt(kind, rate_hz=rate).rate_hz, (50.0, 50.0), (200.0, 200.0)),
-        # A device whose y points forward and one whose y points up: turned, not mirrored, and not the other way round.
-        "axes": Row(ratio(kind), ("y -x z", [2.0, -1.0, 3.0]), ("z x y", [3.0, 1.0, 2.0])),
+        # A device whose y points back and one whose y points up: turned, not mirrored, and not the other way round.
+        "axes": Row(ratio(kind), ("-y x z", [-2.0, 1.0, 3.0]), ("z x y", [3.0, 1.0, 2.0])),
         # The last row is measured when its bytes arrive, and is over one period (10 ms) later.
         "latency_ms": Row(
             lambda ms, _: (START_NS - felt(kind, latency_ms=ms).end_ns) / MS,
