@@ -47,6 +47,8 @@ class Stream:
     max_lateness_s: float
     """Time that a tick waits for this stream."""
     logged: bool = True
+    pause_s: float = 0.0
+    """Longest pause that its device makes regularly, beyond its period."""
     latency_s: float = 0.0
     """Time that its driver takes off the device's stamps."""
     scale: float | None = None
@@ -91,8 +93,8 @@ def images_missing(apart_ns: int, period_s: float) -> int:
 
 
 def silence_s(stream: Stream) -> float:
-    """Return the silence after which a stream counts as lost: ten periods, but at least a second."""
-    return max(1.0, 10.0 * stream.period_s)
+    """Return the silence after which a stream counts as lost: ten periods, but at least a second, and its pause."""
+    return max(1.0, 10.0 * stream.period_s) + stream.pause_s
 
 
 def fault_of_name(name: str) -> str:
@@ -139,6 +141,7 @@ def stream_of(
         queue_depth=queue_depth or (4 if form.image_like else 64),
         max_lateness_s=max_lateness_s,
         logged=logged,
+        pause_s=facts.pause_s,
         latency_s=facts.latency_s,
         scale=facts.scale,
         offset=facts.offset,

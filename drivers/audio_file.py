@@ -19,7 +19,7 @@ from drivers.driver import (
     Sample,
     StreamFacts,
 )
-from drivers.option_checks import latency_ns, require, require_positive
+from drivers.option_checks import latency_ns, require, require_channels, require_positive
 from drivers.pacing import Playhead, rows_to_skip, wait_until_due
 
 
@@ -30,6 +30,8 @@ class AudioFileOptions:
     path: str
     channels: int = 1
     """As the file has them; compared with it."""
+    use_channels: tuple[int, ...] | None = None
+    """Channels to take of those, from 0, in the order of `mic_positions_m`; the model hears the first. None: all."""
     rate_hz: int = 16_000
     """Samples a second and channel, as the file has them; compared with it."""
     block_ms: float = 50.0
@@ -56,7 +58,7 @@ class AudioFile(Driver):
         return StreamFacts(
             cls.modality,
             rate_hz=options.rate_hz,
-            channels=options.channels,
+            channels=options.channels if options.use_channels is None else len(options.use_channels),
             block_s=options.block_ms / 1e3,
             latency_s=options.latency_ms / 1e3,
         )
@@ -64,6 +66,7 @@ class AudioFile(Driver):
     def __init__(self, options: AudioFileOptions, clock: Clock) -> None:
         require(bool(options.path), "path", options.path, "the path of an audio file")
         require_positive("channels", options.channels)
+        require_channels(options.use_channels, options.channels)
         require_positive("rate_hz", options.rate_hz)
         require(1 <= options.block_ms <= 1000, "block_ms", options.block_ms, "1 to 1000")
         self._options = options
@@ -133,4 +136,6 @@ class AudioFile(Driver):
         head.played += n
         if len(rows) < n:
             raise BadData(f"{self._options.path}: the file ends {n - len(rows)} rows before the length it states")
+        if self._options.use_channels is not None:
+            rows = rows.take(self._options.use_channels, axis=1)
         return Sample(t_ns, rows, float(self._file.samplerate))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -10,8 +11,9 @@ from numpy.typing import NDArray
 
 from drivers.driver import BadData, Clock, DeviceNotFound, Disconnected, Driver, Modality, Pace, Sample, StreamFacts
 from drivers.frame_thread import FrameThread
+from drivers.http_access import without_password
+from drivers.http_camera import HttpCamera, open_http_camera
 from drivers.image_file import read_jpeg
-from drivers.mjpeg import MjpegStream, open_mjpeg, without_password
 from drivers.opencv import import_cv2, network_options, video_capture
 from drivers.option_checks import latency_ns, require, require_positive
 from drivers.pacing import rows_to_skip, wait_until_due
@@ -20,7 +22,10 @@ from drivers.v4l2 import V4l2Device, check_rate, check_size
 from drivers.video_file import VideoFile
 
 NETWORK_TIMEOUT_S = 3.0
-"""For connecting, and for a read; FFmpeg takes up to twice as long to notice."""
+"""For connecting, and for a read; FFmpeg takes up to twice as long to notice. A rate that is lower allows more."""
+
+SNAPSHOT_HZ = 5.0
+"""Questions a second to a camera that answers with one picture at a time, unless `rate_hz` is given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +34,8 @@ class CameraOptions:
 
     Size, rate and pixel format are asked of a device and compared with what it gives; of a file the size and rate,
     of a network stream the size. What is left out is taken as it comes; the size of a network stream is then that of
-    its first picture, and one of another size is bad data.
+    its first picture, and one of another size is bad data. An http address that answers with one picture is asked again
+    and again, `rate_hz` times a second.
     """
 
     source: int | str = 0
@@ -139,11 +145,12 @@ class Camera(Driver):
     def _open_network(self) -> FrameThread:
         cv2 = import_cv2()
         size = PictureSize(self._options.width, self._options.height)
+        timeout_s = max(NETWORK_TIMEOUT_S, 2 / (self._options.rate_hz or math.inf))
         if self._source.startswith(("http://", "https://")):
-            stream = open_mjpeg(self._source, NETWORK_TIMEOUT_S)
+            stream = open_http_camera(self._source, timeout_s, 1 / (self._options.rate_hz or SNAPSHOT_HZ))
             if stream is not None:
                 return FrameThread(self._name, lambda: self._grab_jpeg(stream, size), stream.release)
-        limit_ms = round(NETWORK_TIMEOUT_S * 1000)
+        limit_ms = round(timeout_s * 1000)
         limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, limit_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, limit_ms]
         with network_options():
             capture = video_capture(self._source, cv2.CAP_FFMPEG, limits)
@@ -171,7 +178,7 @@ class Camera(Driver):
         t_ns = self._clock.now_ns()
         return self._network_sample(t_ns, to_rgb(image), size)
 
-    def _grab_jpeg(self, stream: MjpegStream, size: PictureSize) -> Sample:
+    def _grab_jpeg(self, stream: HttpCamera, size: PictureSize) -> Sample:
         try:
             picture = stream.receive()
             t_ns = self._clock.now_ns()

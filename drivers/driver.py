@@ -71,9 +71,9 @@ class EndOfStream(DriverError):
 class FormatMismatch(DriverError):
     """The device does not give what was asked of it."""
 
-    def __init__(self, device: str, what: str, wanted: object, got: object) -> None:
+    def __init__(self, device: str, what: str, wanted: object, got: object, remedy: str = "leave it out") -> None:
         super().__init__(
-            f"{device}: {what} was asked as {wanted} but the device gives {got}; set {what} to {got} or leave it out"
+            f"{device}: {what} was asked as {wanted} but the device gives {got}; set {what} to {got} or {remedy}"
         )
 
 
@@ -146,6 +146,8 @@ class StreamFacts:
     """Of audio."""
     block_s: float = BLOCK_S
     """Seconds of rows in a sample."""
+    pause_s: float = 0.0
+    """Longest pause that the device makes regularly, beyond its period: a fault only when it lasts longer."""
     latency_s: float = 0.0
     """What the driver takes off the time stamps of its device."""
     scale: float | None = None

@@ -27,9 +27,12 @@ MAX_MARKERS = 4096
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_GREY = 0
-_SOI, _EOI, _SOS = b"\xff\xd8", b"\xff\xd9", b"\xff\xda"
+JPEG_END = b"\xff\xd9"
+_SOI, _SOS = b"\xff\xd8", b"\xff\xda"
 # Start-of-frame markers hold the size; C4, C8 and CC in their range are other things (ITU-T T.81, table B.1).
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_JPEG_OF_ONE_SCAN = (0xC0, 0xC1)
+_FILLINGS = (bytes(16), bytes([0xAA]) * 16)
 _JPEG_WITHOUT_LENGTH = frozenset(range(0xD0, 0xD8)) | {0x01}
 
 
@@ -44,8 +47,23 @@ def check_pixels(width: int, height: int) -> None:
 def jpeg_size(data: bytes) -> tuple[int, int]:
     """Return width and height from a JPEG's frame header.
 
-    Raises BadData, also when the end marker is missing, or when there are more pixels or scans than allowed.
+    Raises BadData, also when there are more pixels or scans than allowed.
     """
+    _, (width, height) = _jpeg_frame(data)
+    return width, height
+
+
+def has_jpeg_frame(data: bytes) -> bool:
+    """Return whether `data`, which may be cut off, begins as a JPEG up to its frame header."""
+    try:
+        _jpeg_frame(data)
+    except BadData:
+        return False
+    return True
+
+
+def _jpeg_frame(data: bytes) -> tuple[int, tuple[int, int]]:
+    """Return where a JPEG's frame header is, and width and height from it."""
     if data[:2] != _SOI:
         raise BadData("not a JPEG file: it does not begin with FF D8")
     at = 2
@@ -62,12 +80,9 @@ def jpeg_size(data: bytes) -> tuple[int, int]:
         elif marker in _JPEG_FRAMES and at + 9 <= len(data):
             height, width = struct.unpack_from(">HH", data, at + 5)
             check_pixels(width, height)
-            # Cameras pad after the end marker, so it is looked for rather than expected last.
-            if data.rfind(_EOI, at) < 0:
-                raise BadData(f"truncated JPEG of {width}x{height}: no end marker in {len(data)} bytes")
             if (scans := data.count(_SOS, at)) > MAX_SCANS:
                 raise BadData(f"JPEG of {width}x{height} in {scans} scans; at most {MAX_SCANS} are allowed")
-            return width, height
+            return at, (width, height)
         elif marker == _SOS[1]:
             break
         else:
@@ -113,7 +128,10 @@ def read_jpeg(data: bytes) -> NDArray[np.uint8]:
     """Decode a JPEG to RGB, uint8 [H, W, 3]; an orientation tag is not applied. Raises BadData."""
     import cv2
 
-    return _read(data, jpeg_size(data), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+    at, size = _jpeg_frame(data)
+    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+    # Cameras pad after the end marker, so it is looked for rather than expected last.
+    return _read(data, size, flags) if data.rfind(JPEG_END, at) >= 0 else _read_endless(data, at, size, flags)
 
 
 def read_png(data: bytes) -> NDArray[Any]:
@@ -148,6 +166,23 @@ def _read(data: bytes, size: tuple[int, int], flags: int) -> NDArray[Any]:
     if pixels is None or (pixels.shape[1], pixels.shape[0]) != size:
         raise BadData(f"picture of {size[0]}x{size[1]} cannot be decoded from its {len(data)} bytes")
     return pixels
+
+
+def _read_endless(data: bytes, at: int, size: tuple[int, int], flags: int) -> NDArray[Any]:
+    """Decode a JPEG without an end marker, which some cameras leave out. Raises BadData unless all of its rows came.
+
+    OpenCV decodes nothing when the bytes run out before the last row, so some are added. If they became part of the
+    picture, other ones give another picture.
+    """
+    if data[at + 1] in _JPEG_OF_ONE_SCAN:
+        try:
+            first, second = (_read(data.removesuffix(b"\xff") + filling, size, flags) for filling in _FILLINGS)
+        except BadData:
+            pass
+        else:
+            if np.array_equal(first, second):
+                return first
+    raise BadData(f"truncated JPEG of {size[0]}x{size[1]}: no end marker in {len(data)} bytes")
 
 
 def _write(extension: str, pixels: NDArray[Any], parameters: list[int]) -> bytes:

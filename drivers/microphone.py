@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from drivers.adc_time import AdcTime
 from drivers.block_ring import BlockRing
 from drivers.driver import (
     Clock,
@@ -26,13 +27,11 @@ from drivers.driver import (
     Sample,
     StreamFacts,
 )
-from drivers.option_checks import latency_ns, require, require_positive
+from drivers.option_checks import latency_ns, require, require_channels, require_positive
 from drivers.row_clock import RowClock
 
 RING_S = 2.0
 """Audio held for a reader that is late; when it is full, blocks are dropped and counted."""
-
-MAX_AGE_S = 2.0
 
 # PortAudio's error codes (portaudio.h, PaErrorCode)
 PA_INVALID_CHANNEL_COUNT, PA_INVALID_SAMPLE_RATE, PA_DEVICE_UNAVAILABLE = -9998, -9997, -9985
@@ -45,6 +44,9 @@ class MicrophoneOptions:
     device: str | int | None = None
     """Name or a part of it, or index, as `python -m sounddevice` lists them; left out: the system's default."""
     channels: int = 1
+    """Number of channels to open; a device that mixes processed sound in gives all of them, or none."""
+    use_channels: tuple[int, ...] | None = None
+    """Channels to take of those, from 0, in the order of `mic_positions_m`; the model hears the first. None: all."""
     rate_hz: int = 16_000
     """Samples a second and channel."""
     block_ms: float = 50.0
@@ -56,7 +58,8 @@ class MicrophoneOptions:
 class Microphone(Driver):
     """Yields audio samples, float32 [n, channels], in blocks of `block_ms`.
 
-    Time is counted in samples and held to PortAudio's ADC time; samples that never came are counted in `lost`.
+    Time is counted in samples and held to PortAudio's ADC time once that can be trusted, before to the arrival of
+    blocks; samples that never came are counted in `lost`.
     PortAudio lists devices once per process: after Disconnected or DeviceNotFound, a device that came back is found
     by a new process only.
     """
@@ -70,13 +73,14 @@ class Microphone(Driver):
         return StreamFacts(
             cls.modality,
             rate_hz=options.rate_hz,
-            channels=options.channels,
+            channels=options.channels if options.use_channels is None else len(options.use_channels),
             block_s=options.block_ms / 1e3,
             latency_s=options.latency_ms / 1e3,
         )
 
     def __init__(self, options: MicrophoneOptions, clock: Clock) -> None:
         require(options.channels >= 1, "channels", options.channels, "1 or more")
+        require_channels(options.use_channels, options.channels)
         require_positive("rate_hz", options.rate_hz)
         require(1 <= options.block_ms <= 1000, "block_ms", options.block_ms, "1 to 1000")
         self._options = options
@@ -102,6 +106,7 @@ class Microphone(Driver):
         blocks = max(4, round(RING_S * 1000 / options.block_ms))
         self._ring = BlockRing(blocks, self._block_rows, options.channels)
         self._row_clock = RowClock(options.rate_hz, self._block_rows)
+        self._adc_time = AdcTime(options.rate_hz)
         stream = None
         try:
             stream = sounddevice.InputStream(
@@ -132,6 +137,8 @@ class Microphone(Driver):
             rows, measured_ns, dropped = np.zeros((0, 1), np.float32), 0, 0
         if len(rows) == 0:
             raise Disconnected(f"{self._name}: the device or the sound server went away")
+        if self._options.use_channels is not None:
+            rows = rows.take(self._options.use_channels, axis=1)
         t_ns, lost = self._row_clock.stamp(len(rows), measured_ns, dropped)
         return Sample(t_ns - self._latency_ns, rows, float(self._options.rate_hz), lost)
 
@@ -153,9 +160,7 @@ class Microphone(Driver):
 
     def _arrive(self, rows: NDArray[np.float32], n: int, time: Any, _status: Any) -> None:
         """PortAudio's callback, on its own thread. Its overflow flag is not set by every backend: samples tell."""
-        age_s = time.currentTime - time.inputBufferAdcTime
-        if not 0 < age_s < MAX_AGE_S:  # a backend without an ADC time: the block has just been completed
-            age_s = n / self._options.rate_hz
+        age_s = self._adc_time.age_s(n, time.currentTime, time.inputBufferAdcTime)
         self._ring.put(rows, self._clock.now_ns() - round(age_s * 1e9))
 
     def _refused(self, error: Exception, device: Mapping[str, Any]) -> DriverError:

@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from drivers.driver import BadOption, MissingLibrary
-from drivers.mjpeg import without_password
+from drivers.http_access import without_password
 
 QUIET = {"OPENCV_LOG_LEVEL": "SILENT", "OPENCV_FFMPEG_LOGLEVEL": "-8"}  # AV_LOG_QUIET
 """Read by OpenCV when it is imported, and when it first uses FFmpeg. What goes wrong is raised as a DriverError, so

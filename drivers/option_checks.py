@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from drivers.driver import BadOption
 
@@ -27,3 +28,9 @@ def latency_ns(latency_ms: float) -> int:
     """The `latency_ms` option in nanoseconds: how long before its time stamp a sample was really captured."""
     require_finite("latency_ms", latency_ms)
     return round(latency_ms * 1e6)
+
+
+def require_channels(use: Sequence[int] | None, channels: int) -> None:
+    """The `use_channels` option: different channels of those that there are, or None for all."""
+    fits = use is None or (len(use) > 0 and len(set(use)) == len(use) and all(0 <= c < channels for c in use))
+    require(fits, "use_channels", use, f"different channels of 0 to {channels - 1}, those that `channels` opens")

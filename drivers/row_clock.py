@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 from drivers.driver import FormatMismatch
 from drivers.row_timeline import RowTimeline, arriving
 
 LEAST_SHARE, MOST_SHARE = 0.6, 1.5
 """Shares of the nominal rate between which a measured one is taken for it: less, and more, is another setting."""
+
+LATENESS_BLOCKS = 32
+"""Blocks of which the least late one sets the time."""
 
 
 class RowClock:
@@ -16,15 +21,27 @@ class RowClock:
         """`block_rows` usually come at once. A jump means lost rows only when it lasts for `confirm_s` at least."""
         self._timeline = RowTimeline(rate_hz, arriving(rate_hz, block_rows, confirm_s))
         self._last_t_ns = 0
+        self._counted_ns = 0
+        """Time of the rows so far by their number alone."""
+        self._lateness_ns: deque[int] = deque(maxlen=LATENESS_BLOCKS)
+        """By how much the last blocks came after it."""
 
     def stamp(self, rows: int, first_row_ns: int, lost: int = 0) -> tuple[int, int]:
         """Return (`t_ns` of the first row, rows lost before it) for a block measured to start at `first_row_ns`.
 
-        `lost` counts rows already known to be missing before this block. `t_ns` never decreases, and is ahead of
-        `first_row_ns` by no more than what would mean a gap the other way.
+        `lost` counts rows already known to be missing before this block. `t_ns` never decreases, and is not ahead of
+        `first_row_ns` unless it would decrease.
+
+        Blocks arrive late by a time that varies, and never early. So the one of the last blocks that was the least late
+        by its count of rows tells when they were measured, and their mean only how they drift.
         """
         lost = max(lost, self._timeline.gap(first_row_ns, rows, lost))
-        self._last_t_ns = max(self._last_t_ns, self._timeline.take(first_row_ns, rows, lost))
+        t_ns = self._timeline.take(first_row_ns, rows, lost)
+        self._counted_ns += self._timeline.duration_ns(lost)
+        self._lateness_ns.append(first_row_ns - self._counted_ns)
+        earliest_ns = self._counted_ns + min(self._lateness_ns)
+        self._counted_ns += self._timeline.duration_ns(rows)
+        self._last_t_ns = max(self._last_t_ns, min(t_ns, earliest_ns))
         return self._last_t_ns, lost
 
 
@@ -68,4 +85,5 @@ class RateCheck:
             return
         self._done = True
         if not least_hz < got_hz < most_hz:
-            raise FormatMismatch(self._device, "rate_hz", f"{self._rate_hz:g}", f"{got_hz:.3g}")
+            remedy = f"the device to {self._rate_hz:g}"
+            raise FormatMismatch(self._device, "rate_hz", f"{self._rate_hz:g}", f"{got_hz:.3g}", remedy)

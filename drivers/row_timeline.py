@@ -117,13 +117,13 @@ class RowTimeline:
         if not self._begun:
             self._begun, self.end_ns, gap = True, t_ns, 0
         if gap < 0:
-            self.end_ns += self._duration_ns(max(0, gap + rows))
-            return self.end_ns - self._duration_ns(rows)
-        error_ns = t_ns - self.end_ns - self._duration_ns(gap)
+            self.end_ns += self.duration_ns(max(0, gap + rows))
+            return self.end_ns - self.duration_ns(rows)
+        error_ns = t_ns - self.end_ns - self.duration_ns(gap)
         self._jitter += (abs(error_ns) * self.rate_hz / 1e9 - self._jitter) * JITTER_MEMORY
         moved_ns = self._followed(error_ns, rows) if follow and not self._late else 0
-        self.end_ns += self._duration_ns(gap + rows) + moved_ns
-        return self.end_ns - self._duration_ns(rows)
+        self.end_ns += self.duration_ns(gap + rows) + moved_ns
+        return self.end_ns - self.duration_ns(rows)
 
     def tolerance(self, rows: int) -> float:
         """By how many rows the time of a block may deviate before it means a gap or an overlap."""
@@ -146,7 +146,7 @@ class RowTimeline:
         least, most = self._rules.averaged_blocks
         self._blocks = min(self._blocks + 1, most)
         gain = 1 / max(self._blocks, least)
-        limit_ns = None if self._rules.tolerance_rows is None else self._duration_ns(self._rules.tolerance_rows)
+        limit_ns = None if self._rules.tolerance_rows is None else self.duration_ns(self._rules.tolerance_rows)
         near_ns = error_ns if limit_ns is None else max(error_ns, -limit_ns)
         if self._rules.learns_spacing and self._blocks == most:  # critically damped: the square of half the phase gain
             stretch = self._stretch + (gain / 2) ** 2 * near_ns * self.rate_hz / 1e9 / rows
@@ -155,5 +155,6 @@ class RowTimeline:
         # More rows than the rate allows must not lead into the future.
         return moved_ns if limit_ns is None else min(moved_ns, error_ns + limit_ns)
 
-    def _duration_ns(self, rows: int) -> int:
+    def duration_ns(self, rows: float) -> int:
+        """Return the time that so many rows take, by their spacing as it is known so far."""
         return round(rows * 1e9 / self.rate_hz * self._stretch)

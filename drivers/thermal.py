@@ -16,6 +16,11 @@ from drivers.raw16 import Raw16Camera, Raw16Options
 
 _CENTIKELVIN_C, _ZERO_KELVIN_C = FORMS["thermal"].count_scale, FORMS["thermal"].count_offset
 
+FLAT_FIELD_S = 1.0
+"""A Lepton closes its shutter every 3 minutes, or when it has warmed by 1.5 C, and sends nothing for about a second: 23
+frames at 26 Hz by the datasheet. Hosts see transfers stop (purethermal1-uvc-capture #3, danjulio/lepton #23).
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class ThermalPngOptions(PngOptions):
@@ -76,8 +81,9 @@ class ThermalY16(Raw16Camera):
 
     @classmethod
     def stream(cls, options: ThermalY16Options) -> StreamFacts:
-        """As of its pictures, and the scale of its counts."""
-        return replace(super().stream(options), scale=options.scale_c, offset=options.offset_c)
+        """As of its pictures, the scale of its counts, and the pause for its correction."""
+        facts = super().stream(options)
+        return replace(facts, scale=options.scale_c, offset=options.offset_c, pause_s=FLAT_FIELD_S)
 
     def __init__(self, options: ThermalY16Options, clock: Clock) -> None:
         require_positive("scale_c", options.scale_c)

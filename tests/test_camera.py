@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-import base64
-import http.server
 import itertools
 import os
 import pickle
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 from real_sources import BARS, MjpegServer, RtspServer, free_port, missing
+from web_camera import comes_back, live
 
 from agent.clock import ManualClock, RunClock
 from drivers.camera import Camera, CameraOptions
 from drivers.driver import (
-    BadData,
     BadOption,
     DeviceNotFound,
     Disconnected,
-    Driver,
     DriverError,
     EndOfStream,
     FormatMismatch,
@@ -38,7 +31,7 @@ from drivers.driver import (
     Sample,
 )
 from drivers.frame_thread import FrameThread
-from drivers.mjpeg import MAX_PART_BYTES, PartParser, open_mjpeg, without_password
+from drivers.http_access import without_password
 from drivers.v4l2 import stamp_age_ns
 
 LIT = {
@@ -54,47 +47,6 @@ LIT = {
 
 
 V4L_LIMIT = "OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT"
-
-
-def jpeg(value: int = 90, width: int = 64, height: int = 48) -> bytes:
-    """A picture whose red channel has this value."""
-    image = np.zeros((height, width, 3), np.uint8)
-    image[..., 2] = value
-    return cv2.imencode(".jpg", image)[1].tobytes()
-
-
-def multipart(*bodies: bytes, length: bool = True) -> bytes:
-    """An HTTP body as network cameras send it."""
-    header = b"\r\n--frame\r\nContent-Type: image/jpeg\r\n"
-    return b"".join(
-        header + (b"Content-Length: %d\r\n" % len(body) if length else b"") + b"\r\n" + body for body in bodies
-    )
-
-
-def live(camera: Driver, wanted: int, deadline_s: float = 20.0) -> list[Sample]:
-    """The next samples of a live camera, reading on over time-outs."""
-    samples: list[Sample] = []
-    end = time.monotonic() + deadline_s
-    while len(samples) < wanted and time.monotonic() < end:
-        try:
-            samples.append(camera.read(0.5))
-        except ReadTimeout:
-            continue
-    assert len(samples) == wanted
-    return samples
-
-
-def comes_back(camera: Driver, error: type[DriverError], deadline_s: float = 20.0) -> DriverError:
-    """Read until this error is raised."""
-    end = time.monotonic() + deadline_s
-    while time.monotonic() < end:
-        try:
-            camera.read(0.5)
-        except ReadTimeout:
-            continue
-        except error as raised:
-            return raised
-    raise AssertionError(f"no {error.__name__} within {deadline_s} s")
 
 
 @pytest.fixture(scope="module")
@@ -214,186 +166,6 @@ class TestOptions:
             environment = {**plain, **asked, "PYTHONPATH": str(tmp_path)}
             told = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True)
             assert told.stdout.decode().strip() == limit_s
-
-
-class Web:
-    """An HTTP server of one answer; with `challenge` it asks for a password, and keeps what it was given."""
-
-    def __init__(self, kind: str, chunks: Callable[[], Iterator[bytes]], challenge: str = "") -> None:
-        self.credentials: list[str | None] = []
-        credentials = self.credentials
-
-        class Answer(http.server.BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                credentials.append(self.headers.get("Authorization"))
-                if challenge and credentials[-1] is None:
-                    self.send_response(401)
-                    self.send_header("WWW-Authenticate", challenge)
-                    self.end_headers()
-                    return
-                self.send_response(200)
-                self.send_header("Content-Type", kind)
-                self.end_headers()
-                try:
-                    for chunk in chunks():
-                        self.wfile.write(chunk)
-                except OSError:
-                    return
-
-            def log_message(self, *args: object) -> None:
-                pass
-
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}/"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
-
-    def __enter__(self) -> Web:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-
-class TestMjpeg:
-    KIND = "multipart/x-mixed-replace; boundary=frame"
-
-    def test_a_truncated_picture_is_bad_data_and_the_next_is_read(self) -> None:
-        whole = jpeg(200)
-        step = threading.Semaphore(0)
-
-        def chunks() -> Iterator[bytes]:
-            for body in itertools.cycle((whole[: len(whole) // 2], whole)):
-                step.acquire(timeout=10)
-                yield multipart(body)
-
-        with Web(self.KIND, chunks) as web, Camera(CameraOptions(web.url), RunClock.start()) as camera:
-            for _ in range(3):
-                step.release()
-                error = comes_back(camera, BadData)
-                assert "truncated JPEG" in str(error)
-                step.release()
-                [sample] = live(camera, 1)
-                assert float(sample.data[..., 0].mean()) == pytest.approx(200, abs=6)
-
-    def test_a_size_that_was_not_asked(self) -> None:
-        pictures = itertools.repeat(multipart(jpeg()))
-        with Web(self.KIND, lambda: pictures) as web:
-            camera = Camera(CameraOptions(web.url, width=64, height=50), RunClock.start())
-            camera.connect()
-            error = comes_back(camera, FormatMismatch)
-            camera.close()
-        assert "height was asked as 50 but the device gives 48" in str(error)
-
-    def test_a_picture_of_another_size_than_the_first_is_bad_data(self) -> None:
-        bodies = [jpeg(10), jpeg(20, width=32, height=24), *[jpeg(30)] * 3]
-        with (
-            Web(self.KIND, lambda: iter([multipart(*bodies)])) as web,
-            Camera(CameraOptions(web.url), RunClock.start()) as camera,
-        ):
-            error = comes_back(camera, BadData)
-            assert "a picture of 32x24 pixels came among those of 64x48" in str(error)
-            assert web.url in str(error)
-            [sample] = live(camera, 1)
-            assert sample.data.shape == (48, 64, 3)
-
-    def test_a_camera_that_was_set_to_another_size_is_read_once_connected_again(self) -> None:
-        sizes = iter([(32, 24), (16, 12)])
-        with Web(self.KIND, lambda: iter([multipart(*[jpeg(5, *next(sizes))] * 3)])) as web:
-            camera = Camera(CameraOptions(web.url), RunClock.start())
-            for height in (24, 12):
-                with camera:
-                    [sample] = live(camera, 1)
-                    assert sample.data.shape[0] == height
-
-    def test_what_is_no_motion_jpeg(self) -> None:
-        with Web("text/html", lambda: iter([b"<html>hello</html>"])) as web:
-            camera = Camera(CameraOptions(web.url), RunClock.start())
-            with pytest.raises(DeviceNotFound, match="no camera answers, or not with video"):
-                camera.connect()
-
-    def test_an_error_answer_is_told(self) -> None:
-        class Absent(http.server.BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                self.send_error(404)
-
-            def log_message(self, *args: object) -> None:
-                pass
-
-        with http.server.HTTPServer(("127.0.0.1", 0), Absent) as server:
-            thread = threading.Thread(target=server.handle_request)
-            thread.start()
-            with pytest.raises(DeviceNotFound, match="404"):
-                Camera(CameraOptions(f"http://127.0.0.1:{server.server_port}/"), RunClock.start()).connect()
-            thread.join()
-
-    def test_a_password_that_holds_an_at_sign_is_given_to_the_camera(self) -> None:
-        with Web(self.KIND, lambda: iter([multipart(jpeg())]), 'Basic realm="camera"') as web:
-            stream = open_mjpeg(web.url.replace("//", "//anna:p@ss@"), 5.0)
-            assert stream is not None
-            assert stream.receive() == jpeg()
-            stream.release()
-        assert web.credentials == [None, "Basic " + base64.b64encode(b"anna:p@ss").decode()]
-
-    def test_a_challenge_that_makes_no_sense(self) -> None:
-        with Web(self.KIND, lambda: iter([]), "Digest realm=") as web:
-            address = web.url.replace("//", "//anna:pass@")
-            with pytest.raises(DeviceNotFound, match="asks for a password in a way"):
-                open_mjpeg(address, 5.0)
-
-    def test_more_than_headers_are_is_no_part(self) -> None:
-        parser = PartParser()
-        many = b"--other\r\n" + b"a: b\r\n" * 33 + b"\r\n"
-        assert parser.feed(many + multipart(jpeg(3))) == [jpeg(3)]
-        assert PartParser().feed(b"--frame\r\n" + b"a: b\r\n" * 32 + b"\r\nbody\r\n--frame\r\n\r\n") == [b"body"]
-
-    @pytest.mark.parametrize("unit", [b"\r\n--a", b"--", b"\r\n--" + b"x" * 300, b"\r\n" + b"y" * 1024])
-    def test_a_part_is_found_after_hostile_bytes(self, unit: bytes) -> None:
-        stream = unit * (64 * 2**10 // len(unit)) + multipart(jpeg(5), jpeg(6))
-        assert PartParser().feed(stream)[-1] == jpeg(6)
-
-    @pytest.mark.parametrize("length", [True, False])
-    @given(cuts=st.lists(st.integers(0, 10_000), max_size=12))
-    def test_parts_do_not_depend_on_how_they_arrive(self, length: bool, cuts: list[int]) -> None:
-        bodies = [jpeg(k, 16, 16) for k in (0, 100, 255)]
-        stream = multipart(*bodies, length=length) + b"\r\n--frame\r\n\r\n"
-        edges = [0, *sorted(min(c, len(stream)) for c in cuts), len(stream)]
-        parser = PartParser()
-        found = [body for a, b in itertools.pairwise(edges) for body in parser.feed(stream[a:b])]
-        assert found == bodies
-
-    @given(junk=st.binary(max_size=2000))
-    def test_junk_before_a_part_costs_nothing_else(self, junk: bytes) -> None:
-        parser = PartParser()
-        good = [jpeg(k, 16, 16) for k in (1, 2, 3, 4)]
-        stream = junk.replace(b"--", b"") + multipart(*good)
-        assert parser.feed(stream)[-3:] == good[-3:]
-
-    def test_time_is_proportional_to_the_bytes_of_a_part(self) -> None:
-        """Four times as long a part takes about four times as long: not sixteen, as when all is searched each time."""
-
-        def cpu_s(megabytes: int) -> float:
-            parser, chunk = PartParser(), bytes(4096)
-            began_s = time.process_time()
-            parser.feed(b"--frame\r\nX: y\r\n\r\n")
-            for _ in range(megabytes * 256):
-                assert parser.feed(chunk) == []
-            assert parser.feed(b"\r\n--frame\r\n") == [bytes(megabytes * 2**20)]
-            return time.process_time() - began_s
-
-        shorter_s, longer_s = (min(cpu_s(megabytes) for _ in range(4)) for megabytes in (2, 8))
-        assert longer_s < 9 * shorter_s
-
-    def test_a_part_without_end_is_bounded(self) -> None:
-        parser = PartParser()
-        parser.feed(b"--frame\r\nContent-Type: image/jpeg\r\n\r\n")
-        for _ in range(MAX_PART_BYTES // 2**20 - 1):
-            assert parser.feed(bytes(2**20)) == []
-        with pytest.raises(BadData, match="a part of more than"):
-            parser.feed(bytes(2**20))
-        assert parser.feed(multipart(jpeg(7))) == [jpeg(7)]
 
 
 def check_bars(image: NDArray[np.uint8]) -> None:

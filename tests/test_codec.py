@@ -189,6 +189,28 @@ def test_padding_after_a_jpeg_is_allowed() -> None:
     np.testing.assert_array_equal(image_file.read_jpeg(GOOD_JPEG + bytes(100)), image_file.read_jpeg(GOOD_JPEG))
 
 
+def noisy_jpeg(*settings: int) -> bytes:
+    import cv2
+
+    picture = np.random.default_rng(6).integers(0, 256, (36, 48, 3), np.uint8)
+    return cv2.imencode(".jpg", picture, settings)[1].tobytes()
+
+
+def test_a_jpeg_without_its_end_marker_is_read_if_all_of_its_rows_came(capfd: pytest.CaptureFixture[str]) -> None:
+    import cv2
+
+    for settings in ((), (cv2.IMWRITE_JPEG_RST_INTERVAL, 3)):
+        whole = noisy_jpeg(*settings)
+        for end in (2, 1):
+            np.testing.assert_array_equal(image_file.read_jpeg(whole[:-end]), image_file.read_jpeg(whole))
+    assert capfd.readouterr().err == ""
+    for missing in (*range(4, 40), len(whole) // 2):
+        with pytest.raises(BadData, match="truncated JPEG of 48x36: no end marker in"):
+            image_file.read_jpeg(whole[:-missing])
+    with pytest.raises(BadData, match="truncated JPEG"):
+        image_file.read_jpeg(noisy_jpeg(cv2.IMWRITE_JPEG_PROGRESSIVE, 1)[:-2])
+
+
 def test_mutated_messages_decode_or_are_bad_data() -> None:
     rng = np.random.default_rng(3)
     bodies = [codec.encode_sample("s", m, sample).SerializeToString() for m, sample in SAMPLES.items()]

@@ -83,6 +83,26 @@ def test_silence_is_lost_after_ten_periods_and_at_least_a_second() -> None:
     assert found.rate_hz == 0.0
 
 
+def test_a_regular_pause_is_neither_silence_nor_slowness() -> None:
+    """A Lepton sends nothing for a second while it corrects itself, every three minutes."""
+    rig = Rig("camera", pause_s=1.0, rate_hz=9.0, samples_hz=9.0)
+    for pause_s in (1.0, 1.1):
+        rig.images(45, hz=9.0)
+        rig.now_ns += round(pause_s * S)
+        assert rig.report_of().state == "ok"
+        rig.images(5, hz=9.0)
+        assert rig.report_of().state == "ok"
+        assert rig.report_of().rate_hz == pytest.approx(9.0, abs=0.5)
+    rig.now_ns += round(2.2 * S)
+    assert rig.report_of().state == "lost"
+
+
+def test_a_device_that_pauses_may_be_slow_all_the_same() -> None:
+    rig = Rig("camera", pause_s=1.0)
+    rig.images(60, hz=8.0)
+    assert "slow: 8.1 of 10.0 Hz" in rig.report_of().reason
+
+
 def test_stamps_far_from_the_clock_are_told_apart_from_silence() -> None:
     behind = Rig("camera")
     for _ in range(20):

@@ -6,19 +6,26 @@ import contextlib
 import itertools
 import math
 import os
+import re
 import struct
+import subprocess
+import sys
 import threading
 import time
 import tty
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from real_sources import Motion, PtyImu, wit_frame, wit_frames
+from real_sources import Motion, PtyImu, wait_for, wit_frame, wit_frames
 
+from agent.capture.live import Capture
 from agent.clock import RunClock
+from agent.config.parse import parse
+from drivers.device_file import holder
 from drivers.driver import (
     BadData,
     BadOption,
@@ -162,10 +169,150 @@ def rows_for(imu: WitImu, duration_s: float) -> list[Sample]:
     return blocks
 
 
+def at_100_hz(port: Path, **options: Any) -> WitImuOptions:
+    """Options of a device that was set to more than it leaves the factory with."""
+    return WitImuOptions(str(port), baud=115_200, rate_hz=100.0, **options)
+
+
+def tilted(_t_s: float) -> tuple[float, float, float, float, float, float]:
+    """Measured along the axes of the case: x, y and z."""
+    return (1.0, 2.0, 9.0, 0.1, 0.2, 0.3)
+
+
+def misread(data: bytes, sent_baud: int, read_baud: int) -> bytes:
+    """Bytes of another speed as a UART takes them: from each falling edge on, a start bit, eight bits, a stop bit."""
+    bits = [1]
+    for byte in data:
+        bits += [0, *(byte >> k & 1 for k in range(8)), 1]
+
+    def level(at_bits: float) -> int:
+        at = int(at_bits * sent_baud / read_baud)
+        return bits[at] if at < len(bits) else 1
+
+    found, at, end = [], 0.0, len(bits) * read_baud / sent_baud
+    while at < end:
+        if level(at):
+            at += 0.25
+            continue
+        found.append(sum(level(at + 1.5 + k) << k for k in range(8)))
+        at += 9.5
+        while at < end and not level(at):  # a break: the next byte begins with the next falling edge
+            at += 0.25
+    return bytes(found)
+
+
+def first_fault(imu: WitImu, within_s: float) -> str:
+    """Read until a driver tells something but that nothing came."""
+    end = time.monotonic() + within_s
+    while time.monotonic() < end:
+        try:
+            imu.read(0.5)
+        except ReadTimeout:
+            continue
+        except DriverError as error:
+            return str(error)
+    return ""
+
+
 class TestDriver:
+    def test_a_case_whose_y_points_forward_needs_no_axes(self, tmp_path: Path) -> None:
+        """A WT901's x points right, y forward and z up (datasheet v20-0702)."""
+        with PtyImu(tmp_path / "imu", motion=tilted) as source, WitImu(at_100_hz(source.link), RunClock.start()) as imu:
+            row = imu.read(5.0).data[0]
+        assert row == pytest.approx([2.0, -1.0, 9.0, 0.2, -0.1, 0.3], abs=0.01)
+
+    def test_a_new_device_is_read_with_the_defaults(self, tmp_path: Path) -> None:
+        with PtyImu(tmp_path / "imu", rate_hz=10.0) as source:
+            options = WitImuOptions(str(source.link))
+            with WitImu(options, RunClock.start()) as imu:
+                assert len(imu.read(5.0).data) > 0
+        assert (options.baud, options.rate_hz) == (9600, 10.0)
+
+    def test_the_speed_of_a_new_device_is_named_when_nothing_can_be_read(self) -> None:
+        """A new device sends 10 rows a second at 9600 baud; the port is set to 115200."""
+        noise = misread(b"".join(wit_frames((0, 0, G, 0, 0, 0.1))) + wit_frame(0x53, (1, 2, 3, 4)), 9600, 115_200)
+        assert len(noise) > 20
+        master, slave = os.openpty()
+        tty.setraw(slave)
+        advice = r"nothing readable comes at 115200 baud.* \(a WitMotion leaves the factory at 9600 baud and 10 rows"
+        with WitImu(WitImuOptions(os.ttyname(slave), baud=115_200, rate_hz=200.0), RunClock.start()) as imu:
+            stopping = threading.Event()
+            device = threading.Thread(target=write_until, args=(stopping, master, noise))
+            device.start()
+            try:
+                began_s = time.monotonic()
+                with pytest.raises(BadData, match=advice):
+                    imu.read(10.0)
+                assert time.monotonic() - began_s < 5.0
+            finally:
+                stopping.set()
+                device.join()
+            with pytest.raises((BadData, ReadTimeout), match=advice):
+                imu.read(0.3)
+            with pytest.raises(ReadTimeout, match=advice):
+                imu.read(0.1)
+        os.close(master)
+        os.close(slave)
+
+    def test_the_agent_tells_it_before_it_connects_again(self) -> None:
+        noise = misread(b"".join(wit_frames((0, 0, G, 0, 0, 0.1))) + wit_frame(0x53, (1, 2, 3, 4)), 9600, 115_200)
+        master, slave = os.openpty()
+        tty.setraw(slave)
+        imu = {"type": "imu_wit", "port": os.ttyname(slave), "baud": 115_200, "rate_hz": 200}
+        capture = Capture(parse({"sensors": {"imu": imu}}).specs, RunClock.start())
+        stopping = threading.Event()
+        device = threading.Thread(target=write_until, args=(stopping, master, noise))
+        device.start()
+        try:
+            capture.start()
+            wait_for("the advice", lambda: capture.poll(0.05) == [] and capture.reports()["imu"].error != "")
+            told = capture.reports()["imu"]
+        finally:
+            stopping.set()
+            device.join()
+            capture.stop()
+            os.close(master)
+            os.close(slave)
+        assert told.state == "lost"
+        assert "leaves the factory at 9600 baud" in told.error
+        assert "connecting again" not in told.error
+
+    @pytest.mark.parametrize(("baud", "rate_hz"), [(9600, 100.0), (115_200, 1000.0)])
+    def test_more_rows_than_the_speed_can_carry(self, baud: int, rate_hz: float) -> None:
+        with pytest.raises(BadOption, match=f"rate_hz is {rate_hz}, wanted at most {baud / 200:g}, which is all that"):
+            WitImu(WitImuOptions(baud=baud, rate_hz=rate_hz), RunClock.start())
+
+    def test_nobody_else_can_open_the_port(self, tmp_path: Path) -> None:
+        """Pyserial's own lock stops those only that lock as well; root is stopped by nothing."""
+        with PtyImu(tmp_path / "imu") as source, WitImu(at_100_hz(source.link), RunClock.start()) as imu:
+            port = os.path.realpath(source.link)
+            os.chmod(port, 0o666)
+            user = 65_534 if os.geteuid() == 0 else None
+            opened = ["dd", "count=0", f"if={port}"]
+            refused = subprocess.run(opened, user=user, capture_output=True, text=True, check=False)
+            assert "busy" in refused.stderr
+            imu.close()
+            assert subprocess.run(opened, user=user, capture_output=True, check=False).returncode == 0
+
+    def test_a_program_that_reads_as_well_is_named(self, tmp_path: Path) -> None:
+        """It had the port open before."""
+        with PtyImu(tmp_path / "imu") as source:
+            reading = "while True: select.select([port], [], []); os.read(port, 64)"
+            script = f"import os, select\nport = os.open('{source.link}', os.O_RDONLY | os.O_NOCTTY)\n{reading}"
+            other = subprocess.Popen([sys.executable, "-c", script])
+            wait_for("the other program", lambda: holder(str(source.link)) is not None)
+            try:
+                with WitImu(at_100_hz(source.link), RunClock.start()) as imu:
+                    fault = first_fault(imu, 10.0)
+            finally:
+                other.kill()
+                other.wait()
+        named = rf"\(process {other.pid}\) has the port open as well and takes bytes away; stop that program"
+        assert re.search(named, fault), fault
+
     def test_rows_axes_and_times(self, tmp_path: Path) -> None:
         clock = RunClock.start()
-        with PtyImu(tmp_path / "imu") as source, WitImu(WitImuOptions(str(source.link), axes="y -x z"), clock) as imu:
+        with PtyImu(tmp_path / "imu") as source, WitImu(at_100_hz(source.link, axes="x y z"), clock) as imu:
             before_ns = clock.now_ns()
             blocks = rows_for(imu, 1.5)
             after_ns = clock.now_ns()
@@ -181,7 +328,7 @@ class TestDriver:
 
     def test_the_plug_is_pulled_and_put_back(self, tmp_path: Path) -> None:
         source = PtyImu(tmp_path / "imu")
-        imu = WitImu(WitImuOptions(str(source.link)), RunClock.start())
+        imu = WitImu(at_100_hz(source.link), RunClock.start())
         with pytest.raises(DeviceNotFound, match="imu: no such device"):
             imu.connect()
         for _ in range(3):
@@ -194,7 +341,7 @@ class TestDriver:
 
     def test_no_descriptor_is_left_behind(self, tmp_path: Path) -> None:
         with PtyImu(tmp_path / "imu") as source:
-            imu = WitImu(WitImuOptions(str(source.link)), RunClock.start())
+            imu = WitImu(at_100_hz(source.link), RunClock.start())
             with imu:
                 opened = len(os.listdir("/proc/self/fd"))
             for _ in range(20):
@@ -203,7 +350,7 @@ class TestDriver:
             imu.close()
 
     def test_a_second_reader_is_refused(self, tmp_path: Path) -> None:
-        options = WitImuOptions(str(tmp_path / "imu"))
+        options = at_100_hz(tmp_path / "imu")
         with (
             PtyImu(tmp_path / "imu"),
             WitImu(options, RunClock.start()),
@@ -212,7 +359,7 @@ class TestDriver:
             WitImu(options, RunClock.start()).connect()
 
     def test_garbage_is_reported_and_reading_goes_on(self, tmp_path: Path) -> None:
-        with PtyImu(tmp_path / "imu") as source, WitImu(WitImuOptions(str(source.link)), RunClock.start()) as imu:
+        with PtyImu(tmp_path / "imu") as source, WitImu(at_100_hz(source.link), RunClock.start()) as imu:
             imu.read(5.0)
             source.inject(b"\x00\xff" * 50)
             with pytest.raises(BadData, match=r"100 bytes that are not part of a WitMotion measurement.*check baud"):
@@ -234,7 +381,7 @@ class TestDriver:
         monkeypatch.setattr(RateCheck, "SPAN_NS", 1_000_000_000)
         master, slave = os.openpty()
         tty.setraw(slave)
-        with WitImu(WitImuOptions(os.ttyname(slave), baud=19200, rate_hz=100.0), RunClock.start()) as imu:
+        with WitImu(WitImuOptions(os.ttyname(slave), baud=19200, rate_hz=80.0), RunClock.start()) as imu:
             stopping = threading.Event()
             flood = threading.Thread(target=write_until, args=(stopping, master, b"\x00\x78\xf8" * 40))
             flood.start()
@@ -255,9 +402,11 @@ class TestDriver:
     def test_another_rate_than_stated_is_told(self, tmp_path: Path) -> None:
         motion: Motion = standing_still
         with PtyImu(tmp_path / "imu", rate_hz=25.0, motion=motion) as source:
-            imu = WitImu(WitImuOptions(str(source.link), rate_hz=100.0), RunClock.start())
+            imu = WitImu(at_100_hz(source.link), RunClock.start())
             imu.connect()
-            with pytest.raises(FormatMismatch, match="rate_hz was asked as 100 but the device gives 2"):
+            with pytest.raises(
+                FormatMismatch, match=r"asked as 100 but the device gives 2.*; set rate_hz to 2.* or the device to 100"
+            ):
                 rows_for(imu, 60.0)
             imu.close()
 

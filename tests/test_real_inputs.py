@@ -87,7 +87,7 @@ def config(sources: dict[str, Source], weights: Path) -> dict[str, object]:
                 "scale_c": 0.01,
                 "offset_c": -273.15,
             },
-            "imu": {"type": "imu_wit", "port": str(sources["imu"].link), "rate_hz": 200},
+            "imu": {"type": "imu_wit", "port": str(sources["imu"].link), "baud": 115_200, "rate_hz": 200},
         },
         "localization": {"camera": "camera"},
     }

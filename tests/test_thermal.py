@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 from real_sources import PngSequence
 
 from agent.clock import ManualClock
+from agent.streams import silence_s, stream_of
 from drivers.driver import BadOption, DeviceNotFound
 from drivers.thermal import ThermalPng, ThermalPngOptions, ThermalY16, ThermalY16Options, temperature_c
 
@@ -48,3 +49,10 @@ def test_impossible_options_and_a_missing_device() -> None:
         ThermalY16(ThermalY16Options(offset_c=float("nan")), ManualClock())
     with pytest.raises(DeviceNotFound, match="/dev/video98: no such device"):
         ThermalY16(ThermalY16Options("/dev/video98"), ManualClock()).connect()
+
+
+def test_a_camera_may_close_its_shutter_for_a_second() -> None:
+    """Ten periods of 111 ms are little more than that."""
+    options = ThermalY16Options("/dev/video9", rate_hz=9.0)
+    stream = stream_of("heat", ThermalY16.stream(options), window_s=0.0, max_lateness_s=0.2)
+    assert silence_s(stream) == pytest.approx(1.0 + 10 / 9)

@@ -37,6 +37,9 @@ from drivers.registry import make_driver
 FIRST_SAMPLE_S = 5.0
 """Time from `connect` to the first sample, after which the device is connected again."""
 
+BAD_DATA_S = 2.0
+"""Time for which bad data alone may come before the sensor is said to be lost."""
+
 LONGEST_MESSAGE = 800
 """Characters; a pipe takes lines of up to 4096 bytes in one piece."""
 
@@ -95,7 +98,7 @@ def capture(order: Order, ring: Ring, teller: Teller) -> None:
         _beat(ring, order.clock, reading=False)
         try:
             with make_driver(order.driver, order.options, order.clock) as driver:
-                _read_on(driver, order, ring, back_off)
+                _read_on(driver, order, ring, teller, back_off)
         except (BadOption, MissingLibrary, EndOfStream) as last:
             teller.tell(type(last).__name__, str(last))
             return
@@ -107,12 +110,16 @@ def capture(order: Order, ring: Ring, teller: Teller) -> None:
         time.sleep(back_off.next_s())
 
 
-def _read_on(driver: Driver, order: Order, ring: Ring, back_off: BackOff) -> None:
-    """Move samples into the ring until the driver fails; raises its error."""
+def _read_on(driver: Driver, order: Order, ring: Ring, teller: Teller, back_off: BackOff) -> None:
+    """Move samples into the ring until the driver fails; raises its error.
+
+    A device that sends nothing but bad data is told of before it is given up.
+    """
     silence_ns = round(silence_s(order.stream) * 1e9)
     read_s = silence_ns / 4e9
     limit_ns = max(silence_ns, round(FIRST_SAMPLE_S * 1e9))
     last_ns = order.clock.now_ns()
+    told = False
     while True:
         _beat(ring, order.clock, reading=True)
         try:
@@ -123,6 +130,9 @@ def _read_on(driver: Driver, order: Order, ring: Ring, back_off: BackOff) -> Non
             silent_ns = order.clock.now_ns() - last_ns
             if silent_ns > limit_ns:
                 raise Disconnected(f"no sample for {silent_ns / 1e9:.1f} s ({error}); connecting again") from None
+            if isinstance(error, BadData) and silent_ns > BAD_DATA_S * 1e9 and not told:
+                teller.tell(type(error).__name__, str(error))
+                told = True
             continue
         ring.add(Word.LOST_BY_DRIVER, sample.lost)
         if not ring.write(sample):
@@ -130,7 +140,7 @@ def _read_on(driver: Driver, order: Order, ring: Ring, back_off: BackOff) -> Non
                 f"{order.stream.sensor}: a sample of shape {list(sample.data.shape)} does not fit into the "
                 f"{order.stream.sample_bytes} bytes reserved; give the sensor its width and height, or smaller blocks"
             )
-        last_ns, limit_ns = order.clock.now_ns(), silence_ns
+        last_ns, limit_ns, told = order.clock.now_ns(), silence_ns, False
         back_off.reset()
 
 

@@ -21,6 +21,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from agent.address import ListenError, split_address
 from agent.clock import ManualClock
+from agent.config.known_arrays import KNOWN_ARRAYS, KnownArray
 from agent.config.recording import PictureFormat, RecordSettings, Retention
 from agent.config.settings import (
     AlertSettings,
@@ -243,6 +244,9 @@ def _sensor(name: str, key: str, tree: dict[str, Any], windows: WindowSettings, 
         raise ConfigError(*(f"{where}.{line}" for line in _lines(error, SensorSettings))) from None
     if settings.type not in DRIVERS:
         raise ConfigError(f"{where}.type: there is no driver {brief(settings.type)}{_nearest(settings.type, DRIVERS)}")
+    array = None if settings.mic_array is None else KNOWN_ARRAYS[settings.mic_array]
+    if array is not None:
+        tree = _channels_of(array, settings.type) | tree
     options = (_driver_options if devices else _recorded_options)(where, settings.type, tree)
     facts = driver_class(settings.type).stream(options)
     if facts.modality not in FORMS:
@@ -264,6 +268,15 @@ def _sensor(name: str, key: str, tree: dict[str, Any], windows: WindowSettings, 
         size = f"{ring_bytes / 2**30:.0f} GiB"
         raise ConfigError(f"{where}: its queue would take {size}; make queue_depth, the picture or the rate smaller")
     positions = None if settings.mic_positions_m is None else tuple(settings.mic_positions_m)
+    if array is not None:
+        if positions is not None:
+            raise ConfigError(f"{where}: has both mic_array and mic_positions_m; leave one out")
+        positions = array.mic_positions_m
+        if facts.channels not in (None, len(positions)):
+            raise ConfigError(
+                f"{where}.mic_array: {settings.mic_array} has {len(positions)} microphones, but the sensor "
+                f"{facts.channels} channels; set channels: {array.channels}, use_channels: {list(array.use_channels)}"
+            )
     if positions is not None and facts.channels not in (None, len(positions)):
         raise ConfigError(
             f"{where}.mic_positions_m: {len(positions)} positions for {facts.channels} channels; give one each"
@@ -274,6 +287,14 @@ def _sensor(name: str, key: str, tree: dict[str, Any], windows: WindowSettings, 
         except ValueError as error:
             raise ConfigError(f"{where}: {error}") from None
     return Sensor(SensorSpec(key, settings.type, options, stream), settings.hfov_deg, positions)
+
+
+def _channels_of(array: KnownArray, type_name: str) -> dict[str, Any]:
+    """The channels of an array as options of a driver that has them; those that are given in the file go before."""
+    options = {f.name for f in dataclasses.fields(driver_class(type_name).Options)}
+    if not {"channels", "use_channels"} <= options:
+        return {}
+    return {"channels": array.channels, "use_channels": array.use_channels}
 
 
 def _driver_options(where: str, type_name: str, tree: dict[str, Any]) -> Any:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, create_model
 
 from agent.address import DEFAULT_ADDRESS
+from agent.config.known_arrays import KNOWN_ARRAYS
 from agent.query import FIELDS, MAX_TEXT
 from agent.streams import MAX_SENSORS
 from common.window_lengths import AUDIO_WINDOW_S, FRAMES_APART_S, IMU_WINDOW_S
@@ -68,6 +69,8 @@ class SensorSettings(_Strict):
     """Horizontal field of view of a camera: lets a direction of arrival be compared with the picture."""
     mic_positions_m: list[tuple[FiniteFloat, FiniteFloat, FiniteFloat]] | None = None
     """Positions of the microphones, one x, y, z per channel; x forward, y left, z up."""
+    mic_array: Literal[tuple(KNOWN_ARRAYS)] | None = None  # type: ignore[valid-type]
+    """Name of a microphone array, in place of its positions and channels."""
     max_lateness_s: Annotated[float, Field(ge=0, le=10)] = 0.2
     queue_depth: Annotated[int, Field(ge=2, le=4096)] | None = None
     logged: bool = True
@@ -80,6 +83,7 @@ class StreamOptions(BaseModel):
     width: Annotated[int, Field(ge=1, le=65_535)] | None = None
     height: Annotated[int, Field(ge=1, le=65_535)] | None = None
     channels: Annotated[int, Field(ge=1, le=1024)] | None = None
+    use_channels: Annotated[tuple[int, ...], Field(min_length=1, max_length=1024)] | None = None
     block_ms: Annotated[float, Field(ge=0.01, le=60_000)] = 1e3 * BLOCK_S
     modality: Modality | None = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import zlib
 from collections import Counter, deque
 from dataclasses import dataclass
@@ -130,7 +131,15 @@ class _StreamHealth:
         if len(self._ends) < 2:
             return 0.0
         rows = sum(rows for _, rows in self._ends) - self._ends[0][1]
-        return rows * 1e9 / (self._ends[-1][0] - self._ends[0][0])
+        return rows * 1e9 / (self._ends[-1][0] - self._ends[0][0] - self._pause_ns())
+
+    def _pause_ns(self) -> int:
+        """Return the part of a regular pause that fell into the time over which the rate is measured."""
+        pause_ns = round(self._stream.pause_s * 1e9)
+        if not pause_ns:
+            return 0
+        longest_ns = max(after - before for (before, _), (after, _) in itertools.pairwise(self._ends))
+        return max(0, min(pause_ns, longest_ns - round(self._stream.period_s * 1e9)))
 
     def problems(self, now_ns: int) -> list[str]:
         """Return the problems of a live stream."""

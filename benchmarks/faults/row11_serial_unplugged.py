@@ -25,7 +25,7 @@ def run() -> Measured:
     told, back = [], []
     with tempfile.TemporaryDirectory() as folder, PtyImu(Path(folder) / "ttyIMU") as source:
         sensors = {
-            "imu": {"type": "imu_wit", "port": str(source.link), "rate_hz": source.rate_hz},
+            "imu": {"type": "imu_wit", "port": str(source.link), "baud": 115_200, "rate_hz": source.rate_hz},
             "camera": {"type": "synthetic_camera"},
         }
         with LiveAgent(sensors) as live:
@@ -50,7 +50,7 @@ def run() -> Measured:
 
 def _cycles(source: PtyImu) -> tuple[int, float]:
     """What is open, and in memory, after many of them, against after the first few."""
-    imu, pid = WitImu(WitImuOptions(str(source.link), rate_hz=source.rate_hz), RunClock.start()), os.getpid()
+    imu, pid = WitImu(WitImuOptions(str(source.link), 115_200, rate_hz=source.rate_hz), RunClock.start()), os.getpid()
     opened, before_mb = 0, 0.0
     for cycle in range(IN_DRIVER):
         imu.connect()

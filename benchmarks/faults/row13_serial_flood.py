@@ -28,7 +28,7 @@ def run() -> Measured:
             threading.Thread(target=_write, args=(stopping, slow, b"7", 1.0)),
         ]
         sensors = {
-            "flooded": {"type": "imu_wit", "port": f"{folder}/flooded", "rate_hz": 100},
+            "flooded": {"type": "imu_wit", "port": f"{folder}/flooded", "baud": 115_200, "rate_hz": 100},
             "slow": {"type": "imu_csv", "port": f"{folder}/slow", "rate_hz": 100},
             "camera": {"type": "synthetic_camera"},
         }

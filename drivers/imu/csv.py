@@ -56,6 +56,7 @@ class CsvParser:
 
     unit = "lines that are not measurements"
     row_units = 1
+    factory = ""
 
     def __init__(
         self,

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import os
+import termios
 from abc import abstractmethod
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,6 +21,7 @@ from drivers.driver import (
     Disconnected,
     Driver,
     DriverError,
+    FormatMismatch,
     MissingLibrary,
     ReadTimeout,
     Sample,
@@ -42,6 +47,8 @@ class Parser(Protocol):
     """Amount of `unit` in one row."""
     example: str
     """The last rejected input, printable; "" where it would not help a person."""
+    factory: str
+    """Settings that such devices leave the factory with, as in 'at 9600 baud'; "" where there is no custom."""
 
     def feed(self, data: bytes) -> list[Row]:
         """Return the rows that are complete: accelerometer x y z in m/s2, gyroscope x y z in rad/s."""
@@ -92,7 +99,7 @@ class SerialImu(Driver):
         """Return a parser of the protocol at its beginning."""
 
     def connect(self) -> None:
-        """Open the port for ourselves only; raises DeviceNotFound, DeviceBusy or MissingLibrary."""
+        """Open the port, which nobody else can open then; raises DeviceNotFound, DeviceBusy or MissingLibrary."""
         self.close()
         name = self._line.port
         try:
@@ -102,6 +109,8 @@ class SerialImu(Driver):
         check_device_file(name, group="dialout", look="ls -l /dev/serial/by-id/")
         try:
             self._port = serial.Serial(name, self._line.baud, timeout=BLOCK_S, exclusive=True)
+            # pyserial's lock keeps out those only that ask for it.
+            fcntl.ioctl(self._port.fileno(), termios.TIOCEXCL)
         except (ValueError, OverflowError) as error:
             require(False, "baud", self._line.baud, f"a speed the port can do ({error})")
         except OSError as error:  # SerialException is one
@@ -112,7 +121,7 @@ class SerialImu(Driver):
         self._rate_check = RateCheck(name, rate_hz)
         self._rows: list[Row] = []
         self._reported = 0
-        self._readable = False
+        self._readable = self._ever_readable = False
         self._report_ns = self._clock.now_ns() + REPORT_NS
 
     def read(self, timeout_s: float) -> Sample:
@@ -131,11 +140,14 @@ class SerialImu(Driver):
                 return self._block()
             if self._clock.now_ns() >= limit_ns and len(self._rows) < self._block_rows:
                 self._report(at_once=True)
-                raise ReadTimeout(f"{self._line.port}: no measurements within {timeout_s:g} s; is it set to send them?")
+                raise ReadTimeout(f"{self._line.port}: {self._silence(timeout_s)}")
 
     def close(self) -> None:
         """Close the port."""
         if self._port is not None:
+            with suppress(OSError):  # unplugged
+                # Else the port stays shut for as long as another program has it open.
+                fcntl.ioctl(self._port.fileno(), termios.TIOCNXCL)
             self._port.close()
             self._port = None
 
@@ -145,16 +157,25 @@ class SerialImu(Driver):
             first: bytes = self._port.read(1)
             return first + self._port.read(min(self._port.in_waiting, READ_BYTES)) if first else b""
         except (OSError, TypeError) as error:  # pyserial raises TypeError when the port is closed under it
-            raise Disconnected(f"{self._line.port}: the port went away: {error}") from None
+            others = self._others() if os.path.exists(self._line.port) else ""
+            raise Disconnected(f"{self._line.port}: {others or f'the port went away: {error}'}") from None
 
     def _understood(self, data: bytes) -> list[Row]:
-        """The rows that some bytes complete. Raises FormatMismatch for another rate than was asked."""
+        """The rows that some bytes complete. Raises FormatMismatch for another rate than was asked, and DeviceBusy when
+        another process may be the reason.
+        """
         parser = self._parser
         rejected = parser.rejected
         rows = parser.feed(data)
         self._readable = self._readable or bool(rows)
+        self._ever_readable = self._ever_readable or bool(rows)
         damaged = (parser.rejected - rejected) / parser.row_units
-        self._rate_check.count(len(rows), self._clock.now_ns(), damaged)
+        try:
+            self._rate_check.count(len(rows), self._clock.now_ns(), damaged)
+        except FormatMismatch:
+            if others := self._others():
+                raise DeviceBusy(f"{self._line.port}: {others}") from None
+            raise
         return rows
 
     def _block(self) -> Sample:
@@ -173,13 +194,27 @@ class SerialImu(Driver):
             found, baud = f"{rejected} {self._parser.unit}", self._line.baud
             found += f", as {self._parser.example}" if self._parser.example else ""
             if self._readable:
-                advice = f"{found}; if this goes on, check baud ({baud}), the protocol and the cable"
+                others = self._others()
+                advice = f"{found}; {others or f'if this goes on, check baud ({baud}), the protocol and the cable'}"
             else:
-                advice = (
-                    f"nothing readable comes at {baud} baud, but {found}; set baud as in the device, then check type"
-                )
+                advice = f"nothing readable comes at {baud} baud, but {found}; {self._unreadable()}"
             self._readable = False
             raise BadData(f"{self._line.port}: {advice}")
+
+    def _silence(self, timeout_s: float) -> str:
+        """What is wrong when no measurement came, and what to do."""
+        if self._reported and not self._ever_readable:
+            return f"nothing readable comes at {self._line.baud} baud; {self._unreadable()}"
+        return f"no measurements within {timeout_s:g} s; is it set to send them?"
+
+    def _unreadable(self) -> str:
+        factory = f" ({self._parser.factory})" if self._parser.factory else ""
+        return f"set baud as in the device{factory}, then check type"
+
+    def _others(self) -> str:
+        """Name another process that has the port open, whose reading takes bytes away; "" if none is seen."""
+        process = holder(self._line.port)
+        return f"{process} has the port open as well and takes bytes away; stop that program" if process else ""
 
     def _refused(self, error: OSError) -> DriverError:
         name, process = self._line.port, holder(self._line.port)

@@ -6,6 +6,8 @@ types (time, angle, magnetic field, quaternion) are passed over. Source: WT901 d
 
 Models with Bluetooth LE (WT901BLE ...) send frames of 20 bytes instead: 0x55, 0x61, nine int16: acceleration, angular
 rate, angle, in the same scales. These have no checksum.
+
+On the device's case x points right, y forward and z up (same datasheet).
 """
 
 from __future__ import annotations
@@ -20,11 +22,14 @@ from common.physics import STANDARD_GRAVITY_MPS2
 from drivers.driver import Clock, Modality
 from drivers.imu.rows import Row
 from drivers.imu.serial_line import SerialImu, SerialImuOptions
-from drivers.option_checks import require_positive
+from drivers.option_checks import require, require_positive
 
 HEADER, ACCEL, GYRO, COMBINED = 0x55, 0x51, 0x52, 0x61
 TYPES = range(0x50, 0x60)
 FRAME_BYTES, COMBINED_BYTES = 11, 20
+FACTORY_BAUD, FACTORY_HZ = 9600, 10.0
+BITS_A_BYTE = 10
+"""On the line: with a start and a stop bit."""
 
 
 class WitParser:
@@ -39,6 +44,7 @@ class WitParser:
     unit = "bytes that are not part of a WitMotion measurement"
     row_units = 2 * FRAME_BYTES
     example = ""
+    factory = f"a WitMotion leaves the factory at {FACTORY_BAUD} baud and {FACTORY_HZ:g} rows a second"
 
     def __init__(self, accel_range_mps2: float, gyro_range_rps: float) -> None:
         """The ranges are what the int16 value 32768 stands for."""
@@ -107,9 +113,15 @@ class WitParser:
 
 @dataclass(frozen=True, slots=True)
 class WitImuOptions(SerialImuOptions):
-    """A WitMotion IMU. It leaves the factory at 9600 baud and 10 rows a second: set it to more with its own tool."""
+    """A WitMotion IMU. The defaults are its settings when it leaves the factory, and its place on a robot when its y
+    points forward: set it to more rows and a higher speed with its maker's tool.
+    """
 
-    baud: int = 9600
+    baud: int = FACTORY_BAUD
+    rate_hz: float = FACTORY_HZ
+    """Rows a second that the device is set to send; compared with what comes."""
+    axes: str = "y -x z"
+    """The device axes that point forward, left and up, with signs."""
     accel_range_g: float = 16.0
     gyro_range_dps: float = 2000.0
     """Full scale in degrees per second."""
@@ -125,6 +137,9 @@ class WitImu(SerialImu):
         require_positive("accel_range_g", options.accel_range_g)
         require_positive("gyro_range_dps", options.gyro_range_dps)
         super().__init__(options, clock)
+        most_hz = options.baud / (COMBINED_BYTES * BITS_A_BYTE)
+        wanted = f"at most {most_hz:g}, which is all that {options.baud} baud can carry; raise baud in both places"
+        require(options.rate_hz <= most_hz, "rate_hz", options.rate_hz, wanted)
         self._ranges = options.accel_range_g * STANDARD_GRAVITY_MPS2, float(np.deg2rad(options.gyro_range_dps))
 
     def make_parser(self) -> WitParser:

@@ -346,6 +346,12 @@ def azimuth_deg(positions: list[list[float]], _: Path) -> float:
     return direction.azimuth_deg
 
 
+def array_azimuth_deg(name: str, _: Path) -> float:
+    direction = source(microphone={"mic_positions_m": None, "mic_array": name}).direction
+    assert direction is not None
+    return direction.azimuth_deg
+
+
 MIRRORED_M = [[x, -y, z] for x, y, z in MICS_M]
 TURNED_M = [[-x, -y, z] for x, y, z in MICS_M]
 
@@ -387,6 +393,12 @@ ROWS: Rows = {
     ),
     "sensors.mic_positions_m": Row(
         azimuth_deg, (MIRRORED_M, pytest.approx(-40, abs=1)), (TURNED_M, pytest.approx(-140, abs=1))
+    ),
+    # Four microphones in a circle as well, but turned by 135 degrees; the other way round in the second.
+    "sensors.mic_array": Row(
+        array_azimuth_deg,
+        ("respeaker_4mic_hat", pytest.approx(175, abs=2)),
+        ("respeaker_usb_4mic", pytest.approx(-175, abs=2)),
     ),
     "sensors.max_lateness_s": Row(waited_ms, (0.5, 500), (1.5, 1500)),
     "sensors.queue_depth": Row(unread, (3, 3), (6, 6)),

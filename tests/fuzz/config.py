@@ -35,7 +35,7 @@ def seeds() -> list[bytes]:
     """A small one of everything, and the one of the synthetic world."""
     small = b"""sensors:
   cam: {type: synthetic_camera, width: 64, height: 48}
-  imu: {type: imu_wit, port: /dev/ttyUSB0, rate_hz: 100, axes: y -x z}
+  imu: {type: imu_wit, port: /dev/ttyUSB0, baud: 115200, rate_hz: 100, axes: y -x z}
   depth: {type: remote, modality: depth, rate_hz: 10, max_lateness_s: 0.5}
   mic: {type: microphone, channels: 2, mic_positions_m: [[0, 0.05, 0], [0, -0.05, 0]]}
 queries:
