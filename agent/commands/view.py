@@ -101,7 +101,8 @@ class LiveView:
         self._queries: dict[str, str] = {}
         self._scores = scores_of(pb.Embedding())
         self._active: set[str] = set()
-        self._missing: dict[str, str] = {}
+        self._windows: dict[str, str] = {}
+        """What became of the last window of each sensor."""
         self._source = pb.AudioSource()
         self._tick_ns = 0
         # The newest lines; older ones scroll away.
@@ -134,7 +135,7 @@ class LiveView:
     def _on_embedding(self, event: pb.Event) -> None:
         embedding = event.embedding
         self._tick_ns = event.capture_ns
-        self._missing = {w.sensor: printable(w.missing_reason) for w in embedding.windows if not w.present}
+        self._windows = {w.sensor: _window_in_words(w) for w in embedding.windows}
         self._scores = scores_of(embedding)
 
     def render(self) -> RenderableType:
@@ -172,7 +173,7 @@ class LiveView:
         for stream in self._status.streams:
             state = pb.StreamHealth.State.Name(stream.state).removeprefix("STATE_")
             modality = sensors_pb2.Modality.Name(stream.modality).removeprefix("MODALITY_").lower()
-            window = self._missing.get(stream.sensor, "embedded" if self._tick_ns else "")
+            window = self._windows.get(stream.sensor, "")
             table.add_row(
                 Text(printable(stream.sensor)),
                 modality,
@@ -192,6 +193,12 @@ class LiveView:
             style = "bold green" if query_id in self._active else ""
             table.add_row(Text(text, style=style), *(Text(_bar(scores.get(m)), style=style) for _, m in columns))
         return table
+
+
+def _window_in_words(window: pb.WindowEmbedding) -> str:
+    if not window.present:
+        return printable(window.missing_reason)
+    return f"embedded, {window.filled:.1%} of it filled" if window.filled else "embedded"
 
 
 def _bar(score: float | None, width: int = 12) -> str:

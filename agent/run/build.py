@@ -33,7 +33,7 @@ from agent.run.run import Parts, Run
 from agent.run.sampler import Outlet, Sampler, SampleStretch, Stretch
 from agent.run.stage import Stage
 from agent.run.status import versions
-from agent.streams import SensorSpec
+from agent.streams import SensorSpec, in_any_order
 from agent.windows.windower import Windower
 from common.descriptors import RESERVE, raise_limit
 from drivers.driver import Clock
@@ -173,7 +173,8 @@ class _Builder:
 
             return TickStretch(start_ns)
         streams, hop_ns, clock = self.config.streams, self.config.hop_ns, self.policy.clock_of(self.clock)
-        windower = Windower(streams, hop_ns, start_ns, self.faults)
+        delivered = streams if self.source.in_order else in_any_order(streams)
+        windower = Windower(delivered, hop_ns, start_ns, self.faults)
         health = Health(streams, self.faults, live_hop_ns=None if clock is None else hop_ns)
         return SampleStretch(windower, health, self.source.reports, clock, self.faults)
 

@@ -2,7 +2,8 @@
 
 A tick is emitted when every stream is settled at its time: a sample from then or later has come, or the stream's
 lateness has run out. A stream's window is cut at the moment that stream is settled by its own samples, so what it
-holds does not depend on when the other streams were read.
+holds does not depend on when the other streams were read. Of a stream whose samples may come out of order, a sample
+from later settles nothing while one before it may be missing: such a hole has its lateness to be filled.
 
 An exception that a sample or a window causes costs that one: it is dropped, or missing, for the reason "fault".
 """
@@ -14,6 +15,7 @@ from collections import Counter, deque
 from agent.faults import Faults
 from agent.streams import FAR_FUTURE_S, LONGEST_HOLE_NS, Stream, Streams
 from agent.windows.image_buffer import ImageBuffer
+from agent.windows.reordering import Reordering
 from agent.windows.row_buffer import RowBuffer
 from agent.windows.window import Tick, Window
 from drivers.driver import Sample
@@ -50,6 +52,7 @@ class _Lane:
         self._in_a_row = {"place": 0, "cut": 0}
         """Faults of each since it last went well."""
         self._buffer = self._empty_buffer()
+        self._reordering = None if stream.in_order else Reordering(stream)
         self._next_index = first_index
         """Of the first tick whose window is not cut yet."""
         self._windows: dict[int, Window] = {}
@@ -59,10 +62,12 @@ class _Lane:
         """Put a sample that ends by `latest_ns` in its place and cut the windows that it settles."""
         reason = "fault"
         with self._faults.guard(self._stream.sensor):
-            reason = self._place(sample, latest_ns)
+            reason = self._refusal(sample, latest_ns)
+            if not reason:
+                for next_one in (sample,) if self._reordering is None else self._reordering.add(sample):
+                    self._place(next_one)
         if reason:
             self.drops[reason] += 1
-        self._note("place", failed=reason == "fault")
 
     def ready(self, index: int, now_ns: int) -> bool:
         """Return whether the tick need not wait for this stream."""
@@ -77,8 +82,12 @@ class _Lane:
 
     def take(self, index: int) -> Window:
         """The window of a tick, as good as it is by now."""
+        t_ns = index * self._hop_ns
+        if index >= self._next_index and self._reordering is not None:
+            for sample in self._reordering.until(t_ns):
+                self._place(sample)
         if index >= self._next_index:
-            self._cut_until(index * self._hop_ns)
+            self._cut_until(t_ns)
         window = self._windows.pop(index, None)
         if window is None:
             return self._missing("gap")
@@ -86,8 +95,8 @@ class _Lane:
             return Window(window.sensor, window.modality, None, 0.0, window.newest_ns, self.excluded)
         return window
 
-    def _place(self, sample: Sample, latest_ns: int) -> str:
-        """Take a sample; returns "" or why it is dropped."""
+    def _refusal(self, sample: Sample, latest_ns: int) -> str:
+        """Return why a sample that has come is dropped; "" for one that is not, whose time counts from now on."""
         end_ns = sample.end_ns
         if end_ns > latest_ns:
             return "far future"
@@ -96,14 +105,21 @@ class _Lane:
         if sample.t_ns in self._stamps:
             return "duplicate"
         self._stamps.append(sample.t_ns)
-        # In a hole, the ticks that would not have waited for this sample do not see it.
-        self._cut_until(sample.t_ns - self.lateness_ns)
-        # Before it is added: time goes on with a sample that cannot be.
         self.newest_ns = max(self.newest_ns, end_ns)
-        reason = self._buffer.add(sample)
-        self._cut_until(self._buffer.settled_ns)
-        self._buffer.forget(self._next_index * self._hop_ns)
-        return reason
+        return ""
+
+    def _place(self, sample: Sample) -> None:
+        """Put a sample in its place and cut the windows that it settles; counts one that is dropped."""
+        reason = "fault"
+        with self._faults.guard(self._stream.sensor):
+            # In a hole, the ticks that would not have waited for this sample do not see it.
+            self._cut_until(sample.t_ns - self.lateness_ns)
+            reason = self._buffer.add(sample)
+            self._cut_until(self._buffer.settled_ns)
+            self._buffer.forget(self._next_index * self._hop_ns)
+        if reason:
+            self.drops[reason] += 1
+        self._note("place", failed=reason == "fault")
 
     def _cut_until(self, t_ns: int) -> None:
         last_index = t_ns // self._hop_ns
