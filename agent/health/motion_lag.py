@@ -32,6 +32,10 @@ LEAST_CORRELATION = 0.9
 LEAST_GAIN = 2.0
 """The squared error without a lag, in those with it."""
 HALVES_AGREE_S = 0.1
+UNUSUAL = 5.0
+"""Times the median deviation."""
+LEAST_USUAL = 0.7
+"""Share of the pairs."""
 
 COLUMNS, ROWS = 80, 30
 MOST_SHIFT = COLUMNS // 2
@@ -109,16 +113,17 @@ class MotionLag:
         if len(self._pairs) < LEAST_PAIRS:
             return 0.0
         shifts, turned = np.array([s for s, _ in self._pairs]), np.stack([t for _, t in self._pairs])
-        correlation = _correlation(shifts, turned)
-        best = int(correlation.argmax())
-        lag_s, half = float(LAGS_S[best]), len(shifts) // 2
-        gain = (1.0 - correlation[AT_REST] ** 2) / max(1.0 - correlation[best] ** 2, 1e-9)
-        if abs(lag_s) < LEAST_LAG_S - STEP_S / 2 or correlation[best] < LEAST_CORRELATION or gain < LEAST_GAIN:
+        usual = _usual(shifts, turned, int(_correlation(shifts, turned).argmax()))
+        if usual.mean() < LEAST_USUAL:
             return 0.0
-        halves = [
-            LAGS_S[_correlation(shifts[part], turned[part]).argmax()] for part in (slice(half), slice(half, None))
-        ]
-        return lag_s if max(abs(np.array(halves) - lag_s)) <= HALVES_AGREE_S + STEP_S / 2 else 0.0
+        shifts, turned = shifts[usual], turned[usual]
+        correlation, half = _correlation(shifts, turned), len(shifts) // 2
+        lag_s, most = _peak_s(correlation), float(correlation.max())
+        gain = (1.0 - correlation[AT_REST] ** 2) / max(1.0 - most**2, 1e-9)
+        if abs(lag_s) < LEAST_LAG_S or most < LEAST_CORRELATION or gain < LEAST_GAIN:
+            return 0.0
+        halves = (_peak_s(_correlation(shifts[part], turned[part])) for part in (slice(half), slice(half, None)))
+        return lag_s if all(abs(half_s - lag_s) <= HALVES_AGREE_S for half_s in halves) else 0.0
 
 
 def motion_lags(streams: Streams) -> list[MotionLag]:
@@ -134,6 +139,26 @@ def _correlation(shifts: Floats, turned: Floats) -> Floats:
     scale = np.sqrt((a @ a) * np.square(b).sum(axis=0))
     size: Floats = np.abs(a @ b) / np.maximum(scale, 1e-12)
     return size
+
+
+def _usual(shifts: Floats, turned: Floats, best: int) -> NDArray[np.bool_]:
+    """Return the pairs that turning explains, with the best lag or without one: what passes by moves a picture, too."""
+    rests: list[Floats] = []
+    for lag in (best, AT_REST):
+        x, y = turned[:, lag] - turned[:, lag].mean(), shifts - shifts.mean()
+        rests.append(np.abs(y - x * (x @ y) / max(x @ x, 1e-12)))
+    rest = np.minimum(*rests)
+    usual: NDArray[np.bool_] = rest <= max(UNUSUAL * float(np.median(rest)), 1.0)
+    return usual
+
+
+def _peak_s(correlation: Floats) -> float:
+    """The lag of the highest correlation, between candidates by a parabola."""
+    best = int(correlation.argmax())
+    if not 0 < best < len(correlation) - 1:
+        return float(LAGS_S[best])
+    left, peak, right = correlation[best - 1 : best + 2]
+    return float(LAGS_S[best] + STEP_S * (left - right) / (2 * (left - 2 * peak + right) - 1e-12))
 
 
 def _shift(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> float | None:
