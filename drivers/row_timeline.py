@@ -130,8 +130,9 @@ class RowTimeline:
         if not self._begun:
             self._begun, self.end_ns, gap = True, t_ns, 0
         if gap < 0:
-            self._count(max(0, gap + rows))
-            self.end_ns += self._duration_ns(max(0, gap + rows))
+            new = max(0, gap + rows)
+            self._count(new)
+            self.end_ns += self._duration_ns(new)
             return self.end_ns - self._duration_ns(rows)
         self._count(gap)
         if self._meter is not None and follow:
