@@ -53,9 +53,9 @@ def imu(
     The published recipe says neither units nor filter. Acceleration is given to the model in units of gravity, so that
     both sensors have the order of 1. Steps are interpolated by a windowed sinc; above 400 Hz it also takes out what
     400 Hz cannot hold, which interpolation alone would fold into the motion as false vibration. Rows at 400 Hz stay as
-    they are. Of motion at 0.4 of the rate of the rows 0.5 % is lost in the middle of the window, and up to half in the
-    last row's distance from an end, beyond which the motion is taken to go on as it came, mirrored at the last row.
-    Beside a long gap steps are interpolated linearly.
+    they are. A sine at 0.2 of the rate of the rows is right to 0.0003 in the middle of a window and to 0.07 between the
+    last rows at its ends, where the rest is not known; at 0.4 of the rate to 0.006 and 0.5. Beside a long gap steps are
+    interpolated linearly.
 
     Values that look like milli-g or degrees per second are refused, unless `guess_units` is False: a caller who knows
     the units, as from a driver, wants the blow of a fall too. Raises PreprocessError.
