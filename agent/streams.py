@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from common.printable import brief
@@ -55,6 +55,8 @@ class Stream:
     """Metres, or degrees Celsius, of one count of the device; None: as is the custom of its modality."""
     offset: float | None = None
     """Metres, or degrees Celsius, of a count of 0."""
+    in_order: bool = True
+    """False if its samples may come in another order than they were captured."""
 
     @property
     def period_s(self) -> float:
@@ -72,6 +74,11 @@ class Stream:
 
 
 Streams = dict[str, Stream]
+
+
+def in_any_order(streams: Streams) -> Streams:
+    """The same streams from a source that may deliver all samples in another order than they were captured."""
+    return {name: replace(stream, in_order=False) for name, stream in streams.items()}
 
 
 @dataclass(frozen=True)
@@ -145,4 +152,5 @@ def stream_of(
         latency_s=facts.latency_s,
         scale=facts.scale,
         offset=facts.offset,
+        in_order=facts.in_order,
     )

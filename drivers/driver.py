@@ -154,6 +154,10 @@ class StreamFacts:
     """Metres, or degrees Celsius, of one count of a device that counts; None: as is the custom."""
     offset: float | None = None
     """Metres, or degrees Celsius, of a count of 0."""
+    in_order: bool = True
+    """False if samples may come in another order than they were captured; windows then wait for what seems to be
+    missing.
+    """
 
 
 class Driver(ABC):

@@ -46,6 +46,7 @@ class Remote(Driver):
             height=options.height,
             channels=options.channels,
             latency_s=options.latency_ms / 1e3,
+            in_order=False,  # calls have no order among each other, and a sender may send again what was lost
         )
 
     def __init__(self, options: RemoteOptions, clock: Clock) -> None:  # noqa: ARG002 - samples come with their time

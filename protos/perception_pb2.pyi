@@ -320,6 +320,7 @@ class WindowEmbedding(_message.Message):
     MISSING_REASON_FIELD_NUMBER: _builtins.int
     VECTOR_FIELD_NUMBER: _builtins.int
     NEWEST_NS_FIELD_NUMBER: _builtins.int
+    FILLED_FIELD_NUMBER: _builtins.int
     sensor: _builtins.str
     modality: _sensors_pb2.Modality.ValueType
     present: _builtins.bool
@@ -327,6 +328,8 @@ class WindowEmbedding(_message.Message):
     """reason for present = false: "no samples yet", "stale", "gap", "invalid" ..."""
     newest_ns: _builtins.int
     """capture time of the newest sample in the window"""
+    filled: _builtins.float
+    """0..1, share of its rows that never came: zeros in sound, interpolated in motion; 0 if not present"""
     @_builtins.property
     def vector(self) -> Global___Vector:
         """absent if not present, or not requested"""
@@ -340,10 +343,11 @@ class WindowEmbedding(_message.Message):
         missing_reason: _builtins.str = ...,
         vector: Global___Vector | None = ...,
         newest_ns: _builtins.int = ...,
+        filled: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["vector", b"vector"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["missing_reason", b"missing_reason", "modality", b"modality", "newest_ns", b"newest_ns", "present", b"present", "sensor", b"sensor", "vector", b"vector"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filled", b"filled", "missing_reason", b"missing_reason", "modality", b"modality", "newest_ns", b"newest_ns", "present", b"present", "sensor", b"sensor", "vector", b"vector"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -468,6 +472,7 @@ class Direction(_message.Message):
     CONFIDENCE_FIELD_NUMBER: _builtins.int
     SPREAD_DEG_FIELD_NUMBER: _builtins.int
     AMBIGUOUS_FIELD_NUMBER: _builtins.int
+    CAPTURE_NS_FIELD_NUMBER: _builtins.int
     azimuth_deg: _builtins.float
     """0 ahead, positive to the left, -180..180"""
     elevation_deg: _builtins.float
@@ -478,6 +483,8 @@ class Direction(_message.Message):
     """width of the peak in azimuth, at half of its height above the mean"""
     ambiguous: _builtins.bool
     """the array cannot tell this azimuth from its mirror image"""
+    capture_ns: _builtins.int
+    """instant that it belongs to: mean time, by energy, of the sound that it was estimated from; of steady sound half a hop before the event's. 0 from older agents"""
     def __init__(
         self,
         *,
@@ -486,10 +493,11 @@ class Direction(_message.Message):
         confidence: _builtins.float = ...,
         spread_deg: _builtins.float = ...,
         ambiguous: _builtins.bool = ...,
+        capture_ns: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ambiguous", b"ambiguous", "azimuth_deg", b"azimuth_deg", "confidence", b"confidence", "elevation_deg", b"elevation_deg", "spread_deg", b"spread_deg"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ambiguous", b"ambiguous", "azimuth_deg", b"azimuth_deg", "capture_ns", b"capture_ns", "confidence", b"confidence", "elevation_deg", b"elevation_deg", "spread_deg", b"spread_deg"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -16,6 +16,7 @@ from agent.embedding.model import Embedded
 from agent.events import messages as events
 from agent.events.finite import non_finite
 from agent.health.health import StreamState
+from agent.log.replay.ticks import recorded_tick
 from agent.perceiving.alerts.book import Transition
 from agent.perceiving.localization.doa import Direction
 from agent.perceiving.localization.heatmap import Box
@@ -40,6 +41,26 @@ def embedded() -> Embedded:
         "body": Window("body", "imu", None, 400.0, 0, "no samples yet"),
     }
     return Embedded(Tick(2, 1000, windows, 1100), {"eye": unit(1)}, {}, unit(3), 12.5, {"ear": "behind"})
+
+
+def test_an_embedding_says_how_much_of_a_window_never_came() -> None:
+    sound = np.zeros((8, 1), np.float32)
+    windows = {
+        "holed": Window("holed", "audio", sound, 16000.0, 1000, "", 0.125),
+        "whole": Window("whole", "audio", sound, 16000.0, 1000, ""),
+        "left_out": Window("left_out", "audio", sound, 16000.0, 1000, "", 0.125),
+    }
+    vectors = {"holed": unit(1), "whole": unit(2)}
+    event = events.embedding(Embedded(Tick(2, 1000, windows, 1100), vectors, {}, unit(3), 1.0, {"left_out": "behind"}))
+    assert {window.sensor: window.filled for window in event.embedding.windows} == {
+        "holed": 0.125, "whole": 0.0, "left_out": 0.0,
+    }  # fmt: skip
+    again = recorded_tick(event, frozenset(windows)).windows
+    assert {sensor: window.filled for sensor, window in again.items()} == {
+        "holed": 0.125,
+        "whole": 0.0,
+        "left_out": 0.0,
+    }
 
 
 def test_embedding_carries_what_is_there_and_why_not() -> None:
@@ -72,7 +93,7 @@ def test_audio_source_in_view() -> None:
     heat = np.linspace(-0.1, 0.4, 256, dtype=np.float32).reshape(16, 16)
     source = AudioSource(
         SourceState.IN_VIEW,
-        Direction(30.0, 5.0, 0.8, 12.0, True),
+        Direction(30.0, 5.0, 0.8, 12.0, True, 1750),
         Box(10, 20, 30, 40),
         (15.5, 25.5),
         0.4,
@@ -88,6 +109,7 @@ def test_audio_source_in_view() -> None:
     assert (event.capture_ns, body.tick, body.microphone, body.camera) == (2000, 4, "ear", "eye")
     assert body.state == pb.SOURCE_STATE_IN_VIEW
     assert (body.direction.azimuth_deg, body.direction.spread_deg, body.direction.ambiguous) == (30.0, 12.0, True)
+    assert body.direction.capture_ns == 1750
     assert (body.box.x0, body.box.y1, body.peak_x, body.peak_y) == (10, 40, 15.5, 25.5)
     assert (body.heat_map.extent.x0, body.heat_map.extent.x1) == (40, 280)
     np.testing.assert_allclose(heat_map_of(body.heat_map), heat, atol=3e-4)

@@ -246,6 +246,20 @@ def test_the_direction_is_that_of_the_newest_half_second() -> None:
     assert source.direction.azimuth_deg == pytest.approx(60.0, abs=3.0)
 
 
+def test_a_direction_belongs_to_the_instant_of_its_sound() -> None:
+    tick_ns = 2_000_000_000
+    steady = finder().find(embedded(sound_from(20.0), DOG, scene()))
+    assert steady is not None
+    assert steady.direction is not None
+    assert steady.direction.t_ns == pytest.approx(tick_ns - 250_000_000, abs=10_000_000)
+    burst = sound_from(0.0, level=0.0, seed=2)
+    burst[29_000:31_400] = sound_from(40.0)[29_000:31_400]  # 187.5 to 37.5 ms before the tick
+    late = finder().find(embedded(burst, DOG, scene()))
+    assert late is not None
+    assert late.direction is not None
+    assert late.direction.t_ns == pytest.approx(tick_ns - 112_500_000, abs=5_000_000)
+
+
 def test_a_burst_of_a_moment_ago_still_has_a_direction_and_one_of_long_ago_has_not() -> None:
     silence = sound_from(0.0, level=0.0, seed=2)
     for end, wanted in ((23000, 40.0), (15000, None)):

@@ -57,6 +57,18 @@ def test_streams_have_reasons_and_what_is_dropped_of_them_has_units() -> None:
     assert fault == "eye: 2 faults of the agent, first: sampler: KeyError"
 
 
+def test_the_screen_says_how_much_of_a_window_never_came() -> None:
+    view, screen = LiveView("test"), io.StringIO()
+    view.on_status(pb.Status(streams=[pb.StreamHealth(sensor=name) for name in ("ear", "eye", "body")]), {})
+    ear = pb.WindowEmbedding(sensor="ear", present=True, filled=0.175)
+    eye, body = pb.WindowEmbedding(sensor="eye", present=True), pb.WindowEmbedding(sensor="body", missing_reason="gap")
+    view.on_event(pb.Event(capture_ns=1, embedding=pb.Embedding(windows=[ear, eye, body])))
+    Console(file=screen, width=200).print(view.render())
+    assert re.search(r"ear .* embedded, 17.5% of it filled", screen.getvalue())
+    assert re.search(r"eye .* embedded +│", screen.getvalue())
+    assert re.search(r"body .* gap", screen.getvalue())
+
+
 @pytest.mark.parametrize("agent", ["of today", "older"])
 def test_the_screen_shows_the_scores_of_the_queries_in_whichever_form_they_come(agent: str) -> None:
     view, screen = LiveView("test"), io.StringIO()

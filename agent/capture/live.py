@@ -79,6 +79,11 @@ class Capture:
         return self._reports
 
     @property
+    def in_order(self) -> bool:
+        """True: every driver is read one sample after the other."""
+        return True
+
+    @property
     def ended(self) -> bool:
         """True if every sensor has ended."""
         return all(report.state == "ended" for report in self._reports.values())

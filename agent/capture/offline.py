@@ -78,6 +78,11 @@ class Offline:
         return {}
 
     @property
+    def in_order(self) -> bool:
+        """True: every driver is read one sample after the other."""
+        return True
+
+    @property
     def ended(self) -> bool:
         """True if every recording is over and all of it was returned."""
         return not self._heap and all(reading.state in ("ended", "lost") for reading in self._readings.values())

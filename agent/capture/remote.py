@@ -49,15 +49,12 @@ class RemoteSensor:
             return CaptureReport(self._state, self._error, 0, dict(self._drops))
 
     def drain(self) -> list[Sample]:
-        """Take what arrived; of a keep-latest stream the newest sample only."""
+        """Take what arrived. All of it: which one is the newest picture, arrival does not tell."""
         with suppress(BlockingIOError):
             os.eventfd_read(self._event_fd)
         with self._lock:
             samples = list(self._queue)
             self._queue.clear()
-            if self._stream.keep == "latest" and len(samples) > 1:
-                self._drops["superseded"] += len(samples) - 1
-                del samples[:-1]
         return samples
 
     def watch(self) -> list[Sample]:

@@ -64,6 +64,11 @@ class Source(Protocol[Item]):
         ...
 
     @property
+    def in_order(self) -> bool:
+        """True if samples of a sensor come in the order of their capture, unless its driver says otherwise."""
+        ...
+
+    @property
     def ended(self) -> bool:
         """True if every sensor has ended: nothing will come any more."""
         ...

@@ -103,7 +103,8 @@ class LiveView:
         self._queries: dict[str, str] = {}
         self._scores = scores_of(pb.Embedding())
         self._active: set[str] = set()
-        self._missing: dict[str, str] = {}
+        self._windows: dict[str, str] = {}
+        """What became of the last window of each sensor."""
         self._source = pb.AudioSource()
         self._tick_ns = 0
         # The newest lines; older ones scroll away.
@@ -136,7 +137,7 @@ class LiveView:
     def _on_embedding(self, event: pb.Event) -> None:
         embedding = event.embedding
         self._tick_ns = event.capture_ns
-        self._missing = {w.sensor: printable(w.missing_reason) for w in embedding.windows if not w.present}
+        self._windows = {w.sensor: _window_in_words(w) for w in embedding.windows}
         self._scores = scores_of(embedding)
 
     def render(self) -> RenderableType:
@@ -180,7 +181,7 @@ class LiveView:
                 Text(state.lower(), style=_STATE_STYLE.get(state, "")),
                 Text(f"{stream.rate_hz:.1f} of {stream.expected_rate_hz:.1f} Hz"),
             ]
-            table.add_row(*row, *([Text(self._missing.get(stream.sensor, "embedded"))] if self._tick_ns else []))
+            table.add_row(*row, *([Text(self._windows.get(stream.sensor, ""))] if self._tick_ns else []))
         return table
 
     def troubles(self) -> Text:
@@ -230,6 +231,12 @@ def _counted(by_reason: Mapping[str, int]) -> str:
     """Return a sum with its parts: `7 (5 model loading, 2 behind)`; empty without any."""
     parts = ", ".join(f"{count} {printable(reason)}" for reason, count in sorted(by_reason.items()) if count)
     return f"{sum(by_reason.values())} ({parts})" if parts else ""
+
+
+def _window_in_words(window: pb.WindowEmbedding) -> str:
+    if not window.present:
+        return printable(window.missing_reason)
+    return f"embedded, {window.filled:.1%} of it filled" if window.filled else "embedded"
 
 
 def _bar(score: float | None, width: int = 12) -> str:

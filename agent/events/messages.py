@@ -95,6 +95,7 @@ def embedding(embedded: Embedded, scores: Scores | None = None) -> pb.Event:
                 missing_reason="" if vector is not None else embedded.missing.get(sensor, window.missing),
                 vector=None if vector is None else vector_message(vector),
                 newest_ns=window.newest_ns,
+                filled=0.0 if vector is None else window.filled,
             )
         )
     if embedded.fused is not None:
@@ -120,6 +121,7 @@ def audio_source(source: AudioSource) -> pb.Event:
         body.direction.confidence = direction.confidence
         body.direction.spread_deg = direction.spread_deg
         body.direction.ambiguous = direction.ambiguous
+        body.direction.capture_ns = direction.t_ns
     if source.box is not None:
         body.box.CopyFrom(_box(source.box))
     if source.peak is not None:

@@ -26,7 +26,7 @@ from agent.log.format import LogError
 from agent.log.replay.samples import SampleReplay
 from agent.log.stored_config import replayed
 from agent.log.timeline import Timeline
-from agent.streams import Streams
+from agent.streams import Streams, in_any_order
 from agent.windows.windower import Tick, Window, Windower
 from common.physics import STANDARD_GRAVITY_MPS2
 from common.window_lengths import AUDIO_WINDOW_S, IMU_WINDOW_S
@@ -106,6 +106,7 @@ def _streams(timeline: Timeline, log: Path, sensors: Collection[str]) -> Streams
 def _moments(timeline: Timeline, streams: Streams, hop_ns: int) -> Iterator[Tick]:
     """The ticks of a recording, as a replay gives them."""
     replay = SampleReplay(timeline, sensors=streams)
+    streams = in_any_order(streams)
     windower = Windower(streams, hop_ns, timeline.start_ns)
     replay.start()
     try:

@@ -53,6 +53,7 @@ ACROSS_MACHINES = Tolerances(
         "audio_source.direction.elevation_deg": 1.0,
         "audio_source.direction.confidence": 0.01,
         "audio_source.direction.spread_deg": 1.0,
+        "audio_source.direction.capture_ns": 1e6,
         "health.rate_hz": 1e-6,
         "health.skew_ppm": 1e-3,
     },

@@ -2,7 +2,9 @@
 
 A tick is emitted when every stream is settled at its time: a sample from then or later has come, or the stream's
 lateness has run out. A stream's window is cut at the moment that stream is settled by its own samples, so what it
-holds does not depend on when the other streams were read.
+holds does not depend on when the other streams were read. Of a stream whose samples may come out of order, a sample
+from later settles nothing while one before it may be missing: such a hole has its lateness to be filled. A block of a
+stream in order that leaves a hole settles nothing before the next one has confirmed its stamp.
 
 An exception that a sample or a window causes costs that one: it is dropped, or missing, for the reason "fault".
 """
@@ -14,6 +16,7 @@ from collections import Counter, deque
 from agent.faults import Faults
 from agent.streams import FAR_FUTURE_S, LONGEST_HOLE_NS, Stream, Streams
 from agent.windows.image_buffer import ImageBuffer
+from agent.windows.reordering import Reordering
 from agent.windows.row_buffer import RowBuffer
 from agent.windows.window import Tick, Window
 from drivers.driver import Sample
@@ -43,6 +46,9 @@ class _Lane:
         self.lateness_ns = round(stream.max_lateness_s * 1e9)
         self.excluded = ""
         self.newest_ns = _NEVER_NS
+        """Time up to which samples are in their place."""
+        self.arrived_ns = _NEVER_NS
+        """End of the samples that came, those that wait for their turn included."""
         self.drops: Counter[str] = Counter()
         self._stream = stream
         self._hop_ns = hop_ns
@@ -50,6 +56,8 @@ class _Lane:
         self._in_a_row = {"place": 0, "cut": 0}
         """Faults of each since it last went well."""
         self._buffer = self._empty_buffer()
+        images_in_order = stream.in_order and image_like(stream.modality)
+        self._reordering = None if images_in_order else Reordering(stream)
         self._next_index = first_index
         """Of the first tick whose window is not cut yet."""
         self._windows: dict[int, Window] = {}
@@ -59,10 +67,12 @@ class _Lane:
         """Put a sample that ends by `latest_ns` in its place and cut the windows that it settles."""
         reason = "fault"
         with self._faults.guard(self._stream.sensor):
-            reason = self._place(sample, latest_ns)
+            reason = self._refusal(sample, latest_ns)
+            if not reason:
+                for next_one in (sample,) if self._reordering is None else self._reordering.add(sample):
+                    self._place(next_one)
         if reason:
             self.drops[reason] += 1
-        self._note("place", failed=reason == "fault")
 
     def ready(self, index: int, now_ns: int) -> bool:
         """Return whether the tick need not wait for this stream."""
@@ -77,8 +87,12 @@ class _Lane:
 
     def take(self, index: int) -> Window:
         """The window of a tick, as good as it is by now."""
+        t_ns = index * self._hop_ns
+        if index >= self._next_index and self._reordering is not None:
+            for sample in self._reordering.until(t_ns):
+                self._place(sample)
         if index >= self._next_index:
-            self._cut_until(index * self._hop_ns)
+            self._cut_until(t_ns)
         window = self._windows.pop(index, None)
         if window is None:
             return self._missing("gap")
@@ -86,24 +100,34 @@ class _Lane:
             return Window(window.sensor, window.modality, None, 0.0, window.newest_ns, self.excluded)
         return window
 
-    def _place(self, sample: Sample, latest_ns: int) -> str:
-        """Take a sample; returns "" or why it is dropped."""
+    def _refusal(self, sample: Sample, latest_ns: int) -> str:
+        """Return why a sample that has come is dropped; "" for one that is not, whose time counts from now on."""
         end_ns = sample.end_ns
         if end_ns > latest_ns:
             return "far future"
         if end_ns + self.lateness_ns <= self.newest_ns:
             return "late"
+        self.arrived_ns = max(self.arrived_ns, end_ns)
+        return ""
+
+    def _place(self, sample: Sample) -> None:
+        """Put a sample in its place and cut the windows that it settles; counts one that is dropped."""
         if sample.t_ns in self._stamps:
-            return "duplicate"
+            self.drops["duplicate"] += 1
+            return
         self._stamps.append(sample.t_ns)
-        # In a hole, the ticks that would not have waited for this sample do not see it.
-        self._cut_until(sample.t_ns - self.lateness_ns)
-        # Before it is added: time goes on with a sample that cannot be.
-        self.newest_ns = max(self.newest_ns, end_ns)
-        reason = self._buffer.add(sample)
-        self._cut_until(self._buffer.settled_ns)
-        self._buffer.forget(self._next_index * self._hop_ns)
-        return reason
+        reason = "fault"
+        with self._faults.guard(self._stream.sensor):
+            # In a hole, the ticks that would not have waited for this sample do not see it.
+            self._cut_until(sample.t_ns - self.lateness_ns)
+            # Before it is added: time goes on with a sample that cannot be.
+            self.newest_ns = max(self.newest_ns, sample.end_ns)
+            reason = self._buffer.add(sample)
+            self._cut_until(self._buffer.settled_ns)
+            self._buffer.forget(self._next_index * self._hop_ns)
+        if reason:
+            self.drops[reason] += 1
+        self._note("place", failed=reason == "fault")
 
     def _cut_until(self, t_ns: int) -> None:
         last_index = t_ns // self._hop_ns
@@ -174,7 +198,7 @@ class Windower:
 
     def finish(self) -> list[Tick]:
         """Return what is left at the end of a recording: the ticks up to the newest sample of any stream."""
-        end_ns = self.newest_ns
+        end_ns = max([self._start_ns, *(lane.arrived_ns for lane in self._lanes.values())])
         ticks = []
         while self._index * self._hop_ns <= end_ns:
             windows = {name: lane.take(self._index) for name, lane in self._lanes.items()}

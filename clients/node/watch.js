@@ -80,8 +80,9 @@ function describe(kind, body) {
     case "embedding": {
       const windows = body.windows.map((w) => {
         if (!w.present) return `${w.sensor}=missing(${w.missing_reason})`;
-        if (!w.vector) return `${w.sensor}=present`;
-        return `${w.sensor}=|${Math.hypot(...numbersOf(w.vector)).toFixed(3)}|`;
+        const filled = w.filled > 0 ? `(${(100 * w.filled).toFixed(1)}% filled)` : "";
+        if (!w.vector) return `${w.sensor}=present${filled}`;
+        return `${w.sensor}=|${Math.hypot(...numbersOf(w.vector)).toFixed(3)}|${filled}`;
       });
       const scores = scoresOf(body).map((s) => `${s.query_id}/${modality(s.modality)}=${s.score.toFixed(2)}`);
       return [`tick ${body.tick}`, ...windows, ...scores].join(" ");

@@ -94,6 +94,11 @@ class ReplaySource(ABC, Generic[Item]):
         return {}
 
     @property
+    def in_order(self) -> bool:
+        """False: a log may hold messages in any order."""
+        return False
+
+    @property
     def ended(self) -> bool:
         """True if all was returned. A replay that lasts, or starts over, may go on by a jump."""
         return self._ended

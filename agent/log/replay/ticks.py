@@ -129,7 +129,7 @@ def recorded_tick(event: pb.Event, sensors: frozenset[str]) -> RecordedTick:
         if vector is not None:
             vectors[sensor] = vector
         missing = recorded.missing_reason if not recorded.present else "" if vector is not None else "not recorded"
-        windows[sensor] = Window(sensor, modality, None, 0.0, recorded.newest_ns, missing)
+        windows[sensor] = Window(sensor, modality, None, 0.0, recorded.newest_ns, missing, recorded.filled)
     return RecordedTick(event.embedding.tick, event.capture_ns, windows, event.embedding.settled_ns, vectors)
 
 

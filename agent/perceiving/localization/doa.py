@@ -36,6 +36,7 @@ class Direction:
     confidence: float  # 0..1: share of the sound that arrives as one plane wave from there
     spread_deg: float  # width in azimuth of the peak, at half its height over the mean
     ambiguous: bool  # the array cannot tell this azimuth from its mirror image
+    t_ns: int = 0  # capture time of the sound that it was estimated from: the mean, weighted by energy
 
 
 class DirectionFinder:

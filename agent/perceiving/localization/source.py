@@ -142,7 +142,7 @@ class SourceFinder:
         if window is None or window.data is None or vector is None:
             return None
         recent = _last(window, self._stretch_s)
-        direction = self._direction(window)
+        direction = self._direction(window, tick.t_ns)
         patches = embedded.patches.get(self._camera) if self._camera else None
         image = tick.windows[self._camera].data if self._camera and patches is not None else None
         if not self._hears(tick.t_ns, recent, vector, direction):
@@ -156,16 +156,19 @@ class SourceFinder:
         camera = self._camera if self._camera and image is not None else ""
         return replace(source, tick=tick.index, t_ns=tick.t_ns, microphone=self._microphone, camera=camera)
 
-    def _direction(self, window: Window) -> Direction | None:
-        """The direction of the newest part of the window, since the robot may turn.
+    def _direction(self, window: Window, end_ns: int) -> Direction | None:
+        """The direction of the newest part of a window that ends at `end_ns`, since the robot may turn.
 
         Sounds that come in bursts (ticks, sneezes) pause for half a second at times: then the part before is asked too.
         """
         if self._finder is None:
             return None
-        return self._finder.find(_last(window, self._stretch_s)) or self._finder.find(
-            _last(window, 2 * self._stretch_s)
-        )
+        for stretch_s in (self._stretch_s, 2 * self._stretch_s):
+            sound = _last(window, stretch_s)
+            direction = self._finder.find(sound)
+            if direction is not None:
+                return replace(direction, t_ns=end_ns - round(_age_rows(sound) * 1e9 / window.rate_hz))
+        return None
 
     def _hears(self, t_ns: int, recent: NDArray[np.float32], vector: Vectors, direction: Direction | None) -> bool:
         level_dbfs = rms_dbfs(recent)
@@ -241,6 +244,12 @@ def rms_dbfs(audio: NDArray[np.float32]) -> float:
     """Root mean square over all channels, in decibels below full scale; -200 for digital silence."""
     mean_square = float(np.mean(np.square(audio, dtype=np.float64)))
     return 10.0 * math.log10(max(mean_square, 1e-20))
+
+
+def _age_rows(sound: NDArray[np.float32]) -> float:
+    """Mean distance of sound [n, channels] from its end, weighted by the energy of the first channel."""
+    energy = np.square(sound[:, 0], dtype=np.float64) + 1e-20
+    return float(energy @ np.arange(len(sound) - 0.5, 0, -1) / energy.sum())
 
 
 def _last(window: Window, stretch_s: float) -> NDArray[np.float32]:
