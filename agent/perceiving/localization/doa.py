@@ -2,10 +2,11 @@
 
 Steered response power with phase transform (DiBiase, 2000): each microphone's spectrum is reduced to its phase, the
 phase differences of all pairs are averaged over time, and the direction whose plane wave would give those differences
-is looked up on a grid. Two things are added. Averages over time are weighted by energy, per frequency, so that a
-bark in a quiet window decides and the silence around it does not. And the part of the phase differences that a
-diffuse field explains, sound from all sides with coherence sin(kd)/(kd), is fitted and taken out, so that room noise
-is not mistaken for a source overhead, and what is left is the share that arrives as ONE plane wave: the confidence.
+is looked up on a grid. Three things are added. Averages over time are weighted by energy, per frequency, so that a
+bark in a quiet window decides and the silence around it does not. The part of the phase differences that a diffuse
+field explains is fitted and taken out (`plane_waves`), so that room noise is not mistaken for a source overhead, and
+what is left is the share that arrives as ONE plane wave: the confidence. And a second plane wave is fitted beside the
+first: two sources are not taken for one between them, nor the echo off a ceiling for the elevation of the source.
 """
 
 from __future__ import annotations
@@ -16,15 +17,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.microphone_array import ELEVATION_STEP_DEG, band_of, checked_positions, unambiguous_half
-from common.physics import SPEED_OF_SOUND_MPS
+from agent.phase_differences import FieldLimits, Pairs, phase_differences
+from agent.plane_waves import PlaneWaves, TwoWaves, unit_vectors
 
 # Noise alone is refused by two limits on the share of sound that arrives as one plane wave, whichever is higher;
 # benchmarks/doa.py prints the shares of noise and of sources on which they stand.
 MIN_SHARE = 0.03
-MIN_SIGMAS = 8.0  # of the share's standard deviation when phases are random, which grows when few frames carry energy
+MIN_SIGMAS = 5.0  # of the share's standard deviation when phases are random, which grows when few frames carry energy
 
 AZIMUTH_STEP_DEG = 5.0
 """Of the grid; a parabola finds the place between its points."""
+
+# Two plane waves are two sources, rather than a source and its echo, by three limits.
+TWO_APART_DEG = 20.0
+TWO_RATIO = 0.5
+"""Least share of the weaker, against the stronger."""
+TWO_GAIN = 0.1
+"""Least part of what both explain that one alone does not."""
+DOUBT = 2.0
+"""Factor on the part that only a second wave explains, which comes off the confidence."""
+ONE_WAVE_DEG = 10.0
+"""Distance in azimuth at which the stronger of two waves is the one that was found alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +63,12 @@ class DirectionFinder:
     The confidence of a source in the open is 0.8-1 at 20 dB and 0.2-0.9 at 5 dB signal-to-noise ratio, least for low
     sounds; with 0.3 s of reverberation 0.3-0.6 at 20 dB and 0.1-0.5 at 5 dB; with 0.6 s 0.2-0.3 and 0.06-0.3. Noise
     without a source, diffuse or independent at each microphone, stays below 0.02 in 2 s. None is the answer below
-    0.03, or below 8 times what random phases give where a short sound leaves few frames to average (0.17 for a burst
+    0.03, or below 5 times what random phases give where a short sound leaves few frames to average (0.1 for a burst
     of 10 ms).
 
-    In rooms, echoes off floor and ceiling pull the elevation by 10-25 degrees; the azimuth is little touched. On a
-    robot that turns, the answer belongs to the moment when the sound was loudest.
+    On a robot that turns, the answer belongs to the moment when the sound was loudest.
 
-    Steering vectors are computed once, here; they take 5 MB for 4 microphones and grow with their number squared.
+    Steering vectors are computed once, here; they take 7 MB for 4 microphones and grow with their number squared.
     """
 
     def __init__(
@@ -70,55 +82,50 @@ class DirectionFinder:
         direction.
         """
         mics_m = checked_positions(mic_positions_m)
+        self._pairs = Pairs.of(len(mics_m))
         self._mics = len(mics_m)
         self._frame, self._bins = band_of(rate_hz, band_hz)
-        self._window = np.hanning(self._frame + 1)[:-1].astype(np.float32)
         f_hz = np.fft.rfftfreq(self._frame, 1.0 / rate_hz)[self._bins]
 
         self._azimuth_deg = np.arange(-180.0, 180.0, AZIMUTH_STEP_DEG)
         self._elevation_deg, half, self._ambiguous = unambiguous_half(mics_m)
-        azimuth, elevation = np.meshgrid(np.radians(self._azimuth_deg), np.radians(self._elevation_deg), indexing="ij")
-        towards = np.stack(
-            [np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)], axis=-1
-        )  # [A, E, 3]
-        self._outside = towards @ half < -1e-6  # [A, E] directions that are reported as their mirror image
-
-        self._first, self._second = np.triu_indices(self._mics, 1)
-        apart_m = mics_m[self._first] - mics_m[self._second]  # [P, 3]
-        lead_s = towards.reshape(-1, 3) @ apart_m.T / SPEED_OF_SOUND_MPS  # [A * E, P] first hears it before second
-        phase = 2.0 * np.pi * lead_s[:, :, None] * f_hz  # [A * E, P, F]
-        self._size = phase[0].size
-        self._steering = np.concatenate(
-            [np.cos(phase).reshape(len(phase), -1), np.sin(phase).reshape(len(phase), -1)], axis=1, dtype=np.float32
-        )  # [A * E, 2 P F], real and imaginary parts
-        diffuse = np.sinc(2.0 * f_hz * np.linalg.norm(apart_m, axis=1)[:, None] / SPEED_OF_SOUND_MPS)  # [P, F]
-        self._diffuse = np.concatenate([diffuse.ravel(), np.zeros(self._size)]).astype(np.float32)
-        self._diffuse_power = float(np.mean(diffuse**2))
-        self._overlap = (self._steering @ self._diffuse) / self._size  # [A * E] of a plane wave with the diffuse field
+        towards = unit_vectors(self._azimuth_deg, self._elevation_deg)
+        self._shape = towards.shape[:2]
+        self._outside = (towards @ half < -1e-6).ravel()  # directions that are reported as their mirror image
+        self._inside = np.flatnonzero(~self._outside)
+        self._limits = FieldLimits(mics_m, self._pairs, f_hz)
+        self._waves = PlaneWaves(mics_m, self._pairs, f_hz, towards.reshape(-1, 3))
 
     def find(self, audio: NDArray[np.floating]) -> Direction | None:
         """The direction of the dominant source in `audio` [n, m], or None: silence, noise without a direction, or
-        channels that are copies of each other.
+        channels that do not hear a field of sound, since they carry one signal or one of them is inverted.
 
         A window of 1-2 s is meant; the least is two frames of 32 ms. Raises ValueError for NaN or infinity, another
         number of channels, or fewer samples.
         """
-        measured = self._phase_differences(self._checked(audio))
-        if measured is None:
+        measured = phase_differences(self._checked(audio), self._frame, self._bins, self._pairs)
+        if self._limits.broken(measured):
             return None
-        differences, sigma = measured
-        # Least-squares fit of a * diffuse field + share * plane wave to the phase differences, for every direction.
-        power = (self._steering @ differences) / self._size
-        diffuse = float(differences @ self._diffuse) / self._size
-        unexplained = np.maximum(1.0 - self._overlap**2 / self._diffuse_power, 0.05)
-        residual = power - self._overlap * (diffuse / self._diffuse_power)
-        shape = (len(self._azimuth_deg), len(self._elevation_deg))
-        fit = np.where(self._outside, -np.inf, (residual / np.sqrt(unexplained)).reshape(shape))
-        a, e = (int(i) for i in np.unravel_index(int(fit.argmax()), shape))
-        share = float((residual / unexplained).reshape(shape)[a, e])
-        if share < max(MIN_SHARE, MIN_SIGMAS * sigma):
+        projected = self._waves.project(measured.stacked)
+        fit = np.where(self._outside, -np.inf, self._waves.fit(projected))
+        best = int(fit.argmax())
+        share = self._waves.share(projected, best)
+        if share < max(MIN_SHARE, MIN_SIGMAS * self._waves.sigma(measured.scatter)):
             return None
-        return self._refined(fit, a, e, min(share, 1.0))
+        row = self._inside[self._inside % self._shape[1] == best % self._shape[1]]
+        two = self._waves.two(projected, row, self._inside)
+        if two is None:
+            return self._refined(fit, best, self._elevation(fit, best), min(share, 1.0))
+        # The part of what is explained that only a second wave explains: no direction is sure while it is large.
+        gain = 1.0 - self._waves.explained(projected, best) / two.explained
+        alone = self._waves.fit(self._waves.less(projected, two.points[1], two.shares[1]))
+        alone[self._outside] = -np.inf
+        if self._are_sources(two, gain):
+            best, share, fit = two.points[0], two.shares[0], alone
+        near = self._apart_deg(two.points[0], best) <= ONE_WAVE_DEG
+        elevation_deg = self._elevation(alone, two.points[0]) if near else self._elevation(fit, best)
+        confidence = min(share, 1.0) * max(0.0, 1.0 - DOUBT * gain)
+        return self._refined(fit, best, elevation_deg, confidence)
 
     def _checked(self, audio: NDArray[np.floating]) -> NDArray[np.float32]:
         signal = np.asarray(audio, dtype=np.float32)
@@ -130,38 +137,33 @@ class DirectionFinder:
             raise ValueError("audio holds NaN or infinity")
         return signal
 
-    def _phase_differences(self, signal: NDArray[np.float32]) -> tuple[NDArray[np.float32], float] | None:
-        """Energy-weighted mean over time of exp(i phase difference), [2 P F] as real and imaginary parts, and the
-        standard deviation that noise with random phases gives to its product with a steering vector.
-        """
-        offsets = signal.mean(axis=0, dtype=np.float64).astype(np.float32)
-        channels = np.subtract(signal.T, offsets[:, None], order="C")  # a copy: the caller's array stays as it is
-        if (channels == channels[0]).all():  # silence, or one microphone copied to all channels
-            return None
-        channels /= np.abs(channels).max()
-        frames = np.lib.stride_tricks.sliding_window_view(channels, self._frame, axis=1)[:, :: self._frame // 2]
-        spectra = np.fft.rfft(frames * self._window, axis=2)[:, :, self._bins]  # [M, T, F]
-        magnitude = np.abs(spectra)
-        phasors = spectra / np.maximum(magnitude, 1e-12)
-        weight = (magnitude**2).sum(axis=0)  # [T, F]
-        weight /= np.maximum(weight.sum(axis=0), 1e-20)
-        by_bin = phasors.transpose(2, 0, 1)  # [F, M, T]
-        mean = (by_bin * weight.T[:, None, :]) @ by_bin.conj().transpose(0, 2, 1)  # [F, M, M]
-        pairs = mean[:, self._first, self._second].T.ravel()  # [P F]
-        sigma = float(np.sqrt((weight**2).sum(axis=0).mean() / (2.0 * self._size)))
-        return np.concatenate([pairs.real, pairs.imag]).astype(np.float32), sigma
+    def _are_sources(self, two: TwoWaves, gain: float) -> bool:
+        """Return whether two waves are two sources."""
+        weaker = two.shares[1] / two.shares[0]
+        return self._apart_deg(*two.points) >= TWO_APART_DEG and weaker >= TWO_RATIO and gain >= TWO_GAIN
 
-    def _refined(self, fit: NDArray[np.float64], a: int, e: int, share: float) -> Direction:
-        """Between the grid points: the top of a parabola in azimuth and in elevation."""
-        row = fit[:, e]
-        azimuth = self._azimuth_deg[a] + AZIMUTH_STEP_DEG * _parabola_top(row[a - 1], row[a], row[(a + 1) % len(row)])
-        elevation = self._elevation_deg[e]
+    def _apart_deg(self, one: int, other: int) -> float:
+        """Distance of two points of the grid in azimuth."""
+        apart = self._azimuth_deg[one // self._shape[1]] - self._azimuth_deg[other // self._shape[1]]
+        return float(abs((apart + 180.0) % 360.0 - 180.0))
+
+    def _elevation(self, fit: NDArray[np.float64], point: int) -> float:
+        """Between the points of the grid: the top of a parabola."""
+        a, e = divmod(point, self._shape[1])
+        elevation_deg = float(self._elevation_deg[e])
         if 0 < e < len(self._elevation_deg) - 1:
-            elevation += ELEVATION_STEP_DEG * _parabola_top(fit[a, e - 1], fit[a, e], fit[a, e + 1])
+            elevation_deg += ELEVATION_STEP_DEG * _parabola_top(*fit.reshape(self._shape)[a, e - 1 : e + 2])
+        return elevation_deg
+
+    def _refined(self, fit: NDArray[np.float64], point: int, elevation_deg: float, share: float) -> Direction:
+        """Azimuth between the points of the grid: the top of a parabola."""
+        a, e = divmod(point, self._shape[1])
+        row = fit.reshape(self._shape)[:, e]
+        azimuth = self._azimuth_deg[a] + AZIMUTH_STEP_DEG * _parabola_top(row[a - 1], row[a], row[(a + 1) % len(row)])
         finite = row[np.isfinite(row)]
         spread = AZIMUTH_STEP_DEG * int((finite >= 0.5 * (finite.mean() + row[a])).sum())
         wrapped = (azimuth + 180.0) % 360.0 - 180.0
-        return Direction(float(wrapped), float(elevation), share, float(spread), self._ambiguous)
+        return Direction(float(wrapped), elevation_deg, share, float(spread), self._ambiguous)
 
 
 def _parabola_top(before: float, top: float, after: float) -> float:

@@ -1,0 +1,105 @@
+"""Phase differences between the channels of a microphone array, which tell its directions and its faults. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.physics import SPEED_OF_SOUND_MPS
+
+LOW_KD_RAD = 0.9
+"""Up to this distance in wavelengths / 2 pi, every sound field keeps a pair's phases alike: the cosine is above 0.6."""
+OPPOSITE = -0.3
+"""Mean cosine at such frequencies, or less, of a pair of which one channel is inverted."""
+HIGH_KD_RAD = 0.5
+"""From this distance on, sound has a delay between the two, or echoes, or comes exactly from the side."""
+COPIED = 0.9995
+"""Mean cosine at such frequencies of channels that carry one signal: noise is 30 dB below it, and there is no echo."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pairs:
+    """All pairs of microphones, by the channels that they have."""
+
+    first: NDArray[np.intp]
+    second: NDArray[np.intp]
+
+    @classmethod
+    def of(cls, channels: int) -> Pairs:
+        """Those of so many channels, P = channels (channels - 1) / 2."""
+        return cls(*np.triu_indices(channels, 1))
+
+
+@dataclass(frozen=True)
+class PhaseDifferences:
+    """Of one stretch of sound."""
+
+    phasors: NDArray[np.complex64]
+    """[P, F], mean over time of exp(i phase difference), each moment weighted by its energy at that frequency."""
+    energy: NDArray[np.float32]
+    """[F], sums to 1; all 0 in silence."""
+    scatter: float
+    """Expected mean of |phasor|^2 where phases are random: one over the number of moments that carry energy."""
+
+    @cached_property
+    def stacked(self) -> NDArray[np.float32]:
+        """[2 P F], all real parts and then all imaginary ones."""
+        flat = self.phasors.ravel()
+        return np.concatenate([flat.real, flat.imag])
+
+
+def phase_differences(signal: NDArray[np.float32], frame: int, bins: slice, pairs: Pairs) -> PhaseDifferences:
+    """Return the phase differences of a signal [n, m], n >= `frame`, at some bins of spectra of `frame` samples.
+
+    Channels are taken less their mean; the level of the whole does not matter.
+    """
+    offsets = signal.mean(axis=0, dtype=np.float64).astype(np.float32)
+    channels = np.subtract(signal.T, offsets[:, None], order="C")  # a copy: the caller's array stays as it is
+    channels /= max(float(np.abs(channels).max()), 1e-30)
+    window = np.hanning(frame + 1)[:-1].astype(np.float32)
+    frames = np.lib.stride_tricks.sliding_window_view(channels, frame, axis=1)[:, :: frame // 2]
+    spectra = np.fft.rfft(frames * window, axis=2)[:, :, bins]  # [M, T, F]
+    magnitude = np.abs(spectra)
+    phasors = spectra * (1.0 / np.maximum(magnitude, 1e-12))
+    weight = (magnitude**2).sum(axis=0)  # [T, F]
+    energy = weight.sum(axis=0)
+    weight /= np.maximum(energy, 1e-20)
+    weighted, opposite = phasors * weight, phasors.conj()
+    mean = np.stack([(weighted[i] * opposite[j]).sum(axis=0) for i, j in zip(pairs.first, pairs.second, strict=True)])
+    scatter = float((weight**2).sum(axis=0).mean())
+    return PhaseDifferences(mean, energy / max(float(energy.sum()), 1e-20), scatter)
+
+
+class FieldLimits:
+    """What no field of sound does to a pair of microphones, whatever sounds from wherever."""
+
+    def __init__(self, mics_m: NDArray[np.float64], pairs: Pairs, f_hz: NDArray[np.float64]) -> None:
+        """`mics_m` [M, 3], `f_hz` [F]."""
+        distance_m = np.linalg.norm(mics_m[pairs.first] - mics_m[pairs.second], axis=1)
+        kd_rad = 2.0 * np.pi * f_hz * distance_m[:, None] / SPEED_OF_SOUND_MPS  # [P, F]
+        self._low, self._high = kd_rad <= LOW_KD_RAD, kd_rad >= HIGH_KD_RAD
+
+    def low_cosine(self, measured: PhaseDifferences) -> NDArray[np.float64]:
+        """Return the mean cosine of each pair at low frequencies, NaN for microphones too far apart for the band."""
+        return _mean_cosine(measured, self._low)
+
+    def copied(self, measured: PhaseDifferences) -> NDArray[np.bool_]:
+        """Return which pairs carry one signal without a delay."""
+        copied: NDArray[np.bool_] = _mean_cosine(measured, self._high) >= COPIED
+        return copied
+
+    def broken(self, measured: PhaseDifferences) -> bool:
+        """Return whether this is not a field of sound: all channels are one signal, or some are inverted."""
+        return bool(self.copied(measured).all() or (self.low_cosine(measured) <= OPPOSITE).any())
+
+
+def _mean_cosine(measured: PhaseDifferences, where: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Of each pair, over those bins [P, F], by their energy; NaN for a pair without any."""
+    weight = np.where(where, measured.energy, np.float32(0.0))
+    total = weight.sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        cosine: NDArray[np.float64] = (measured.phasors.real * weight).sum(axis=1) / total
+    return cosine

@@ -1,0 +1,130 @@
+"""Least-squares fit of plane waves to phase differences, for every direction of a grid at once. Pure.
+
+What is measured is taken for a sum: a diffuse field, sound from all sides with coherence sin(kd)/(kd), and one or two
+plane waves, each with its share. The share of the diffuse field is fitted and taken out beforehand ("projected"), so
+that what remains for a direction is a product with its wave, and for two a system of two equations.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.phase_differences import Pairs
+from common.physics import SPEED_OF_SOUND_MPS
+
+LEAST_APART = 0.05
+"""Least of two waves, or of a wave and the diffuse field, that can be told apart: 1 less their squared cosine."""
+ROUNDS = 2
+"""Of moving either of two waves over the whole grid."""
+
+
+def unit_vectors(azimuth_deg: NDArray[np.float64], elevation_deg: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the directions of a grid, [A, E, 3], x forward, y left, z up."""
+    azimuth, elevation = np.meshgrid(np.radians(azimuth_deg), np.radians(elevation_deg), indexing="ij")
+    flat = np.cos(elevation)
+    return np.stack([flat * np.cos(azimuth), flat * np.sin(azimuth), np.sin(elevation)], axis=-1)
+
+
+@dataclass(frozen=True, slots=True)
+class TwoWaves:
+    """The two plane waves that together explain most: points of the grid, the stronger first."""
+
+    points: tuple[int, int]
+    shares: tuple[float, float]
+    explained: float
+    """Squared length of their sum, as `PlaneWaves.explained` gives it of one."""
+
+
+class PlaneWaves:
+    """The plane waves of D directions at an array, and the diffuse field; takes 8 D P F + 4 D^2 bytes."""
+
+    def __init__(
+        self,
+        mics_m: NDArray[np.float64],
+        pairs: Pairs,
+        f_hz: NDArray[np.float64],
+        towards: NDArray[np.float64],
+    ) -> None:
+        """`mics_m` [M, 3], `f_hz` [F], unit vectors `towards` [D, 3]."""
+        apart_m = mics_m[pairs.first] - mics_m[pairs.second]  # [P, 3]
+        lead_s = towards @ apart_m.T / SPEED_OF_SOUND_MPS  # [D, P] first hears it before second
+        phase = 2.0 * np.pi * lead_s[:, :, None] * f_hz  # [D, P, F]
+        self._size = phase[0].size
+        self._steering = np.concatenate(
+            [np.cos(phase).reshape(len(phase), -1), np.sin(phase).reshape(len(phase), -1)], axis=1, dtype=np.float32
+        )  # [D, 2 P F], real and imaginary parts
+        diffuse = np.sinc(2.0 * f_hz * np.linalg.norm(apart_m, axis=1)[:, None] / SPEED_OF_SOUND_MPS)  # [P, F]
+        self._diffuse = np.concatenate([diffuse.ravel(), np.zeros(self._size)]).astype(np.float32)
+        self._diffuse_power = float(np.mean(diffuse**2))
+        self._overlap = (self._steering @ self._diffuse) / self._size  # [D] of a plane wave with the diffuse field
+        alike = self._steering @ self._steering.T / self._size
+        self._alike = alike - np.outer(self._overlap, self._overlap / self._diffuse_power)
+        np.fill_diagonal(self._alike, np.maximum(self._alike.diagonal(), LEAST_APART))
+        self._power = self._alike.diagonal().astype(np.float64)  # [D] of a plane wave less the diffuse field
+
+    def project(self, stacked: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return the product of phase differences, as `PhaseDifferences.stacked` or columns of such, with each wave,
+        both less the diffuse field: [D] or [D, columns].
+        """
+        diffuse = self._diffuse @ stacked / (self._size * self._diffuse_power)
+        return self._steering @ stacked / self._size - np.multiply.outer(self._overlap, diffuse)
+
+    def sigma(self, scatter: float) -> float:
+        """Standard deviation that random phases give to `project`; `scatter` as `PhaseDifferences` holds it."""
+        return math.sqrt(scatter / (2.0 * self._size))
+
+    def fit(self, projected: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return how well one wave explains what is measured: the length of its projection, with its sign."""
+        fit: NDArray[np.float64] = (projected.T / np.sqrt(self._power)).T
+        return fit
+
+    def share(self, projected: NDArray[np.float64], point: int) -> float:
+        """Return the share of one wave, if it is the only one."""
+        return float(projected[point] / self._power[point])
+
+    def explained(self, projected: NDArray[np.float64], point: int) -> float:
+        """Return the squared length of one wave, if it is the only one."""
+        return float(projected[point] ** 2 / self._power[point])
+
+    def two(self, projected: NDArray[np.float64], row: NDArray[np.intp], points: NDArray[np.intp]) -> TwoWaves | None:
+        """Return the two waves that explain most: of all pairs on a row of the grid, moved over all `points` one after
+        the other. None where no two with positive shares do.
+        """
+        first, second = self._best(projected, row, row)
+        for _ in range(ROUNDS):
+            _, second = self._best(projected, np.array([first]), points)
+            _, first = self._best(projected, np.array([second]), points)
+        shares, explained = self._pair(projected, np.array([first]), np.array([second]))
+        if not explained[0, 0] > 0.0:
+            return None
+        found = sorted(zip(shares[:, 0, 0].tolist(), (first, second), strict=True), reverse=True)
+        return TwoWaves((found[0][1], found[1][1]), (found[0][0], found[1][0]), float(explained[0, 0]))
+
+    def less(self, projected: NDArray[np.float64], point: int, share: float) -> NDArray[np.float64]:
+        """Return `projected` without the wave of one direction, [D]."""
+        return projected - share * self._alike[point]
+
+    def _best(
+        self, projected: NDArray[np.float64], firsts: NDArray[np.intp], seconds: NDArray[np.intp]
+    ) -> tuple[int, int]:
+        explained = self._pair(projected, firsts, seconds)[1]
+        i, j = np.unravel_index(int(explained.argmax()), explained.shape)
+        return int(firsts[i]), int(seconds[j])
+
+    def _pair(
+        self, projected: NDArray[np.float64], firsts: NDArray[np.intp], seconds: NDArray[np.intp]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Shares [2, firsts, seconds] of all pairs, and what they explain, -1 where a share is not positive."""
+        first, second = projected[firsts][:, None], projected[seconds][None, :]
+        power_1, power_2 = self._power[firsts][:, None], self._power[seconds][None, :]
+        alike = self._alike[np.ix_(firsts, seconds)]
+        apart = power_1 * power_2 - alike**2
+        apart[apart < LEAST_APART * power_1 * power_2] = np.inf
+        share_1 = (first * power_2 - second * alike) / apart
+        share_2 = (second * power_1 - first * alike) / apart
+        explained = np.where((share_1 > 0.0) & (share_2 > 0.0), share_1 * first + share_2 * second, -1.0)
+        return np.stack([share_1, share_2]), explained
