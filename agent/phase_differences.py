@@ -76,7 +76,7 @@ def phase_differences(signal: NDArray[np.float32], frame: int, bins: slice, pair
 class FieldLimits:
     """What no field of sound does to a pair of microphones, whatever sounds from wherever."""
 
-    def __init__(self, mics_m: NDArray[np.float64], pairs: Pairs, f_hz: NDArray[np.float64]) -> None:
+    def __init__(self, mics_m: NDArray[np.float64], pairs: Pairs, f_hz: NDArray[np.floating]) -> None:
         """`mics_m` [M, 3], `f_hz` [F]."""
         distance_m = np.linalg.norm(mics_m[pairs.first] - mics_m[pairs.second], axis=1)
         kd_rad = 2.0 * np.pi * f_hz * distance_m[:, None] / SPEED_OF_SOUND_MPS  # [P, F]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.phase_differences import Pairs
+from agent.phase_differences import Pairs, PhaseDifferences
 from common.physics import SPEED_OF_SOUND_MPS
 
 LEAST_APART = 0.05
@@ -46,7 +46,7 @@ class PlaneWaves:
         self,
         mics_m: NDArray[np.float64],
         pairs: Pairs,
-        f_hz: NDArray[np.float64],
+        f_hz: NDArray[np.floating],
         towards: NDArray[np.float64],
     ) -> None:
         """`mics_m` [M, 3], `f_hz` [F], unit vectors `towards` [D, 3]."""
@@ -71,7 +71,9 @@ class PlaneWaves:
         both less the diffuse field: [D] or [D, columns].
         """
         diffuse = self._diffuse @ stacked / (self._size * self._diffuse_power)
-        return self._steering @ stacked / self._size - np.multiply.outer(self._overlap, diffuse)
+        products = self._steering @ stacked / self._size
+        projected: NDArray[np.float64] = products - np.multiply.outer(self._overlap, diffuse)
+        return projected
 
     def sigma(self, scatter: float) -> float:
         """Standard deviation that random phases give to `project`; `scatter` as `PhaseDifferences` holds it."""
@@ -106,7 +108,27 @@ class PlaneWaves:
 
     def less(self, projected: NDArray[np.float64], point: int, share: float) -> NDArray[np.float64]:
         """Return `projected` without the wave of one direction, [D]."""
-        return projected - share * self._alike[point]
+        rest: NDArray[np.float64] = projected - share * self._alike[point]
+        return rest
+
+    def gain(self, measured: PhaseDifferences, one: int, two: tuple[int, int]) -> float:
+        """Return the part of what two waves explain that one does not, if waves are as coherent at each frequency as
+        the sound is: one low sound in noise is like two to waves that are coherent at all of them.
+
+        Of one pair of microphones it is about 0: there, two waves are one of less coherence.
+        """
+        power = np.square(np.abs(measured.phasors)).mean(axis=0) - measured.scatter
+        coherence = np.tile(np.sqrt(np.maximum(power, 0.0)), 2 * len(measured.phasors))
+        waves = np.stack([self._diffuse, *self._steering[[one, *two]]]) * coherence
+        alike = waves @ waves.T + 1e-6 * self._size * np.eye(4)
+        products = waves @ measured.stacked
+
+        def explained(*which: int) -> float:
+            chosen = list(which)
+            return float(products[chosen] @ np.linalg.solve(alike[np.ix_(chosen, chosen)], products[chosen]))
+
+        diffuse = explained(0)
+        return 1.0 - (explained(0, 1) - diffuse) / max(explained(0, 2, 3) - diffuse, 1e-12)
 
     def _best(
         self, projected: NDArray[np.float64], firsts: NDArray[np.intp], seconds: NDArray[np.intp]

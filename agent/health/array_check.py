@@ -1,4 +1,4 @@
-"""Faults of a microphone array that its own sound gives away: silent, inverted, swapped, late or copied channels.
+"""Faults of a microphone array that its own sound gives away: silent, inverted, swapped or copied channels.
 
 Three kinds of evidence, of every half second that is loud enough:
 
@@ -6,16 +6,17 @@ Three kinds of evidence, of every half second that is loud enough:
 - What no sound field does. Microphones much closer than a wavelength hear nearly the same phase, whatever sounds from
   wherever: a pair that differs by half a turn at low frequencies has one channel inverted. And over the band where they
   are apart by a good part of a wavelength, channels that are one signal without a delay hear a cable, not a room.
-- The plane wave of a strong sound. It fits the array as it is; if it fits much better with two channels swapped, or one
-  a sample late, those are. A swap that mirrors or turns the array, such as that of its only two microphones, fits as
-  well and is never noticed.
+- The plane wave of a strong sound. It fits the array as it is; if it fits much better with two channels swapped, those
+  are. A swap that mirrors or turns the array, such as that of its only two microphones, fits as well and is never told.
 
-Evidence for a fault counts up and evidence against it down, one for each half second, so that a fault is told after 4 s
-of it and withdrawn after as much without.
+Evidence for a fault counts up and evidence against it down, at most one for each half second, so that a fault is told
+after 4 s of it at the earliest and withdrawn after as much without. A channel that is late by a sample or two is not
+told: in a live room the echoes of a healthy array fit that as well.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -28,8 +29,8 @@ from agent.plane_waves import PlaneWaves, unit_vectors
 
 STRETCH_S = 0.5
 """Sound that is judged at once."""
-CERTAIN = 8
-"""Stretches of evidence for a fault, less those against it, after which it is told."""
+CERTAIN = 8.0
+"""Pieces of evidence for a fault, less those against it, with which it is told."""
 QUIET_DBFS = -70.0
 """Below this, a stretch is no evidence."""
 SILENT_DB = -40.0
@@ -37,35 +38,27 @@ SILENT_DB = -40.0
 LOWEST_HZ = 100.0
 ALIKE = 0.3
 """Mean cosine of a pair at low frequencies, or more, that is not inverted."""
-STRONG = 0.15
+STRONG = 0.1
 """Share of a sound that is strong enough to judge the order of channels."""
-BETTER = 1.5
-"""Times the share that a faulty order explains, against the given one's."""
+BETTER = 0.15
+"""Logarithm of the share that a swap explains over the best of all others: less is evidence against it. Echoes that
+happen to favour a swap reach 0.05 on average; a swapped pair has 0.2 to 1, by the place of the source."""
+MUCH_BETTER = 0.5
+"""The same; from here on it is one whole piece of evidence."""
 GRID_DEG = 10.0
 FITTED_BINS = 40
 """Frequencies that a plane wave is fitted to, about."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Suspect:
-    """A fault of one or two channels: what would have to be done to the phases of each channel to mend it."""
-
-    told: str
-    channels: NDArray[np.intp]
-    """Channel that stands where each should."""
-    turns: NDArray[np.complex64]
-    """[M, F] factors on its spectrum."""
-
-
 @dataclass(slots=True)
 class _Evidence:
-    count: int = 0
+    sum: float = 0.0
     certain: bool = False
 
-    def add(self, step: int) -> None:
-        """Take note of evidence for (1) or against (-1)."""
-        self.count = min(max(self.count + step, 0), CERTAIN)
-        self.certain = self.count == CERTAIN or (self.certain and self.count > 0)
+    def add(self, piece: float) -> None:
+        """Take note of evidence for (up to 1) or against (down to -1)."""
+        self.sum = min(max(self.sum + piece, 0.0), CERTAIN)
+        self.certain = self.sum == CERTAIN or (self.certain and self.sum > 0.0)
 
 
 class ArrayCheck:
@@ -89,22 +82,22 @@ class ArrayCheck:
         if self._rows >= self._rows_wanted:
             stretch = np.concatenate(self._blocks)
             self._blocks, self._rows = [], 0
-            for told, step in self._judged(stretch).items():
-                self._evidence.setdefault(told, _Evidence()).add(step)
+            for told, piece in self._judged(stretch).items():
+                self._evidence.setdefault(told, _Evidence()).add(piece)
 
     def problem(self) -> str:
         """Return the faults that are certain, in one line; empty when there is none."""
         return "; ".join(told for told, evidence in self._evidence.items() if evidence.certain)
 
-    def _judged(self, stretch: NDArray[np.float32]) -> dict[str, int]:
-        """Evidence for (1), against (-1) or neither (0), by the fault as it is told."""
+    def _judged(self, stretch: NDArray[np.float32]) -> dict[str, float]:
+        """Evidence for (up to 1) or against (down to -1) each fault, by the line that tells it."""
         mean_square = stretch.var(axis=0, dtype=np.float64)
         level_db = 10.0 * np.log10(np.maximum(mean_square, 1e-20))
         if not np.isfinite(level_db).all() or level_db.max() < QUIET_DBFS:
             return {}
         others_db = np.array([np.median(np.delete(level_db, channel)) for channel in range(self._channels)])
         silent = (level_db < others_db + SILENT_DB) & (others_db >= QUIET_DBFS)
-        found = {
+        found: dict[str, float] = {
             f"channel {channel} is silent beside the others: check its microphone": 1 if is_silent else -1
             for channel, is_silent in enumerate(silent)
         }
@@ -125,18 +118,19 @@ class _Geometry:
         self._limits = FieldLimits(mics_m, self._pairs, f_hz)
         voiced = np.flatnonzero(f_hz >= low_hz)
         self._fitted = voiced[:: max(1, len(voiced) // FITTED_BINS)]
-        self._suspects = _suspects(mics_m, f_hz[self._fitted], rate_hz)
+        self._swaps = _swaps(mics_m)
         elevation_deg, _, _ = unambiguous_half(mics_m)
         towards = unit_vectors(np.arange(-180.0, 180.0, GRID_DEG), elevation_deg).reshape(-1, 3)
         self._waves = PlaneWaves(mics_m, self._pairs, f_hz[self._fitted], towards)
 
-    def judged(self, stretch: NDArray[np.float32]) -> dict[str, int]:
+    def judged(self, stretch: NDArray[np.float32]) -> dict[str, float]:
         """As `ArrayCheck._judged`."""
         measured = phase_differences(stretch, self._frame, self._bins, self._pairs)
         copied = self._limits.copied(measured)
-        found = {"its channels carry one signal, and not sound at microphones: check its channels": -1}
+        one_signal = "its channels carry one signal, not the sound at microphones: check its channels"
+        found: dict[str, float] = {one_signal: 1 if copied.all() else -1}
         if copied.all():
-            return dict.fromkeys(found, 1)
+            return found
         found |= {
             f"channels {i} and {j} carry one signal: check its channels": 1 if is_copied else -1
             for i, j, is_copied in zip(self._pairs.first, self._pairs.second, copied, strict=True)
@@ -146,12 +140,12 @@ class _Geometry:
         inverted = self._inverted(self._limits.low_cosine(measured))
         found |= inverted
         if 1 not in inverted.values():
-            found |= self._misplaced(measured)
+            found |= self._swapped(measured)
         return found
 
-    def _inverted(self, cosine: NDArray[np.float64]) -> dict[str, int]:
+    def _inverted(self, cosine: NDArray[np.float64]) -> dict[str, float]:
         """By the mean cosines of pairs at low frequencies, NaN where a pair is too far apart."""
-        found = {}
+        found: dict[str, float] = {}
         channels = range(len(self._mics_m)) if len(self._mics_m) > 2 else range(1)
         for channel in channels:
             of_it = (self._pairs.first == channel) | (self._pairs.second == channel)
@@ -163,46 +157,26 @@ class _Geometry:
             found[f"{told}: turn its polarity"] = step
         return found
 
-    def _misplaced(self, measured: PhaseDifferences) -> dict[str, int]:
+    def _swapped(self, measured: PhaseDifferences) -> dict[str, float]:
         phasors = measured.phasors[:, self._fitted]
-        candidates = [phasors] + [self._mended(phasors, suspect) for suspect in self._suspects]
-        stacked = np.stack([np.concatenate([c.real.ravel(), c.imag.ravel()]) for c in candidates], axis=1)
+        orders = [phasors] + [self._reordered(phasors, order) for _, order in self._swaps]
+        stacked = np.stack([np.concatenate([order.real.ravel(), order.imag.ravel()]) for order in orders], axis=1)
         share = self._waves.fit(self._waves.project(stacked)).max(axis=0)
-        strong = share.max() >= STRONG
+        if share.max() < STRONG:
+            return {}
         found = {}
-        for suspect, other in zip(self._suspects, share[1:], strict=True):
-            better = other == share.max() and other >= BETTER * share[0]
-            found[suspect.told] = 0 if not strong else 1 if better else -1 if share[0] > other else 0
+        for k, (pairs, _) in enumerate(self._swaps, start=1):
+            better = math.log(max(share[k], 1e-3) / max(float(np.delete(share, k).max()), 1e-3))
+            piece = min(max((better - BETTER) / (MUCH_BETTER - BETTER), -1.0), 1.0)
+            found[f"channels {pairs} are swapped: give mic_positions_m in the order of the channels"] = piece
         return found
 
-    def _mended(self, phasors: NDArray[np.complex64], suspect: _Suspect) -> NDArray[np.complex64]:
-        i, j = suspect.channels[self._pairs.first], suspect.channels[self._pairs.second]
-        at = np.zeros((len(self._mics_m),) * 2, dtype=np.intp)
+    def _reordered(self, phasors: NDArray[np.complex64], order: NDArray[np.intp]) -> NDArray[np.complex64]:
+        """Return the phase differences as if channel `order[k]` stood at microphone k."""
+        i, j = order[self._pairs.first], order[self._pairs.second]
+        at = np.zeros((len(order), len(order)), dtype=np.intp)
         at[self._pairs.first, self._pairs.second] = np.arange(len(self._pairs.first))
-        moved = np.where((i < j)[:, None], phasors[at[i, j]], phasors[at[j, i]].conj())
-        mended: NDArray[np.complex64] = (
-            moved * suspect.turns[self._pairs.first] * suspect.turns[self._pairs.second].conj()
-        )
-        return mended
-
-
-def _suspects(mics_m: NDArray[np.float64], f_hz: NDArray[np.float64], rate_hz: float) -> list[_Suspect]:
-    """Those that the geometry can tell from the array as it is."""
-    count = len(mics_m)
-    asis = np.arange(count)
-    plain = np.ones((count, len(f_hz)), dtype=np.complex64)
-    found = [
-        _Suspect(f"channels {pairs} are swapped: give mic_positions_m in the order of the channels", swapped, plain)
-        for pairs, swapped in _swaps(mics_m)
-    ]
-    if count > 2:
-        for channel in range(count):
-            for late in (1, -1):
-                turns = plain.copy()
-                turns[channel] = np.exp(2j * np.pi * late * f_hz / rate_hz)
-                told = f"channel {channel} is a sample {'late' if late > 0 else 'early'}: check the device's driver"
-                found.append(_Suspect(told, asis, turns))
-    return found
+        return np.where((i < j)[:, None], phasors[at[i, j]], phasors[at[j, i]].conj())
 
 
 def _swaps(mics_m: NDArray[np.float64]) -> list[tuple[str, NDArray[np.intp]]]:

@@ -80,7 +80,7 @@ MUTANTS = (
     Mutant(
         "doa: two sources taken for one",
         DOA,
-        "if self._are_sources(two, gain):",
+        "if self._are_sources(measured, best, two, gain):",
         "if False:",
         "tests/test_doa.py -k two_sources",
     ),
@@ -94,8 +94,8 @@ MUTANTS = (
     Mutant(
         "array check: told at the first evidence",
         ARRAY,
-        "self.certain = self.count == CERTAIN",
-        "self.certain = self.count > 0",
+        "self.certain = self.sum == CERTAIN",
+        "self.certain = self.sum > 0",
         "tests/test_array_check.py -k four_seconds",
     ),
     # The source of a tick.

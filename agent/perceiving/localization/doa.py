@@ -11,13 +11,14 @@ first: two sources are not taken for one between them, nor the echo off a ceilin
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agent.microphone_array import ELEVATION_STEP_DEG, band_of, checked_positions, unambiguous_half
-from agent.phase_differences import FieldLimits, Pairs, phase_differences
+from agent.phase_differences import FieldLimits, Pairs, PhaseDifferences, phase_differences
 from agent.plane_waves import PlaneWaves, TwoWaves, unit_vectors
 
 # Noise alone is refused by two limits on the share of sound that arrives as one plane wave, whichever is higher;
@@ -28,16 +29,20 @@ MIN_SIGMAS = 5.0  # of the share's standard deviation when phases are random, wh
 AZIMUTH_STEP_DEG = 5.0
 """Of the grid; a parabola finds the place between its points."""
 
-# Two plane waves are two sources, rather than a source and its echo, by three limits.
+# Two plane waves are two sources, rather than a source and its echo or one low sound, by four limits.
 TWO_APART_DEG = 20.0
-TWO_RATIO = 0.5
+TWO_RATIO = 0.6
 """Least share of the weaker, against the stronger."""
 TWO_GAIN = 0.1
 """Least part of what both explain that one alone does not."""
+TWO_GAIN_COHERENT = 0.03
+"""The same of waves that are as coherent as the sound."""
 DOUBT = 2.0
 """Factor on the part that only a second wave explains, which comes off the confidence."""
 ONE_WAVE_DEG = 10.0
 """Distance in azimuth at which the stronger of two waves is the one that was found alone."""
+ECHO_APART_DEG = 30.0
+"""Least angle between a source and an echo that pulls its elevation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +99,8 @@ class DirectionFinder:
         self._outside = (towards @ half < -1e-6).ravel()  # directions that are reported as their mirror image
         self._inside = np.flatnonzero(~self._outside)
         self._limits = FieldLimits(mics_m, self._pairs, f_hz)
-        self._waves = PlaneWaves(mics_m, self._pairs, f_hz, towards.reshape(-1, 3))
+        self._towards = towards.reshape(-1, 3)
+        self._waves = PlaneWaves(mics_m, self._pairs, f_hz, self._towards)
 
     def find(self, audio: NDArray[np.floating]) -> Direction | None:
         """The direction of the dominant source in `audio` [n, m], or None: silence, noise without a direction, or
@@ -120,10 +126,13 @@ class DirectionFinder:
         gain = 1.0 - self._waves.explained(projected, best) / two.explained
         alone = self._waves.fit(self._waves.less(projected, two.points[1], two.shares[1]))
         alone[self._outside] = -np.inf
-        if self._are_sources(two, gain):
+        if self._are_sources(measured, best, two, gain):
             best, share, fit = two.points[0], two.shares[0], alone
         near = self._apart_deg(two.points[0], best) <= ONE_WAVE_DEG
-        elevation_deg = self._elevation(alone, two.points[0]) if near else self._elevation(fit, best)
+        echo = float(self._towards[two.points[0]] @ self._towards[two.points[1]]) <= math.cos(
+            math.radians(ECHO_APART_DEG)
+        )
+        elevation_deg = self._elevation(alone, two.points[0]) if near and echo else self._elevation(fit, best)
         confidence = min(share, 1.0) * max(0.0, 1.0 - DOUBT * gain)
         return self._refined(fit, best, elevation_deg, confidence)
 
@@ -137,10 +146,14 @@ class DirectionFinder:
             raise ValueError("audio holds NaN or infinity")
         return signal
 
-    def _are_sources(self, two: TwoWaves, gain: float) -> bool:
+    def _are_sources(self, measured: PhaseDifferences, one: int, two: TwoWaves, gain: float) -> bool:
         """Return whether two waves are two sources."""
-        weaker = two.shares[1] / two.shares[0]
-        return self._apart_deg(*two.points) >= TWO_APART_DEG and weaker >= TWO_RATIO and gain >= TWO_GAIN
+        return (
+            self._apart_deg(*two.points) >= TWO_APART_DEG
+            and two.shares[1] >= TWO_RATIO * two.shares[0]
+            and gain >= TWO_GAIN
+            and self._waves.gain(measured, one, two.points) >= TWO_GAIN_COHERENT
+        )
 
     def _apart_deg(self, one: int, other: int) -> float:
         """Distance of two points of the grid in azimuth."""
