@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,9 +59,8 @@ def phase_differences(signal: NDArray[np.float32], frame: int, bins: slice, pair
     offsets = signal.mean(axis=0, dtype=np.float64).astype(np.float32)
     channels = np.subtract(signal.T, offsets[:, None], order="C")  # a copy: the caller's array stays as it is
     channels /= max(float(np.abs(channels).max()), 1e-30)
-    window = np.hanning(frame + 1)[:-1].astype(np.float32)
     frames = np.lib.stride_tricks.sliding_window_view(channels, frame, axis=1)[:, :: frame // 2]
-    spectra = np.fft.rfft(frames * window, axis=2)[:, :, bins]  # [M, T, F]
+    spectra = np.fft.rfft(frames * _window(frame), axis=2)[:, :, bins]  # [M, T, F]
     magnitude = np.abs(spectra)
     phasors = spectra * (1.0 / np.maximum(magnitude, 1e-12))
     weight = (magnitude**2).sum(axis=0)  # [T, F]
@@ -73,6 +72,11 @@ def phase_differences(signal: NDArray[np.float32], frame: int, bins: slice, pair
     return PhaseDifferences(mean, energy / max(float(energy.sum()), 1e-20), scatter)
 
 
+@lru_cache(maxsize=8)
+def _window(frame: int) -> NDArray[np.float32]:
+    return np.hanning(frame + 1)[:-1].astype(np.float32)
+
+
 class FieldLimits:
     """What no field of sound does to a pair of microphones, whatever sounds from wherever."""
 
@@ -80,9 +84,9 @@ class FieldLimits:
         """`mics_m` [M, 3], `f_hz` [F]."""
         distance_m = np.linalg.norm(mics_m[pairs.first] - mics_m[pairs.second], axis=1)
         kd_rad = 2.0 * np.pi * f_hz * distance_m[:, None] / SPEED_OF_SOUND_MPS  # [P, F]
-        self._low, self._high = kd_rad <= LOW_KD_RAD, kd_rad >= HIGH_KD_RAD
+        self._low, self._high = (np.asarray(of, np.float32) for of in (kd_rad <= LOW_KD_RAD, kd_rad >= HIGH_KD_RAD))
 
-    def low_cosine(self, measured: PhaseDifferences) -> NDArray[np.float64]:
+    def low_cosine(self, measured: PhaseDifferences) -> NDArray[np.floating]:
         """Return the mean cosine of each pair at low frequencies, NaN for microphones too far apart for the band."""
         return _mean_cosine(measured, self._low)
 
@@ -96,10 +100,9 @@ class FieldLimits:
         return bool(self.copied(measured).all() or (self.low_cosine(measured) <= OPPOSITE).any())
 
 
-def _mean_cosine(measured: PhaseDifferences, where: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Of each pair, over those bins [P, F], by their energy; NaN for a pair without any."""
-    weight = np.where(where, measured.energy, np.float32(0.0))
-    total = weight.sum(axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        cosine: NDArray[np.float64] = (measured.phasors.real * weight).sum(axis=1) / total
+def _mean_cosine(measured: PhaseDifferences, where: NDArray[np.float32]) -> NDArray[np.floating]:
+    """Of each pair, over those bins [P, F] that are 1, by their energy; NaN for a pair without any."""
+    total = where @ measured.energy
+    sums = np.einsum("pf,pf,f->p", measured.phasors.real, where, measured.energy)
+    cosine: NDArray[np.floating] = np.divide(sums, total, where=total > 0.0, out=np.full_like(sums, np.nan))
     return cosine

@@ -40,7 +40,7 @@ class TwoWaves:
 
 
 class PlaneWaves:
-    """The plane waves of D directions at an array, and the diffuse field; takes 8 D P F + 4 D^2 bytes."""
+    """The plane waves of D directions at an array, and the diffuse field; takes 8 D P F + 8 D^2 bytes."""
 
     def __init__(
         self,
@@ -62,53 +62,61 @@ class PlaneWaves:
         self._diffuse_power = float(np.mean(diffuse**2))
         self._overlap = (self._steering @ self._diffuse) / self._size  # [D] of a plane wave with the diffuse field
         alike = self._steering @ self._steering.T / self._size
-        self._alike = alike - np.outer(self._overlap, self._overlap / self._diffuse_power)
-        np.fill_diagonal(self._alike, np.maximum(self._alike.diagonal(), LEAST_APART))
-        self._power = self._alike.diagonal().astype(np.float64)  # [D] of a plane wave less the diffuse field
+        alike -= np.outer(self._overlap, self._overlap / self._diffuse_power)
+        self._power = np.maximum(alike.diagonal(), LEAST_APART)  # [D] of a plane wave less the diffuse field
+        powers = np.outer(self._power, self._power)
+        apart = powers - alike**2
+        self._alike = alike
+        self._per_apart = np.divide(1.0, apart, where=apart >= LEAST_APART * powers, out=np.zeros_like(apart))
 
-    def project(self, stacked: NDArray[np.float32]) -> NDArray[np.float64]:
+    def project(self, stacked: NDArray[np.float32]) -> NDArray[np.floating]:
         """Return the product of phase differences, as `PhaseDifferences.stacked` or columns of such, with each wave,
         both less the diffuse field: [D] or [D, columns].
         """
         diffuse = self._diffuse @ stacked / (self._size * self._diffuse_power)
         products = self._steering @ stacked / self._size
-        projected: NDArray[np.float64] = products - np.multiply.outer(self._overlap, diffuse)
+        projected: NDArray[np.floating] = products - np.multiply.outer(self._overlap, diffuse)
         return projected
 
     def sigma(self, scatter: float) -> float:
         """Standard deviation that random phases give to `project`; `scatter` as `PhaseDifferences` holds it."""
         return math.sqrt(scatter / (2.0 * self._size))
 
-    def fit(self, projected: NDArray[np.float64]) -> NDArray[np.float64]:
+    def fit(self, projected: NDArray[np.floating]) -> NDArray[np.floating]:
         """Return how well one wave explains what is measured: the length of its projection, with its sign."""
-        fit: NDArray[np.float64] = (projected.T / np.sqrt(self._power)).T
+        fit: NDArray[np.floating] = (projected.T / np.sqrt(self._power)).T
         return fit
 
-    def share(self, projected: NDArray[np.float64], point: int) -> float:
+    def share(self, projected: NDArray[np.floating], point: int) -> float:
         """Return the share of one wave, if it is the only one."""
         return float(projected[point] / self._power[point])
 
-    def explained(self, projected: NDArray[np.float64], point: int) -> float:
+    def explained(self, projected: NDArray[np.floating], point: int) -> float:
         """Return the squared length of one wave, if it is the only one."""
         return float(projected[point] ** 2 / self._power[point])
 
-    def two(self, projected: NDArray[np.float64], row: NDArray[np.intp], points: NDArray[np.intp]) -> TwoWaves | None:
-        """Return the two waves that explain most: of all pairs on a row of the grid, moved over all `points` one after
-        the other. None where no two with positive shares do.
+    def two(self, projected: NDArray[np.floating], row: slice) -> TwoWaves | None:
+        """Return the two waves that explain most: of all pairs on a row of the grid, moved over the whole grid one
+        after the other. None where no two with positive shares do.
         """
-        first, second = self._best(projected, row, row)
+        first, second, explained = self._best(projected, row, row)
+        everywhere = slice(0, len(projected), 1)
         for _ in range(ROUNDS):
-            _, second = self._best(projected, np.array([first]), points)
-            _, first = self._best(projected, np.array([second]), points)
-        shares, explained = self._pair(projected, np.array([first]), np.array([second]))
-        if not explained[0, 0] > 0.0:
+            _, second, _ = self._best(projected, slice(first, first + 1, 1), everywhere)
+            first, _, explained = self._best(projected, everywhere, slice(second, second + 1, 1))
+        if not explained > 0.0:
             return None
-        found = sorted(zip(shares[:, 0, 0].tolist(), (first, second), strict=True), reverse=True)
-        return TwoWaves((found[0][1], found[1][1]), (found[0][0], found[1][0]), float(explained[0, 0]))
+        alike, per_apart = float(self._alike[first, second]), float(self._per_apart[first, second])
+        shares = [
+            float(projected[i] * self._power[j] - projected[j] * alike) * per_apart
+            for i, j in ((first, second), (second, first))
+        ]
+        found = sorted(zip(shares, (first, second), strict=True), reverse=True)
+        return TwoWaves((found[0][1], found[1][1]), (found[0][0], found[1][0]), explained)
 
-    def less(self, projected: NDArray[np.float64], point: int, share: float) -> NDArray[np.float64]:
+    def less(self, projected: NDArray[np.floating], point: int, share: float) -> NDArray[np.floating]:
         """Return `projected` without the wave of one direction, [D]."""
-        rest: NDArray[np.float64] = projected - share * self._alike[point]
+        rest: NDArray[np.floating] = projected - share * self._alike[point]
         return rest
 
     def gain(self, measured: PhaseDifferences, one: int, two: tuple[int, int]) -> float:
@@ -130,23 +138,13 @@ class PlaneWaves:
         diffuse = explained(0)
         return 1.0 - (explained(0, 1) - diffuse) / max(explained(0, 2, 3) - diffuse, 1e-12)
 
-    def _best(
-        self, projected: NDArray[np.float64], firsts: NDArray[np.intp], seconds: NDArray[np.intp]
-    ) -> tuple[int, int]:
-        explained = self._pair(projected, firsts, seconds)[1]
-        i, j = np.unravel_index(int(explained.argmax()), explained.shape)
-        return int(firsts[i]), int(seconds[j])
-
-    def _pair(
-        self, projected: NDArray[np.float64], firsts: NDArray[np.intp], seconds: NDArray[np.intp]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Shares [2, firsts, seconds] of all pairs, and what they explain, -1 where a share is not positive."""
-        first, second = projected[firsts][:, None], projected[seconds][None, :]
-        power_1, power_2 = self._power[firsts][:, None], self._power[seconds][None, :]
-        alike = self._alike[np.ix_(firsts, seconds)]
-        apart = power_1 * power_2 - alike**2
-        apart[apart < LEAST_APART * power_1 * power_2] = np.inf
-        share_1 = (first * power_2 - second * alike) / apart
-        share_2 = (second * power_1 - first * alike) / apart
-        explained = np.where((share_1 > 0.0) & (share_2 > 0.0), share_1 * first + share_2 * second, -1.0)
-        return np.stack([share_1, share_2]), explained
+    def _best(self, projected: NDArray[np.floating], firsts: slice, seconds: slice) -> tuple[int, int, float]:
+        """Two points of the grid that explain most, and how much; 0 where no two have positive shares."""
+        first, second = projected[firsts, None], projected[None, seconds]
+        alike = self._alike[firsts, seconds]
+        share_1 = first * self._power[None, seconds] - second * alike  # both times what keeps the waves apart
+        share_2 = second * self._power[firsts, None] - first * alike
+        explained = (share_1 * first + share_2 * second) * self._per_apart[firsts, seconds]
+        explained *= (share_1 > 0.0) & (share_2 > 0.0)
+        i, j = divmod(int(explained.argmax()), explained.shape[1])
+        return firsts.start + i * firsts.step, seconds.start + j * seconds.step, float(explained[i, j])

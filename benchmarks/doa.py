@@ -297,7 +297,7 @@ def dead(sound: Audio) -> Audio:
 def common(sound: Audio) -> Audio:
     """One channel's signal on all, 60 dB over their own noise."""
     noise = np.random.default_rng(0).standard_normal(sound.shape) * 1e-3 * sound.std()
-    return (sound[:, :1] + noise).astype(np.float32)
+    return np.asarray(sound[:, :1] + noise, np.float32)
 
 
 def faults(trials: range) -> None:

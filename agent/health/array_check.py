@@ -143,7 +143,7 @@ class _Geometry:
             found |= self._swapped(measured)
         return found
 
-    def _inverted(self, cosine: NDArray[np.float64]) -> dict[str, float]:
+    def _inverted(self, cosine: NDArray[np.floating]) -> dict[str, float]:
         """By the mean cosines of pairs at low frequencies, NaN where a pair is too far apart."""
         found: dict[str, float] = {}
         channels = range(len(self._mics_m)) if len(self._mics_m) > 2 else range(1)

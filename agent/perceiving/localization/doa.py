@@ -41,6 +41,8 @@ DOUBT = 2.0
 """Factor on the part that only a second wave explains, which comes off the confidence."""
 ONE_WAVE_DEG = 10.0
 """Distance in azimuth at which the stronger of two waves is the one that was found alone."""
+BARRED = np.float32(-1e3)
+"""In place of what is measured, for directions that are reported as their mirror image: no wave has it."""
 ECHO_APART_DEG = 30.0
 """Least angle between a source and an echo that pulls its elevation."""
 
@@ -97,7 +99,6 @@ class DirectionFinder:
         towards = unit_vectors(self._azimuth_deg, self._elevation_deg)
         self._shape = towards.shape[:2]
         self._outside = (towards @ half < -1e-6).ravel()  # directions that are reported as their mirror image
-        self._inside = np.flatnonzero(~self._outside)
         self._limits = FieldLimits(mics_m, self._pairs, f_hz)
         self._towards = towards.reshape(-1, 3)
         self._waves = PlaneWaves(mics_m, self._pairs, f_hz, self._towards)
@@ -112,14 +113,14 @@ class DirectionFinder:
         measured = phase_differences(self._checked(audio), self._frame, self._bins, self._pairs)
         if self._limits.broken(measured):
             return None
-        projected = self._waves.project(measured.stacked)
+        projected = np.where(self._outside, BARRED, self._waves.project(measured.stacked))
         fit = np.where(self._outside, -np.inf, self._waves.fit(projected))
         best = int(fit.argmax())
         share = self._waves.share(projected, best)
         if share < max(MIN_SHARE, MIN_SIGMAS * self._waves.sigma(measured.scatter)):
             return None
-        row = self._inside[self._inside % self._shape[1] == best % self._shape[1]]
-        two = self._waves.two(projected, row, self._inside)
+        row = slice(best % self._shape[1], len(projected), self._shape[1])
+        two = self._waves.two(projected, row)
         if two is None:
             return self._refined(fit, best, self._elevation(fit, best), min(share, 1.0))
         # The part of what is explained that only a second wave explains: no direction is sure while it is large.
@@ -160,7 +161,7 @@ class DirectionFinder:
         apart = self._azimuth_deg[one // self._shape[1]] - self._azimuth_deg[other // self._shape[1]]
         return float(abs((apart + 180.0) % 360.0 - 180.0))
 
-    def _elevation(self, fit: NDArray[np.float64], point: int) -> float:
+    def _elevation(self, fit: NDArray[np.floating], point: int) -> float:
         """Between the points of the grid: the top of a parabola."""
         a, e = divmod(point, self._shape[1])
         elevation_deg = float(self._elevation_deg[e])
@@ -168,7 +169,7 @@ class DirectionFinder:
             elevation_deg += ELEVATION_STEP_DEG * _parabola_top(*fit.reshape(self._shape)[a, e - 1 : e + 2])
         return elevation_deg
 
-    def _refined(self, fit: NDArray[np.float64], point: int, elevation_deg: float, share: float) -> Direction:
+    def _refined(self, fit: NDArray[np.floating], point: int, elevation_deg: float, share: float) -> Direction:
         """Azimuth between the points of the grid: the top of a parabola."""
         a, e = divmod(point, self._shape[1])
         row = fit.reshape(self._shape)[:, e]
