@@ -56,11 +56,12 @@ def phase_differences(signal: NDArray[np.float32], frame: int, bins: slice, pair
 
     Channels are taken less their mean; the level of the whole does not matter.
     """
-    offsets = signal.mean(axis=0, dtype=np.float64).astype(np.float32)
-    channels = np.subtract(signal.T, offsets[:, None], order="C")  # a copy: the caller's array stays as it is
+    channels = np.array(signal.T, order="C")  # a copy: the caller's array stays as it is
+    channels -= channels.mean(axis=1, dtype=np.float64)[:, None].astype(np.float32)
     channels /= max(float(np.abs(channels).max()), 1e-30)
     frames = np.lib.stride_tricks.sliding_window_view(channels, frame, axis=1)[:, :: frame // 2]
-    spectra = np.fft.rfft(frames * _window(frame), axis=2)[:, :, bins]  # [M, T, F]
+    # In float64 NumPy's transform takes a third of the time that it takes in float32.
+    spectra = np.fft.rfft(frames * _window(frame), axis=2)[:, :, bins].astype(np.complex64)  # [M, T, F]
     magnitude = np.abs(spectra)
     phasors = spectra * (1.0 / np.maximum(magnitude, 1e-12))
     weight = (magnitude**2).sum(axis=0)  # [T, F]
@@ -73,8 +74,8 @@ def phase_differences(signal: NDArray[np.float32], frame: int, bins: slice, pair
 
 
 @lru_cache(maxsize=8)
-def _window(frame: int) -> NDArray[np.float32]:
-    return np.hanning(frame + 1)[:-1].astype(np.float32)
+def _window(frame: int) -> NDArray[np.float64]:
+    return np.hanning(frame + 1)[:-1]
 
 
 class FieldLimits:

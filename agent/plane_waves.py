@@ -87,6 +87,18 @@ class PlaneWaves:
         fit: NDArray[np.floating] = (projected.T / np.sqrt(self._power)).T
         return fit
 
+    def alone(self, measured: PhaseDifferences, row: slice) -> NDArray[np.floating]:
+        """Return how well each wave of a row of the grid explains what is measured without a diffuse field, if it is as
+        coherent at each frequency as the sound is: 1 or more, by the noise, for a source in the open, whatever its
+        spectrum.
+        """
+        coherence = _coherence(measured)
+        power = len(measured.phasors) * max(float(np.square(coherence).sum()), 1e-12)
+        fit: NDArray[np.floating] = (
+            self._steering[row] @ (measured.stacked * np.tile(coherence, 2 * len(measured.phasors))) / power
+        )
+        return fit
+
     def share(self, projected: NDArray[np.floating], point: int) -> float:
         """Return the share of one wave, if it is the only one."""
         return float(projected[point] / self._power[point])
@@ -125,8 +137,7 @@ class PlaneWaves:
 
         Of one pair of microphones it is about 0: there, two waves are one of less coherence.
         """
-        power = np.square(np.abs(measured.phasors)).mean(axis=0) - measured.scatter
-        coherence = np.tile(np.sqrt(np.maximum(power, 0.0)), 2 * len(measured.phasors))
+        coherence = np.tile(_coherence(measured), 2 * len(measured.phasors))
         waves = np.stack([self._diffuse, *self._steering[[one, *two]]]) * coherence
         alike = waves @ waves.T + 1e-6 * self._size * np.eye(4)
         products = waves @ measured.stacked
@@ -148,3 +159,10 @@ class PlaneWaves:
         explained *= (share_1 > 0.0) & (share_2 > 0.0)
         i, j = divmod(int(explained.argmax()), explained.shape[1])
         return firsts.start + i * firsts.step, seconds.start + j * seconds.step, float(explained[i, j])
+
+
+def _coherence(measured: PhaseDifferences) -> NDArray[np.floating]:
+    """Of the sound at each frequency, [F], over all pairs, less what random phases have."""
+    power = np.square(np.abs(measured.phasors)).mean(axis=0) - measured.scatter
+    coherence: NDArray[np.floating] = np.sqrt(np.maximum(power, np.float32(0.0)))
+    return coherence

@@ -119,23 +119,26 @@ class DirectionFinder:
         share = self._waves.share(projected, best)
         if share < max(MIN_SHARE, MIN_SIGMAS * self._waves.sigma(measured.scatter)):
             return None
-        row = slice(best % self._shape[1], len(projected), self._shape[1])
+        level = best % self._shape[1]
+        row = slice(level, len(projected), self._shape[1])
+        along = fit[row]
+        alone = np.where(self._outside[row], -np.inf, self._waves.alone(measured, row))
+        if alone.max() >= 1.0:  # in the open: low waves are like the diffuse field, which is better left out there
+            along, best = alone, level + self._shape[1] * int(alone.argmax())
+        elevation_deg, doubt = self._elevation(fit, best), 0.0
         two = self._waves.two(projected, row)
-        if two is None:
-            return self._refined(fit, best, self._elevation(fit, best), min(share, 1.0))
-        # The part of what is explained that only a second wave explains: no direction is sure while it is large.
-        gain = 1.0 - self._waves.explained(projected, best) / two.explained
-        alone = self._waves.fit(self._waves.less(projected, two.points[1], two.shares[1]))
-        alone[self._outside] = -np.inf
-        if self._are_sources(measured, best, two, gain):
-            best, share, fit = two.points[0], two.shares[0], alone
-        near = self._apart_deg(two.points[0], best) <= ONE_WAVE_DEG
-        echo = float(self._towards[two.points[0]] @ self._towards[two.points[1]]) <= math.cos(
-            math.radians(ECHO_APART_DEG)
-        )
-        elevation_deg = self._elevation(alone, two.points[0]) if near and echo else self._elevation(fit, best)
-        confidence = min(share, 1.0) * max(0.0, 1.0 - DOUBT * gain)
-        return self._refined(fit, best, elevation_deg, confidence)
+        if two is not None:
+            # The part of what is explained that only a second wave explains: no direction is sure while it is large.
+            gain = max(0.0, 1.0 - self._waves.explained(projected, best) / two.explained)
+            stronger = self._waves.fit(self._waves.less(projected, two.points[1], two.shares[1]))
+            stronger[self._outside] = -np.inf
+            if self._are_sources(measured, best, two, gain):
+                best, share = two.points[0], two.shares[0]
+                along = stronger[best % self._shape[1] :: self._shape[1]]
+            if self._apart_deg(two.points[0], best) <= ONE_WAVE_DEG and self._is_echo(two):
+                elevation_deg = self._elevation(stronger, two.points[0])
+            doubt = DOUBT * gain
+        return self._refined(along, best, elevation_deg, min(share, 1.0) * max(0.0, 1.0 - doubt))
 
     def _checked(self, audio: NDArray[np.floating]) -> NDArray[np.float32]:
         signal = np.asarray(audio, dtype=np.float32)
@@ -156,6 +159,11 @@ class DirectionFinder:
             and self._waves.gain(measured, one, two.points) >= TWO_GAIN_COHERENT
         )
 
+    def _is_echo(self, two: TwoWaves) -> bool:
+        """Return whether the weaker wave comes from so far beside the stronger that it pulls the elevation of one."""
+        cosine = float(self._towards[two.points[0]] @ self._towards[two.points[1]])
+        return cosine <= math.cos(math.radians(ECHO_APART_DEG))
+
     def _apart_deg(self, one: int, other: int) -> float:
         """Distance of two points of the grid in azimuth."""
         apart = self._azimuth_deg[one // self._shape[1]] - self._azimuth_deg[other // self._shape[1]]
@@ -169,15 +177,15 @@ class DirectionFinder:
             elevation_deg += ELEVATION_STEP_DEG * _parabola_top(*fit.reshape(self._shape)[a, e - 1 : e + 2])
         return elevation_deg
 
-    def _refined(self, fit: NDArray[np.floating], point: int, elevation_deg: float, share: float) -> Direction:
-        """Azimuth between the points of the grid: the top of a parabola."""
-        a, e = divmod(point, self._shape[1])
-        row = fit.reshape(self._shape)[:, e]
-        azimuth = self._azimuth_deg[a] + AZIMUTH_STEP_DEG * _parabola_top(row[a - 1], row[a], row[(a + 1) % len(row)])
-        finite = row[np.isfinite(row)]
-        spread = AZIMUTH_STEP_DEG * int((finite >= 0.5 * (finite.mean() + row[a])).sum())
-        wrapped = (azimuth + 180.0) % 360.0 - 180.0
-        return Direction(float(wrapped), elevation_deg, share, float(spread), self._ambiguous)
+    def _refined(self, along: NDArray[np.floating], point: int, elevation_deg: float, confidence: float) -> Direction:
+        """Azimuth between the points of the grid, from how well those at its elevation fit: the top of a parabola."""
+        a = point // self._shape[1]
+        top = _parabola_top(along[a - 1], along[a], along[(a + 1) % len(along)])
+        azimuth_deg = float(self._azimuth_deg[a]) + AZIMUTH_STEP_DEG * top
+        finite = along[np.isfinite(along)]
+        spread_deg = AZIMUTH_STEP_DEG * int((finite >= 0.5 * (finite.mean() + along[a])).sum())
+        wrapped_deg = (azimuth_deg + 180.0) % 360.0 - 180.0
+        return Direction(wrapped_deg, elevation_deg, confidence, spread_deg, self._ambiguous)
 
 
 def _parabola_top(before: float, top: float, after: float) -> float:
