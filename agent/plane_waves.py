@@ -161,6 +161,12 @@ class PlaneWaves:
         return firsts.start + i * firsts.step, seconds.start + j * seconds.step, float(explained[i, j])
 
 
+def breadth(measured: PhaseDifferences) -> float:
+    """Return the part of the band in which the sound is coherent: 1 if it is so at all frequencies alike."""
+    coherence = _coherence(measured)
+    return float(coherence.mean() ** 2 / max(float(np.square(coherence).mean()), 1e-12))
+
+
 def _coherence(measured: PhaseDifferences) -> NDArray[np.floating]:
     """Of the sound at each frequency, [F], over all pairs, less what random phases have."""
     power = np.square(np.abs(measured.phasors)).mean(axis=0) - measured.scatter

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from agent.microphone_array import ELEVATION_STEP_DEG, band_of, checked_positions, unambiguous_half
 from agent.phase_differences import FieldLimits, Pairs, PhaseDifferences, phase_differences
-from agent.plane_waves import PlaneWaves, TwoWaves, unit_vectors
+from agent.plane_waves import PlaneWaves, TwoWaves, breadth, unit_vectors
 
 # Noise alone is refused by two limits on the share of sound that arrives as one plane wave, whichever is higher;
 # benchmarks/doa.py prints the shares of noise and of sources on which they stand.
@@ -29,14 +29,20 @@ MIN_SIGMAS = 5.0  # of the share's standard deviation when phases are random, wh
 AZIMUTH_STEP_DEG = 5.0
 """Of the grid; a parabola finds the place between its points."""
 
-# Two plane waves are two sources, rather than a source and its echo or one low sound, by four limits.
+# Two plane waves are two sources, rather than a source and its echo or one low sound, by these limits.
 TWO_APART_DEG = 20.0
+"""Closer, an array of a hand's size hears one."""
 TWO_RATIO = 0.6
 """Least share of the weaker, against the stronger."""
 TWO_GAIN = 0.1
 """Least part of what both explain that one alone does not."""
 TWO_GAIN_COHERENT = 0.03
 """The same of waves that are as coherent as the sound."""
+CLOSE_DEG = 45.0
+CLOSE_GAIN = 0.07
+"""In place of the last two, for sources so close that one wave between them explains much of both."""
+CLOSE_BREADTH = 0.8
+"""Least breadth of their spectrum: a sound with all frequencies is not a low one."""
 DOUBT = 2.0
 """Factor on the part that only a second wave explains, which comes off the confidence."""
 ONE_WAVE_DEG = 10.0
@@ -152,12 +158,13 @@ class DirectionFinder:
 
     def _are_sources(self, measured: PhaseDifferences, one: int, two: TwoWaves, gain: float) -> bool:
         """Return whether two waves are two sources."""
-        return (
-            self._apart_deg(*two.points) >= TWO_APART_DEG
-            and two.shares[1] >= TWO_RATIO * two.shares[0]
-            and gain >= TWO_GAIN
-            and self._waves.gain(measured, one, two.points) >= TWO_GAIN_COHERENT
-        )
+        apart_deg = self._apart_deg(*two.points)
+        if apart_deg < TWO_APART_DEG or two.shares[1] < TWO_RATIO * two.shares[0] or gain < CLOSE_GAIN:
+            return False
+        if gain >= TWO_GAIN and self._waves.gain(measured, one, two.points) >= TWO_GAIN_COHERENT:
+            return True
+        between = max(self._apart_deg(one, point) for point in two.points) < apart_deg <= CLOSE_DEG
+        return between and self._mics > 2 and breadth(measured) >= CLOSE_BREADTH
 
     def _is_echo(self, two: TwoWaves) -> bool:
         """Return whether the weaker wave comes from so far beside the stronger that it pulls the elevation of one."""
