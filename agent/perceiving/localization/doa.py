@@ -129,7 +129,8 @@ class DirectionFinder:
         row = slice(level, len(projected), self._shape[1])
         along = fit[row]
         alone = np.where(self._outside[row], -np.inf, self._waves.alone(measured, row))
-        if alone.max() >= 1.0:  # in the open: low waves are like the diffuse field, which is better left out there
+        in_the_open = bool(alone.max() >= 1.0)
+        if in_the_open:  # low waves are like the diffuse field, which is better left out there
             along, best = alone, level + self._shape[1] * int(alone.argmax())
         elevation_deg, doubt = self._elevation(fit, best), 0.0
         two = self._waves.two(projected, row)
@@ -138,7 +139,7 @@ class DirectionFinder:
             gain = max(0.0, 1.0 - self._waves.explained(projected, best) / two.explained)
             stronger = self._waves.fit(self._waves.less(projected, two.points[1], two.shares[1]))
             stronger[self._outside] = -np.inf
-            if self._are_sources(measured, best, two, gain):
+            if not in_the_open and self._are_sources(measured, best, two, gain):
                 best, share = two.points[0], two.shares[0]
                 along = stronger[best % self._shape[1] :: self._shape[1]]
             if self._apart_deg(two.points[0], best) <= ONE_WAVE_DEG and self._is_echo(two):
