@@ -87,9 +87,9 @@ MUTANTS = (
     Mutant(
         "doa: no doubt where a second wave explains much",
         DOA,
-        "max(0.0, 1.0 - DOUBT * gain)",
-        "1.0",
-        "tests/test_array_check.py -k confidence",
+        "doubt = DOUBT * gain",
+        "doubt = 0.0",
+        "tests/test_doa.py -k two_sources",
     ),
     Mutant(
         "array check: told at the first evidence",

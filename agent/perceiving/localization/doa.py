@@ -59,7 +59,7 @@ class Direction:
 
     azimuth_deg: float  # 0 ahead, positive to the left, -180..180
     elevation_deg: float  # positive up
-    confidence: float  # 0..1: share of the sound that arrives as one plane wave from there
+    confidence: float  # 0..1: share of the sound that is one plane wave from there, less twice what a second one adds
     spread_deg: float  # width in azimuth of the peak, at half its height over the mean
     ambiguous: bool  # the array cannot tell this azimuth from its mirror image
 
@@ -73,15 +73,16 @@ class DirectionFinder:
     - microphones on a line, so also any two: azimuth only (elevation 0), on the half that holds straight ahead, or the
       left one when the line itself points ahead; `ambiguous` is set.
 
-    The confidence of a source in the open is 0.8-1 at 20 dB and 0.2-0.9 at 5 dB signal-to-noise ratio, least for low
-    sounds; with 0.3 s of reverberation 0.3-0.6 at 20 dB and 0.1-0.5 at 5 dB; with 0.6 s 0.2-0.3 and 0.06-0.3. Noise
-    without a source, diffuse or independent at each microphone, stays below 0.02 in 2 s. None is the answer below
-    0.03, or below 5 times what random phases give where a short sound leaves few frames to average (0.1 for a burst
-    of 10 ms).
+    The confidence of a source in the open is 0.6-1 at 20 dB and 0.1-0.8 at 5 dB signal-to-noise ratio, least for low
+    sounds; with 0.3 s of reverberation 0.3-0.4 at 20 dB and 0.1-0.3 at 5 dB; with 0.6 s 0.1-0.2 and 0.02-0.15. Of two
+    equal sources one is given if they are 20 degrees apart or more and there are more than two microphones; it has half
+    the confidence at 30 degrees and nearly none from 60 on. None is the answer where one plane wave has less than 0.03
+    of the sound, or less than 5 times what random phases give where a short sound leaves few frames to average (0.1 for
+    a burst of 10 ms): for noise, diffuse or independent at each microphone, in all but a few windows of a hundred.
 
     On a robot that turns, the answer belongs to the moment when the sound was loudest.
 
-    Steering vectors are computed once, here; they take 7 MB for 4 microphones and grow with their number squared.
+    Plane waves are computed once, here; they take 8 MB for 4 microphones and grow with their number squared.
     """
 
     def __init__(
