@@ -9,6 +9,7 @@ Source of the layout: the MCAP specification, https://mcap.dev/spec.
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -51,12 +52,14 @@ CHUNK_HEAD = struct.Struct("<QQQII")
 DEFINITIONS = (Opcode.SCHEMA, Opcode.CHANNEL)
 _MESSAGE = int(Opcode.MESSAGE)  # compared for every message
 _BOUNDED = (*DEFINITIONS, Opcode.METADATA)
+_READ = frozenset((*_BOUNDED, Opcode.HEADER, Opcode.MESSAGE, Opcode.CHUNK, Opcode.DATA_END, Opcode.FOOTER))
+"""Kinds of records that are read. Others (attachments, indexes, private ones) are passed over, however large."""
 _SPAN = struct.Struct("<QQ")
 _MAX_WINDOW_BYTES = 2**27
 """Largest window of every zstd level except `--ultra --long`."""
 
-# Errors of parsing bytes that are not a record.
-_UNPARSABLE = (McapError, ValueError, struct.error)
+UNPARSABLE = (McapError, ValueError, struct.error)
+"""Errors of parsing bytes that are not a record."""
 
 Span = Callable[[int, int], bool]
 """Says of the earliest and latest log time in a chunk whether its messages are wanted."""
@@ -123,14 +126,21 @@ def facts_of(path: Path) -> RunFacts:
 
 def _find_facts(path: Path, stream: BinaryIO) -> dict[str, str] | None:
     try:
-        for record in records(stream):
-            if isinstance(record, mcap.Metadata) and record.name == FACTS_RECORD:
-                return record.metadata
+        return metadata_of(stream, FACTS_RECORD)
     except Damaged as damage:
         if isinstance(damage, NotMcap) and damage.offset == 0:
             raise ReplayError(f"{path}: not a log; give an MCAP file that sensebind recorded") from None
         if damage.offset < len(MAGIC):
             raise ReplayError(f"{path}: is empty, or cut off within its first bytes") from None
+    return None
+
+
+def metadata_of(stream: BinaryIO, name: str) -> dict[str, str] | None:
+    """The first metadata record of a name, wherever it stands; None when there is none. Raises Damaged."""
+    for offset, opcode, body in frames(stream):
+        for record in parse(offset, opcode, body) if opcode == Opcode.METADATA else ():
+            if isinstance(record, mcap.Metadata) and record.name == name:
+                return record.metadata
     return None
 
 
@@ -162,16 +172,43 @@ def records(stream: BinaryIO, wanted: Span = _always) -> Iterator[Record]:
 
 
 def frames(stream: BinaryIO) -> Iterator[tuple[int, int, bytes]]:
-    """The records of a file as (offset, opcode, body), chunks whole. Raises Damaged unless it ends as MCAP does."""
-    offset = _read_magic(stream, 0)
+    """The records of a file as (offset, opcode, body), chunks whole. Raises Damaged unless it ends as MCAP does.
+
+    The bodies of attachments, indexes and private records are left out, as empty.
+    """
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(0)
+    offset = read_magic(stream, 0)
     opcode = 0
     while opcode != Opcode.FOOTER:
-        opcode, length = RECORD_HEAD.unpack(_read(stream, offset, RECORD_HEAD.size))
-        if not opcode or length > MAX_CHUNK_BYTES:
-            raise Damaged(offset, f"record {opcode} of {length} bytes; {MAX_CHUNK_BYTES} are allowed")
-        yield offset, opcode, _read(stream, offset, length)
-        offset += RECORD_HEAD.size + length
-    _read_magic(stream, offset)
+        opcode, body = frame_at(stream, offset, size)
+        yield offset, opcode, body
+        offset = stream.tell()
+    read_magic(stream, offset)
+
+
+def frame_at(stream: BinaryIO, offset: int, size: int) -> tuple[int, bytes]:
+    """Read a record of a file of `size` bytes, as `frames` gives it; leaves the stream behind it. Raises Damaged."""
+    stream.seek(offset)
+    opcode, length = RECORD_HEAD.unpack(_read(stream, offset, RECORD_HEAD.size))
+    if opcode and opcode not in _READ:
+        if offset + RECORD_HEAD.size + length > size:
+            raise Damaged(offset, "the file ends inside a record")
+        stream.seek(length, os.SEEK_CUR)
+        return opcode, b""
+    if not opcode or length > MAX_CHUNK_BYTES:
+        raise Damaged(offset, f"record {opcode} of {length} bytes; {MAX_CHUNK_BYTES} are allowed")
+    return opcode, _read(stream, offset, length)
+
+
+def library_of(stream: BinaryIO) -> str:
+    """The program that wrote a file; empty when it does not say."""
+    size = stream.seek(0, os.SEEK_END)
+    try:
+        opcode, body = frame_at(stream, len(MAGIC), size)
+        return mcap.Header.read(ReadDataStream(BytesIO(body))).library if opcode == Opcode.HEADER else ""
+    except (*UNPARSABLE, Damaged):
+        return ""
 
 
 def chunk_records(offset: int, body: bytes, allowance: Allowance, wanted: Span = _always) -> Iterator[Record]:
@@ -222,7 +259,7 @@ def _unpacked(offset: int, body: bytes, allowance: Allowance) -> bytes:
         at = CHUNK_HEAD.size + name_length
         compression = body[CHUNK_HEAD.size : at].decode()
         (length,) = struct.unpack_from("<Q", body, at)
-    except _UNPARSABLE as error:
+    except UNPARSABLE as error:
         raise Damaged(offset, f"not a chunk: {error}") from None
     packed = body[at + 8 :]
     if length != len(packed) or size > MAX_CHUNK_BYTES:
@@ -251,7 +288,7 @@ def parse(offset: int, opcode: int, body: bytes | memoryview) -> list[Record]:
                 return [mcap.Channel.read(ReadDataStream(BytesIO(body)))]
             case Opcode.METADATA:
                 return [mcap.Metadata.read(ReadDataStream(BytesIO(body)))]
-    except _UNPARSABLE as error:
+    except UNPARSABLE as error:
         what = str(error) or type(error).__name__
         raise Damaged(offset, f"record {opcode} of {len(body)} bytes: {what}") from None
     return []
@@ -288,7 +325,7 @@ def _read(stream: BinaryIO, offset: int, length: int) -> bytes:
     return data
 
 
-def _read_magic(stream: BinaryIO, offset: int) -> int:
+def read_magic(stream: BinaryIO, offset: int) -> int:
     """Return the offset behind it."""
     magic = stream.read(len(MAGIC))
     if len(magic) < len(MAGIC):

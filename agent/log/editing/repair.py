@@ -16,10 +16,10 @@ from typing import BinaryIO
 
 from mcap.opcode import Opcode
 
-from agent.log.editing.copying import Copied, Frame, contents
+from agent.log.editing.copying import Copied, Frame, contents, order_of
 from agent.log.format import FACTS_RECORD, ReplayError
 from agent.log.reading import CHUNK_HEAD, MAGIC, MAX_CHUNK_BYTES, RECORD_HEAD, Damaged, open_log
-from agent.log.seeking import chunks_of
+from agent.log.seeking import places_of
 from agent.log.whole_file import whole_log
 
 _KNOWN = frozenset(Opcode)
@@ -59,7 +59,7 @@ def repair(source: Path, out: Path) -> Repaired:
     Raises ReplayError when that is nothing, RecordError when the copy cannot be written.
     """
     repaired = Repaired()
-    with open_log(source) as stream, whole_log(out) as writer:
+    with open_log(source) as stream, whole_log(out, order_of([source])) as writer:
         for item in contents(_salvaged(stream, repaired), on_damage=repaired.add_damage):
             if isinstance(item, Copied):
                 item.write(writer)
@@ -102,7 +102,7 @@ def _salvaged(stream: BinaryIO, repaired: Repaired) -> Iterator[Frame]:
 
 
 def _definitions(stream: BinaryIO) -> Iterator[Frame]:
-    data = chunks_of(stream).definitions or b""
+    data = places_of(stream).definitions or b""
     at = 0
     while at < len(data):
         opcode, length = RECORD_HEAD.unpack_from(data, at)
