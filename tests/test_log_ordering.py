@@ -6,6 +6,7 @@ import io
 import random
 import struct
 import tracemalloc
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +21,9 @@ from agent.log.editing.repair import repair
 from agent.log.editing.survey import survey
 from agent.log.format import FACTS_RECORD, ReplayError
 from agent.log.ordering import Given, by_time
-from agent.log.reading import RECORD_HEAD, Damaged
 from agent.log.replay.control import ReplayOptions
 from agent.log.replay.samples import SampleReplay
+from agent.log.unpacking import RECORD_HEAD, Damaged
 from drivers.driver import Sample
 
 PRIVATE = 0x93
@@ -163,6 +164,32 @@ def test_an_order_that_costs_more_than_the_file_explains_is_refused(monkeypatch:
         list(by_time(stream, held_bytes=2000))
 
 
+@pytest.mark.parametrize("compression", list(CompressionType))
+def test_chunks_beyond_the_limit_are_read_in_parts(
+    log: Path, tmp_path: Path, compression: CompressionType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some tools write one chunk a file; the limit is lowered, so that the test needs no gigabyte."""
+    for module in ("reading", "unpacking", "seeking"):
+        monkeypatch.setattr(f"agent.log.{module}.MAX_CHUNK_BYTES", 100_000)
+    handed = rows(2000, size=1000)
+    stream = written(shuffled(handed), compression, chunk_size=2**30)
+    assert [read(given) for given in by_time(stream, held_bytes=400_000)] == handed
+    data = bytearray(stream.getvalue())
+    data[len(data) // 3] ^= 1
+    with pytest.raises(Damaged, match=r"checksum is wrong|cannot be decompressed|declares"):
+        list(by_time(io.BytesIO(bytes(data)), held_bytes=400_000))
+    copy = tmp_path / "copy.mcap"
+    rewritten(log, copy, list, 2**30, compression)
+    wanted = Counter(name for name, _ in samples(60))
+    assert Counter(name for name, _ in replayed(SampleReplay(copy))) == wanted
+    assert {topic: found.count for topic, found in survey([copy]).topics.items() if topic != "/events"} == {
+        f"/sensors/{name}": count for name, count in wanted.items()
+    }
+    assert cut([copy], tmp_path / "cut.mcap").messages["/sensors/imu"] == 60
+    repaired = repair(copy, tmp_path / "repaired.mcap")
+    assert (repaired.messages["/sensors/imu"], repaired.damages) == (60, [])
+
+
 @pytest.mark.parametrize("order", ORDERS)
 def test_what_stands_before_a_damage_is_given_by_time(order: Callable[[Sequence[Row]], list[Row]]) -> None:
     data = written(order(rows()), CompressionType.NONE).getvalue()
@@ -194,10 +221,17 @@ def test_messages_beside_chunks_are_not_overlooked() -> None:
     )
 
 
-def rewritten(log: Path, out: Path, order: Callable[[list[int]], list[int]], **options: bool) -> None:
+def rewritten(
+    log: Path,
+    out: Path,
+    order: Callable[[list[int]], list[int]],
+    chunk_size: int = 200_000,
+    compression: CompressionType = CompressionType.LZ4,
+    **options: bool,
+) -> None:
     """A log as another program copies it: other order, other chunks, attachments, the run's facts at the end."""
     with log.open("rb") as source, out.open("wb") as sink:
-        writer = Writer(sink, compression=CompressionType.LZ4, chunk_size=200_000, **options)
+        writer = Writer(sink, compression=compression, chunk_size=chunk_size, **options)
         writer.start("", "another program")
         found = list(make_reader(source).iter_messages())
         writer.add_attachment(0, 0, "map.bin", "application/octet-stream", bytes(100_000))

@@ -22,19 +22,8 @@ from agent.exchange.description import NAME as DESCRIPTION
 from agent.exchange.inside import check_entries, entry
 from agent.log.format import LogError
 from agent.log.ordering import by_time
-from agent.log.reading import (
-    EXPANSION,
-    FREE_BYTES,
-    MESSAGE_HEAD,
-    Allowance,
-    Damaged,
-    NotMcap,
-    Record,
-    chunk_contents,
-    frames,
-    open_log,
-    parse,
-)
+from agent.log.reading import MESSAGE_HEAD, Record, chunk_contents, frames, open_log, parse
+from agent.log.unpacking import EXPANSION, FREE_BYTES, Allowance, Body, Damaged, NotMcap, PackedChunk
 from common.printable import shortened
 from common.yaml_file import YamlError, read_yaml
 from drivers.driver import BadData
@@ -156,9 +145,10 @@ class McapBag(Bag):
         counts: Counter[int] = Counter()
         schemas, channels, allowance = {0: Schema(0, b"", "", "")}, dict[int, Channel](), Allowance()
 
-        def take(offset: int, opcode: int, body: bytes | memoryview) -> list[Record]:
+        def take(offset: int, opcode: int, body: Body | memoryview) -> list[Record]:
             if opcode == Opcode.MESSAGE:
-                counts[MESSAGE_HEAD.unpack_from(body)[0] if len(body) >= MESSAGE_HEAD.size else -1] += 1
+                if not isinstance(body, PackedChunk) and len(body) >= MESSAGE_HEAD.size:
+                    counts[MESSAGE_HEAD.unpack_from(body)[0]] += 1
                 return []
             for record in parse(offset, opcode, body):
                 if isinstance(record, Schema):

@@ -19,21 +19,9 @@ from mcap.opcode import Opcode
 from mcap.records import Channel, Message, Schema
 
 from agent.log.format import ReplayError
-from agent.log.reading import (
-    CHUNK_HEAD,
-    DEFINITIONS,
-    RECORD_HEAD,
-    Allowance,
-    Damaged,
-    Record,
-    chunk_contents,
-    chunk_records,
-    frame_at,
-    frames,
-    library_of,
-    parse,
-)
+from agent.log.reading import DEFINITIONS, Record, chunk_contents, chunk_records, frame_at, frames, library_of, parse
 from agent.log.seeking import Places, places_of
+from agent.log.unpacking import CHUNK_HEAD, RECORD_HEAD, Allowance, Body, Damaged, PackedChunk
 from common.printable import brief
 
 HELD_BYTES = 64 * 2**20
@@ -222,8 +210,7 @@ class _Sorter:
     def _records(self, offset: int, length: int, allowance: Allowance) -> Iterator[Record]:
         end = offset + length
         while offset < end:
-            opcode, body = frame_at(self._stream, offset, self._file_bytes)
-            after = self._stream.tell()
+            opcode, body, after = frame_at(self._stream, offset, self._file_bytes)
             if self._reads_again:
                 self._pay(opcode, body)
             if opcode == Opcode.CHUNK:
@@ -232,8 +219,9 @@ class _Sorter:
                 yield from parse(offset, opcode, body)
             offset = after
 
-    def _pay(self, opcode: int, body: bytes) -> None:
-        unpacked = CHUNK_HEAD.unpack_from(body)[2] if opcode == Opcode.CHUNK and len(body) >= CHUNK_HEAD.size else 0
+    def _pay(self, opcode: int, body: Body) -> None:
+        head = body.head if isinstance(body, PackedChunk) else body
+        unpacked = CHUNK_HEAD.unpack_from(head)[2] if opcode == Opcode.CHUNK and len(head) >= CHUNK_HEAD.size else 0
         self._work -= RECORD_HEAD.size + len(body) + unpacked
         if self._work < 0:
             raise ReplayError("the messages are too far out of order; sort the file by time first")

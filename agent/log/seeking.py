@@ -20,16 +20,8 @@ import numpy as np
 from mcap.opcode import Opcode
 from numpy.typing import NDArray
 
-from agent.log.reading import (
-    CHUNK_HEAD,
-    DEFINITIONS,
-    MAGIC,
-    MAX_CHUNK_BYTES,
-    MESSAGE_HEAD,
-    RECORD_HEAD,
-    Damaged,
-    read_magic,
-)
+from agent.log.reading import DEFINITIONS, MAGIC, MESSAGE_HEAD, read_magic
+from agent.log.unpacking import CHUNK_HEAD, MAX_CHUNK_BYTES, RECORD_HEAD, Damaged
 
 LOOSE_BYTES = 2**18
 """Messages outside of chunks are one place up to this size."""

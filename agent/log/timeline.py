@@ -15,8 +15,9 @@ from agent.log.files import recording_files
 from agent.log.format import EVENTS_TOPIC, MODEL_RECORD, LoggedSensor, ReplayError, RunFacts
 from agent.log.messages import end_ns
 from agent.log.ordering import by_time
-from agent.log.reading import Damaged, facts_of, metadata_of, open_log
+from agent.log.reading import facts_of, metadata_of, open_log
 from agent.log.seeking import places_of
+from agent.log.unpacking import Damaged
 from agent.log.writing import LIBRARY
 from agent.streams import LONGEST_HOLE_NS
 

@@ -25,7 +25,8 @@ from mcap.data_stream import RecordBuilder
 from mcap.opcode import Opcode
 
 from agent.log.format import SEQUENCE_MASK
-from agent.log.reading import CHUNK_HEAD, MAGIC, MESSAGE_HEAD, RECORD_HEAD
+from agent.log.reading import MAGIC, MESSAGE_HEAD
+from agent.log.unpacking import CHUNK_HEAD, RECORD_HEAD
 from common.versions import version_of
 
 LIBRARY = "sensebind"

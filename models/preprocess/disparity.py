@@ -36,8 +36,8 @@ def depth(depth_m: Array, *, guess_units: bool = True, device: Device = None) ->
     any metric sensor: the same wall gives the same values whatever camera measured it.
 
     Invalid pixels take the mean of the valid ones nearest around them, because 0 would read as the horizon and the
-    nearest value alone would draw streaks. A mean that looks like millimetres or kilometres is refused, unless `guess_units` is
-    False: a caller who knows the unit, as from a driver, wants a valley too. Raises PreprocessError.
+    nearest value alone would draw streaks. A mean that looks like millimetres or kilometres is refused, unless
+    `guess_units` is False: a caller who knows the unit, as from a driver, wants a valley too. Raises PreprocessError.
 
     >>> import numpy as np
     >>> depth(np.full((1, 480, 640), 1.5, np.float32)).shape

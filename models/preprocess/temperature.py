@@ -35,8 +35,8 @@ def thermal(
 
     The published model saw 8-bit pictures scaled to 0..1 without further normalisation. The range here is fixed, not
     stretched to each picture, so that a person is as bright beside a stove as in an empty room; hotter saturates.
-    A mean that looks like kelvin or raw counts, be it too hot or too cold, is refused, unless `guess_units` is False: a caller who knows the unit,
-    as from a driver, wants the picture of a fire too. Raises PreprocessError.
+    A mean that looks like kelvin or raw counts, be it too hot or too cold, is refused, unless `guess_units` is False:
+    a caller who knows the unit, as from a driver, wants the picture of a fire too. Raises PreprocessError.
 
     >>> import numpy as np
     >>> float(thermal(np.full((1, 120, 160), 30.0, np.float32)).mean())
@@ -69,11 +69,11 @@ def thermal_counts(
     """Raw counts of a thermal camera, uint16 [B, H, W] -> [B, 1, 224, 224] between 0 (cold) and 1 (hot).
 
     A radiometric camera (Lepton and Boson with TLinear: 0.01 or 0.1 kelvin a count) measures temperatures: give
-    `kelvin_per_count`, and the result is that of `thermal` with `low_c`, `high_c` and `guess_units`. Without it the counts have no
-    unit. Give `low_count` and `high_count` for a camera whose counts are steady; else the 1st and 99th percentile of
-    each picture become 0 and 1, because the counts of an uncooled sensor drift with its own temperature, so that no
-    fixed scale lasts an hour. That is what such cameras' own gain control does, and what the published model's pictures
-    had been through; the price is that a person's brightness depends on what else is in the picture.
+    `kelvin_per_count`, and the result is that of `thermal` with `low_c`, `high_c` and `guess_units`. Without it the
+    counts have no unit. Give `low_count` and `high_count` for a camera whose counts are steady; else the 1st and 99th
+    percentile of each picture become 0 and 1, because the counts of an uncooled sensor drift with its own temperature,
+    so that no fixed scale lasts an hour. That is what such cameras' own gain control does, and what the published
+    model's pictures had been through; the price is that a person's brightness depends on what else is in the picture.
     Raises PreprocessError.
 
     >>> import numpy as np

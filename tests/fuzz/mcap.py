@@ -7,8 +7,9 @@ from io import BytesIO
 from agent.log.editing.copying import contents
 from agent.log.format import ReplayError
 from agent.log.ordering import by_time
-from agent.log.reading import MAGIC, Damaged, frames, records
+from agent.log.reading import MAGIC, frames, records
 from agent.log.seeking import places_of
+from agent.log.unpacking import Damaged
 from fuzz.log_info import small_log
 from fuzz.log_recipe import log_of, recipe_of
 

@@ -14,7 +14,8 @@ from mcap.records import Metadata
 
 from agent.log.editing.copying import Copied, contents, order_of
 from agent.log.format import FACTS_RECORD, LogError, LoggedSensor, ReplayError, RunFacts
-from agent.log.reading import Damaged, Span, facts_of, frames, open_log
+from agent.log.reading import Span, facts_of, frames, open_log
+from agent.log.unpacking import Damaged
 from agent.log.whole_file import whole_log
 from agent.log.writing import LogWriter
 

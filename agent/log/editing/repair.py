@@ -18,11 +18,15 @@ from mcap.opcode import Opcode
 
 from agent.log.editing.copying import Copied, Frame, contents, order_of
 from agent.log.format import FACTS_RECORD, ReplayError
-from agent.log.reading import CHUNK_HEAD, MAGIC, MAX_CHUNK_BYTES, RECORD_HEAD, Damaged, open_log
+from agent.log.reading import MAGIC, frame_at, open_log
 from agent.log.seeking import places_of
+from agent.log.unpacking import CHUNK_HEAD, MAX_CHUNK_BYTES, RECORD_HEAD, Damaged
 from agent.log.whole_file import whole_log
 
 _KNOWN = frozenset(Opcode)
+_ANY_SIZE = (Opcode.ATTACHMENT, Opcode.CHUNK)
+_PRIVATE = 0x80
+"""Opcodes from here on are private records of other programs."""
 _MAX_TOLD = 20
 _SCAN_BYTES = 2**22
 _CHUNK_START_BYTES = RECORD_HEAD.size + CHUNK_HEAD.size + 4
@@ -87,17 +91,20 @@ def _salvaged(stream: BinaryIO, repaired: Repaired) -> Iterator[Frame]:
             repaired.add_damage(Damaged(offset, f"{found - offset} bytes that are not records"))
             offset = found
             continue
-        stream.seek(offset)
-        frame = stream.read(RECORD_HEAD.size + length)
-        if frame[0] == Opcode.DATA_END:
+        try:
+            opcode, body, after = frame_at(stream, offset, size)
+        except Damaged as damage:
+            repaired.add_damage(damage)
             return
-        chunked |= frame[0] == Opcode.CHUNK
-        if chunked and frame[0] == Opcode.MESSAGE:
+        if opcode == Opcode.DATA_END:
+            return
+        chunked |= opcode == Opcode.CHUNK
+        if chunked and opcode == Opcode.MESSAGE:
             # No writer mixes them, and one flipped bit makes a message of an index, which no checksum covers.
             repaired.add_damage(Damaged(offset, "a message outside of the chunks"))
         else:
-            yield offset, frame[0], frame[RECORD_HEAD.size :]
-        offset += len(frame)
+            yield offset, opcode, body
+        offset = after
     repaired.add_damage(Damaged(size, "the file ends without its summary"))
 
 
@@ -131,7 +138,8 @@ def _plausible_length(stream: BinaryIO, offset: int) -> int | None:
     if len(head) < RECORD_HEAD.size:
         return None
     opcode, length = RECORD_HEAD.unpack(head)
-    return length if opcode in _KNOWN and length <= MAX_CHUNK_BYTES else None
+    any_size = opcode in _ANY_SIZE or opcode >= _PRIVATE
+    return length if any_size or (opcode in _KNOWN and length <= MAX_CHUNK_BYTES) else None
 
 
 def _is_chunk(start: bytes, length: int) -> bool:

@@ -10,7 +10,8 @@ from mcap.records import Message
 
 from agent.log.format import MODEL_RECORD, RAW_TOPIC, SENSORS_TOPIC, SEQUENCE_MASK, RunFacts
 from agent.log.ordering import by_time
-from agent.log.reading import Damaged, facts_of, metadata_of, open_log
+from agent.log.reading import facts_of, metadata_of, open_log
+from agent.log.unpacking import Damaged
 from agent.log.writing import LIBRARY
 
 
