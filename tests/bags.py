@@ -34,7 +34,7 @@ def header(t_ns: int) -> Any:
 
 
 def image(t_ns: int, encoding: str, pixels: NDArray[Any], padding: int = 0, big_endian: bool = False) -> Any:
-    rows = np.ascontiguousarray(pixels).view(np.uint8).reshape(len(pixels), -1)
+    rows = np.ascontiguousarray(pixels).view(np.uint8).reshape(len(pixels), -1) if pixels.size else np.zeros((0, 0))
     padded = np.pad(rows, ((0, 0), (0, padding)))
     height, width = pixels.shape[:2]
     make = TYPES.types["sensor_msgs/msg/Image"]

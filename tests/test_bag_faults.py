@@ -155,7 +155,7 @@ def test_stamps_since_boot_are_shifted_to_the_clock_of_the_others(tmp_path: Path
 
 def test_single_stamps_of_another_time_are_placed_by_their_recording(tmp_path: Path) -> None:
     for name, wrong in (("first", (0, 10)), ("middle", (140,)), ("last", (280, 290))):
-        for stamp in (1, 4_000_000_000 * S):
+        for stamp in (1, 2_000_000_000 * S):
             path = tmp_path / f"{name}{stamp}"
             found = two_topics(path, lambda k, t_ns, wrong=wrong, stamp=stamp: stamp if k in wrong else t_ns)  # type: ignore[misc]
             starts = np.array([sample.t_ns for sample in found["cam"]]) - START_NS

@@ -128,6 +128,7 @@ def test_public_functions_guess_units_until_they_are_told_not_to() -> None:
     still = np.zeros((1, 1300, 6), np.float32)
     still[..., 2] = 1000.0  # milli-g
     turning = np.zeros((1, 1300, 6), np.float32)
+    turning[..., 2] = 9.8
     turning[..., 5] = 90.0  # degrees per second
     millimetres = np.full((1, 48, 64), 1500.0, np.float32)
     kelvin = np.full((1, 48, 64), 293.0, np.float32)

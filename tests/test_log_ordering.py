@@ -23,6 +23,7 @@ from agent.log.format import FACTS_RECORD, ReplayError
 from agent.log.ordering import Given, by_time
 from agent.log.replay.control import ReplayOptions
 from agent.log.replay.samples import SampleReplay
+from agent.log.seeking import places_of
 from agent.log.unpacking import RECORD_HEAD, Damaged
 from drivers.driver import Sample
 
@@ -175,7 +176,8 @@ def test_chunks_beyond_the_limit_are_read_in_parts(
     stream = written(shuffled(handed), compression, chunk_size=2**30)
     assert [read(given) for given in by_time(stream, held_bytes=400_000)] == handed
     data = bytearray(stream.getvalue())
-    data[len(data) // 3] ^= 1
+    chunk = places_of(stream)
+    data[int(chunk.offsets[0] + chunk.lengths[0] // 2)] ^= 1
     with pytest.raises(Damaged, match=r"checksum is wrong|cannot be decompressed|declares"):
         list(by_time(io.BytesIO(bytes(data)), held_bytes=400_000))
     copy = tmp_path / "copy.mcap"

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from agent.exchange.log_file import ImportReport
 
 TARGETS = ("media", "shards")
+BAG_SUFFIXES = (".mcap", ".db3")
 
 
 def export_log(
@@ -62,15 +63,13 @@ def import_log(source: Path, out: Path, topics: Sequence[str] = (), audio: str |
     """
     if not os.path.exists(source):  # Path.exists raises for a name that is too long, and where one may not look
         raise LogError(f"{source}: there is no such file or folder; give a folder of media or a ROS 2 bag")
-    from agent.exchange.bag_files import SUFFIXES, is_bag
-
-    if source.is_dir() and not is_bag(source):
+    if source.is_dir() and not _is_bag(source):
         if topics or audio:
             raise LogError(f"{source}: is a folder of media; --topic and --audio are for ROS 2 bags")
         from agent.exchange.media import import_folder
 
         report = import_folder(source, out)
-    elif source.is_dir() or source.suffix in SUFFIXES:
+    elif source.is_dir() or source.suffix in BAG_SUFFIXES:
         from agent.exchange.rosbag import import_bag
 
         if _is_log(source):
@@ -79,6 +78,18 @@ def import_log(source: Path, out: Path, topics: Sequence[str] = (), audio: str |
     else:
         raise LogError(f"{source}: neither a folder of media nor a bag (a folder, .mcap or .db3)")
     _print_import(out, report)
+
+
+def _is_bag(folder: Path) -> bool:
+    """Return whether a folder is a bag; one whose recorder lost power has no metadata.yaml, and no media either."""
+    if (folder / "metadata.yaml").exists():
+        return True
+    from agent.exchange.description import NAME
+    from agent.exchange.media import SUFFIXES
+
+    kinds = {path.suffix.lower() for path in folder.iterdir()}
+    is_media = (folder / NAME).exists() or kinds & SUFFIXES.keys()
+    return not is_media and bool(kinds & set(BAG_SUFFIXES))
 
 
 def _is_log(path: Path) -> bool:

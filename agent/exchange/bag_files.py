@@ -18,7 +18,6 @@ from mcap.opcode import Opcode
 from mcap.records import Channel, Schema
 
 from agent.exchange import foxglove_messages
-from agent.exchange.description import NAME as DESCRIPTION
 from agent.exchange.inside import check_entries, entry
 from agent.log.format import LogError
 from agent.log.ordering import by_time
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     from rosbags.typesys.store import Typestore
 
 METADATA = "metadata.yaml"
-SUFFIXES = (".mcap", ".db3")
 AUDIO, STAMPED_AUDIO = "audio_common_msgs/msg/AudioData", "audio_common_msgs/msg/AudioDataStamped"
 AUDIO_INFO = "audio_common_msgs/msg/AudioInfo"
 
@@ -105,12 +103,6 @@ def open_bag(path: Path) -> Bag:
     # A recorder that lost power leaves no metadata.yaml.
     alone = not (path / METADATA).exists() and len(databases) == 1
     return RosBag(databases[0] if alone else path)
-
-
-def is_bag(folder: Path) -> bool:
-    """Return whether a folder is a bag rather than one of media; of a recorder that lost power it has no metadata."""
-    described = (folder / DESCRIPTION).exists()
-    return (folder / METADATA).exists() or (not described and any(any(folder.glob(f"*{kind}")) for kind in SUFFIXES))
 
 
 class McapBag(Bag):

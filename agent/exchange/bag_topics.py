@@ -37,8 +37,8 @@ READ: dict[str, Callable[[Any], Any]] = {
     messages.RAW_IMAGE_SCHEMA: ros_messages.picture,
     messages.IMAGE_SCHEMA: ros_messages.compressed_picture,
     IMU: ros_messages.inertial,
-    AUDIO: lambda message: bytes(message.data),
-    STAMPED_AUDIO: lambda message: bytes(message.audio.data),
+    AUDIO: lambda message: ros_messages.pcm_bytes(message.data),
+    STAMPED_AUDIO: lambda message: ros_messages.pcm_bytes(message.audio.data),
     messages.AUDIO_SCHEMA: messages.decode_audio,
     messages.SAMPLE_SCHEMA: foxglove_messages.sample,
 }

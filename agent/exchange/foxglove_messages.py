@@ -32,7 +32,9 @@ def decode(kind: str, encoding: str, data: bytes) -> Message:
         return messages.parse(kind, data)
     try:
         tree = json.loads(data)
-        if isinstance(tree, dict) and isinstance(tree.get("timestamp"), dict):
+        if not isinstance(tree, dict):
+            raise ValueError(f"{shortened(str(tree))} is not an object")
+        if isinstance(tree.get("timestamp"), dict):
             tree["timestamp"] = _as_text(tree["timestamp"])
         return json_format.ParseDict(tree, messages.parse(kind, b""), ignore_unknown_fields=True)
     except (ValueError, RecursionError, TypeError, json_format.ParseError, DecodeError) as error:

@@ -140,6 +140,14 @@ def inertial(message: Any) -> Inertial:
     return Inertial(accel, gyro)
 
 
+def pcm_bytes(data: Any) -> bytes:
+    """The 16-bit values of an AudioData. Raises BadData for none, or for half of one."""
+    found = bytes(data)
+    if not found or len(found) % 2:
+        raise BadData(f"{len(found)} bytes, which are not values of 16 bits")
+    return found
+
+
 def sound(data: bytes, channels: int) -> NDArray[np.float32]:
     """The rows, float32 [n, channels], of 16-bit little-endian samples. Raises BadData."""
     if not data or len(data) % (2 * channels):

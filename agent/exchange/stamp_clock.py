@@ -15,6 +15,8 @@ from typing import NamedTuple
 
 APART_NS = 60_000_000_000
 """Topics whose stamps differ by more are of different clocks; a message takes less from the sensor to the disk."""
+DAY_NS = 86_400_000_000_000
+"""Without recording times to judge by, only so much tells different clocks."""
 STEP_NS = 1_000_000_000
 """A smaller change of the delay is not the clock's."""
 BACK_NS = 200_000_000
@@ -112,10 +114,11 @@ def clocks_of(probed: Mapping[str, Sequence[Stamp]]) -> dict[str, StampClock]:
     if not delays:
         return {topic: StampClock() for topic in probed}
     usual_ns = min(delays.values(), key=lambda own: (-sum(abs(d - own) < APART_NS for d in delays.values()), abs(own)))
+    apart_ns = APART_NS if judges else DAY_NS
     clocks = {}
     for topic in probed:
         own_ns = delays.get(topic, usual_ns)
-        shift_ns = own_ns - usual_ns if abs(own_ns - usual_ns) >= APART_NS else 0
+        shift_ns = own_ns - usual_ns if abs(own_ns - usual_ns) >= apart_ns else 0
         clocks[topic] = StampClock(shift_ns, own_ns - shift_ns, judges=judges)
     return clocks
 

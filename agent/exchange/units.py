@@ -30,6 +30,6 @@ def check_picture(data: NDArray[Any], modality: Modality) -> None:
         if unit := DEPTH_M.looks_like(mean_m):
             raise BadData(f"depth is {mean_m:.3g} m on average; the values look like {unit}")
     if modality == "thermal":
-        mean_c = float(data.mean(dtype=np.float64))
+        mean_c = float(np.median(data))
         if unit := TEMPERATURE_C.looks_like(mean_c):
-            raise BadData(f"temperature is {mean_c:.3g} degrees Celsius on average; the values look like {unit}")
+            raise BadData(f"temperature is {mean_c:.3g} degrees Celsius in the middle; the values look like {unit}")

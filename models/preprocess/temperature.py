@@ -47,7 +47,7 @@ def thermal(
     faults = ItemFaults(len(x))
     check_finite("temperature_c", x, faults)
     if guess_units:
-        mean_c = x.mean(dim=(1, 2), dtype=torch.float64)  # [B]
+        mean_c = x.clamp(ZERO_KELVIN_C, _HOTTEST_C).mean(dim=(1, 2), dtype=torch.float64)  # [B]
         faults.add_unit("temperature_c: mean is {:.6g}", TEMPERATURE_C, mean_c)
     faults.refuse()
     # No thing is outside these; a pixel that says so must not reach its neighbours through the resizing.

@@ -124,8 +124,10 @@ def _frame_length(stream: BinaryIO, offset: int, size: int) -> int | None:
         return None
     stream.seek(offset)
     start = stream.read(_CHUNK_START_BYTES + 8)
+    if _is_chunk(start, length) != (start[0] == Opcode.CHUNK):  # or a chunk whose opcode is damaged
+        return None
     if start[0] == Opcode.CHUNK:
-        return length if _is_chunk(start, length) else None
+        return length
     after = offset + RECORD_HEAD.size + length
     if start[0] != Opcode.FOOTER and after + RECORD_HEAD.size <= size and _plausible_length(stream, after) is None:
         return None
