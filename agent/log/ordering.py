@@ -45,16 +45,16 @@ class Given:
     message: Message
 
 
-class Place(NamedTuple):
+class Turn(NamedTuple):
     """Order of a message: by its turn, then as in the file."""
 
-    turn_ns: int
+    at_ns: int
     offset: int
     number: int
 
 
-_Held = tuple[Place, Given]
-_FIRST = Place(-1, 0, 0)
+_Held = tuple[Turn, Given]
+_FIRST = Turn(-1, 0, 0)
 _NO_SCHEMA = Schema(0, b"", "", "")
 
 
@@ -84,7 +84,7 @@ def by_time(
     if recorder is not None and library_of(stream).startswith(recorder):
         yield from sorter.as_written()
     else:
-        again: Place | None = _FIRST
+        again: Turn | None = _FIRST
         while again is not None:
             again = yield from sorter.sweep(again)
     if sorter.damage is not None:
@@ -99,13 +99,13 @@ class _Pending:
     rows: list[_Held] = field(default_factory=list)
     """Sorted, but for those added last."""
     size: int = 0
-    limit: Place | None = None
+    limit: Turn | None = None
     """The earliest that was let go."""
 
-    def add(self, place: Place, given: Given) -> None:
-        if self.limit is not None and place >= self.limit:
+    def add(self, turn: Turn, given: Given) -> None:
+        if self.limit is not None and turn >= self.limit:
             return
-        self.rows.append((place, given))
+        self.rows.append((turn, given))
         self.size += _size(given)
         if self.size > self.most_bytes:
             self._let_go()
@@ -123,10 +123,10 @@ class _Pending:
             self.limit = self.rows[kept][0]
             del self.rows[kept:]
 
-    def before(self, turn_ns: int) -> Iterator[Given]:
+    def before(self, at_ns: int) -> Iterator[Given]:
         """Give, and forget, those whose turn comes before a time."""
         self.rows.sort()
-        count = bisect_left(self.rows, turn_ns, key=_turn_ns)
+        count = bisect_left(self.rows, at_ns, key=_at_ns)
         rows, self.rows = self.rows[:count], self.rows[count:]
         for _, given in rows:
             self.size -= _size(given)
@@ -166,29 +166,30 @@ class _Sorter:
                 self.damage = damage
                 return
 
-    def sweep(self, after: Place) -> Generator[Given, None, Place | None]:
+    def sweep(self, after: Turn) -> Generator[Given, None, Turn | None]:
         """Yield the messages after one; return the first that another sweep has to read again, if any."""
         pending = _Pending(self._held_bytes)
         allowance = Allowance()
         self._reads_again = after != _FIRST
         for at in self._order.tolist():
             offset, start_ns = int(self._places.offsets[at]), int(self._places.starts_ns[at])
-            if self._last_ns.get(at, after.turn_ns) < after.turn_ns or self._is_behind_damage(offset):
+            if self._last_ns.get(at, after.at_ns) < after.at_ns or self._is_behind_damage(offset):
                 continue
             yield from pending.before(start_ns)
-            if pending.limit is not None and start_ns > pending.limit.turn_ns:
+            if pending.limit is not None and start_ns > pending.limit.at_ns:
                 break
             last_ns = 0
             try:
-                for place, given in self._contents(at, allowance):
-                    last_ns = max(last_ns, place.turn_ns)
-                    if place > after:
-                        pending.add(place, given)
+                for turn, given in self._contents(at, allowance):
+                    last_ns = max(last_ns, turn.at_ns)
+                    if turn > after:
+                        pending.add(turn, given)
             except Damaged as damage:
                 self.damage = damage
             self._last_ns[at] = last_ns
         yield from pending.before(_MAX_NS + 1)
-        return pending.limit and pending.limit._replace(number=pending.limit.number - 1)
+        limit = pending.limit
+        return None if limit is None else limit._replace(number=limit.number - 1)  # it comes after this one
 
     def _is_behind_damage(self, offset: int) -> bool:
         return self.damage is not None and offset > self.damage.offset
@@ -203,8 +204,8 @@ class _Sorter:
                 continue
             channel = self._channel(offset, record.channel_id)
             schema = self._schemas[channel.schema_id]
-            turn_ns = max(record.log_time, self._moment(schema, channel, record))
-            yield Place(turn_ns, offset, number), Given(schema, channel, record)
+            at_ns = max(record.log_time, self._moment(schema, channel, record))
+            yield Turn(at_ns, offset, number), Given(schema, channel, record)
             number += 1
 
     def _records(self, offset: int, length: int, allowance: Allowance) -> Iterator[Record]:
@@ -247,8 +248,8 @@ class _Sorter:
             self._channels[record.id] = record
 
 
-def _turn_ns(held: _Held) -> int:
-    return held[0].turn_ns
+def _at_ns(held: _Held) -> int:
+    return held[0].at_ns
 
 
 def _size(given: Given) -> int:
