@@ -55,7 +55,7 @@ class Ran:
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     out = tmp_path_factory.mktemp("backtest") / "out"
-    return Ran(backtest([LOG], TEXTS, false_alarms_per_hour=0.0, out=out), out)
+    return Ran(backtest([LOG], TEXTS, force=True, false_alarms_per_hour=0.0, out=out), out)
 
 
 def golden_config(**changes: Any) -> Config:

@@ -19,6 +19,7 @@ from agent.perceiving.localization.source import SourceFinder, SourceState
 from agent.perceiving.perception import Perception
 from agent.windows.window import Tick, Window
 from drivers.driver import MODALITIES, Modality
+from models.vocabulary import Reading
 
 S = 1_000_000_000
 RATE_HZ = 16_000
@@ -34,8 +35,8 @@ class Ear:
     def embed_texts(self, texts: Sequence[str], _: Modality) -> NDArray[np.float32]:
         return np.stack([STILL if any(quiet in text for quiet in QUIET) else DOG for text in texts])
 
-    def unknown_words(self, _: str) -> list[str]:
-        return []
+    def read(self, text: str) -> Reading:
+        return Reading(text)
 
     def logit_scales(self, overrides: Mapping[Modality, float]) -> dict[Modality, float]:
         return {**dict.fromkeys(MODALITIES, 5.0), **overrides}

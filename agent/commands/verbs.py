@@ -21,6 +21,7 @@ from agent.commands.serving import serve_run, tell
 from agent.commands.signals import ending
 from agent.commands.training import evaluate, simulate, train
 from agent.commands.weights import weights_app
+from agent.query import FIELDS
 
 if TYPE_CHECKING:
     from agent.config.parse import Config
@@ -177,7 +178,7 @@ def backtest(
     query: Annotated[
         list[str] | None,
         typer.Option(
-            help='Text to watch for, such as "glass breaking"; repeatable. Default: the queries of the config.'
+            help='Text to watch for, such as "a dog barking"; repeatable. Default: the queries of the config.'
         ),
     ] = None,
     modality: Annotated[
@@ -187,6 +188,7 @@ def backtest(
     threshold: Annotated[
         float | None, typer.Option(help="Score at which an alert begins, above 0 and up to 1, such as 0.6.")
     ] = None,
+    force: Annotated[bool, typer.Option(help=FIELDS["force"].help)] = False,
     config: LogConfigPath = None,
     reuse_embeddings: Annotated[
         bool, typer.Option(help="Score the embeddings stored in the log instead of embedding its samples again.")
@@ -200,7 +202,8 @@ def backtest(
     true: Annotated[
         list[str] | None,
         typer.Option(
-            help="Time of a true event, FROM-TO, such as 12.5-14, or UTC, such as 14:05:10-14:05:20; repeatable."
+            help="Time of a true event, FROM-TO, such as 12.5-14, or UTC, such as 14:05:10-14:05:20; of one of several "
+            'queries: "a dog=12.5-14"; repeatable.'
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="New folder for an HTML report, such as report/.")] = None,
@@ -215,6 +218,7 @@ def backtest(
         query or (),
         modalities=modality or (),  # type: ignore[arg-type]  # the query checks the names
         threshold=threshold,
+        force=force,
         config=None if config is None else _config(config),
         reuse_embeddings=reuse_embeddings,
         false_alarms_per_hour=false_alarms_per_hour,
@@ -294,12 +298,15 @@ def embed(
     ] = "imagebind_nano",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda; auto takes a GPU if there is one.")] = "auto",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16; float16 needs a GPU.")] = "float32",
+    scores: Annotated[
+        bool, typer.Option(help="Score the texts as alerts do; some hundred prompts are embedded for that.")
+    ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")] = False,
     npz: Annotated[
         Path | None, typer.Option(help="File for vectors and tables as NumPy arrays, such as out.npz.")
     ] = None,
 ) -> None:
-    """Embed texts and files, and print how similar they are: a softmax table for every pair of modalities."""
+    """Embed texts and files; print cosines of each pair of modalities, and scores of texts as alerts have them."""
     from agent.commands.embed import embed as compare
 
     compare(
@@ -317,6 +324,7 @@ def embed(
         device=device,
         dtype=dtype,
         imu_rate_hz=imu_rate_hz,
+        scored=scores,
         as_json=as_json,
         npz=npz,
     )
