@@ -31,6 +31,7 @@ from world.kinds import KINDS
 from world.scene import Scene
 
 LEAST_FOUND = 0.8
+MOST_PER_HOUR = 3.0
 MOTION_S = 2.0
 """A motion is certainly felt when it has lasted for this long."""
 IMU_S = 5.0
@@ -89,6 +90,9 @@ def main() -> None:
         fault = "" if works and quiet else "  <- " + ("not found" if not works else "fires elsewhere")
         print(f"{row.kind:13} {found:>9} {row.alarms:6}  {beside:>14}  {row.text!r} -> {row.read_as!r}{fault}")
     print(f"{right} of {len(rows)} paraphrases are found and do not fire elsewhere ({hours:.2f} h)")
+    quiet = sum(not row.refused and row.alarms <= MOST_PER_HOUR * hours for row in rows)
+    alarms = sum(row.alarms for row in rows) / len(rows) / hours
+    print(f"with at most {MOST_PER_HOUR:g} false alarms an hour: {quiet}; all: {alarms:.1f} an hour in the mean")
     refused = sum(bool(vocabulary.read(text).unknown) for text in UNKNOWN)
     warned = sum(bool(vocabulary.read(text).mixed) for text in RELATED)
     print(

@@ -12,6 +12,7 @@ from agent.perceiving.alerts.acceptance import accepted
 from agent.perceiving.alerts.prompts import TEMPLATES
 from agent.query import Query, QueryError
 from agent.run import build
+from agent.run.known import limits_of
 from models.files import store
 from models.vocabulary import Reading, Vocabulary, VocabularyError, vocabulary_of
 from world.captions import MOTIONS, NOTHING, WORDS
@@ -154,6 +155,15 @@ def test_a_configuration_with_such_a_query_does_not_start(tmp_path: Path) -> Non
     (standing,) = pipeline.load_model().perceiving.queries()
     pipeline.stop()
     assert "engine" in standing.warnings[0]
+
+
+def test_weights_of_the_synthetic_world_say_so_to_real_sensors_alone() -> None:
+    robot = load(Path(__file__).parent.parent / "configs" / "robot.yaml")
+    said = limits_of(robot)
+    assert said.startswith("imagebind_nano knows drawn things of a synthetic world (dog, rain, ")
+    assert "front_camera, " in said
+    assert said.endswith("for the real world set model.weights, such as imagebind-huge")
+    assert limits_of(synthetic()) == ""
 
 
 def test_what_ships_asks_only_for_what_its_model_knows(shipped: Vocabulary) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,16 @@ async def _until(stop: asyncio.Event, run: Run, address: str, *, insecure: bool)
                 server.ended.result()
             if server.loaded.done() and milestone is server.loaded:
                 tell(f"sensebind runs {server.loaded.result().name}")
+                _tell_limits(run)
         await stopping
+
+
+def _tell_limits(run: Run) -> None:
+    from agent.run.known import limits_of
+
+    if limits := limits_of(run.config):
+        with suppress(OSError):
+            print(f"sensebind: note: {limits}", file=sys.stderr, flush=True)
 
 
 def tell(line: str) -> None:
