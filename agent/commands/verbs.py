@@ -21,7 +21,6 @@ from agent.commands.serving import serve_run, tell
 from agent.commands.signals import ending
 from agent.commands.training import evaluate, simulate, train
 from agent.commands.weights import weights_app
-from agent.query import FIELDS
 
 if TYPE_CHECKING:
     from agent.config.parse import Config
@@ -188,7 +187,9 @@ def backtest(
     threshold: Annotated[
         float | None, typer.Option(help="Score at which an alert begins, above 0 and up to 1, such as 0.6.")
     ] = None,
-    force: Annotated[bool, typer.Option(help=FIELDS["force"].help)] = False,
+    force: Annotated[
+        bool, typer.Option(help="Run queries that hang on words that the model was never trained on.")
+    ] = False,
     config: LogConfigPath = None,
     reuse_embeddings: Annotated[
         bool, typer.Option(help="Score the embeddings stored in the log instead of embedding its samples again.")
