@@ -100,7 +100,7 @@ def test_people_get_tables_and_warnings_beside_them(
         "pictures, recordings and words: --weights imagebind-huge",
         "sensebind: warning: the model was never trained on: zebra",
     ]
-    nearest_first = [float(line.split("│")[3]) for line in out.partition("cosine")[2].splitlines() if "│" in line]
+    nearest_first = [float(line.split("│")[3]) for line in out.rpartition("cosine")[2].splitlines() if "│" in line]
     assert len(nearest_first) == 3
     assert nearest_first == sorted(nearest_first, reverse=True)
 
