@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Self, TypedDict, cast, get_type_hints
 
+from common.errors import UserFault
 from drivers.codec import MODALITY_NAMES, MODALITY_VALUES
 from drivers.driver import MODALITIES, Modality
 from protos import perception_pb2 as pb
@@ -28,7 +29,7 @@ OFF_RATIO = 0.6
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}")
 
 
-class QueryError(ValueError):
+class QueryError(UserFault, ValueError):
     """A query cannot be used. `field` names the field at fault; the message is one line."""
 
     def __init__(self, field: str, message: str) -> None:
@@ -76,6 +77,9 @@ class Query:
         default=False, metadata={"help": "Save the samples around each alert as a small log in clips.folder."}
     )
     """Save the samples around the begin of its alerts."""
+    force: bool = field(
+        default=False, metadata={"help": "Ask even if the text hangs on words that the model was never trained on."}
+    )
 
     def __post_init__(self) -> None:
         if not _ID.fullmatch(self.id):
@@ -131,7 +135,7 @@ class Query:
         return {name: getattr(self, name) for name in FIELDS} | {"modalities": list(self.modalities)}
 
     def message(self) -> pb.Query:
-        """The query as it stands in events and answers, where it may have warnings as well."""
+        """The query by the fields that its user gave."""
         return pb.Query(**{**self.tree(), "modalities": [MODALITY_VALUES[m] for m in self.modalities]})
 
 
@@ -155,6 +159,7 @@ class QueryOptions(TypedDict, total=False):
     min_duration_s: float | None
     cooldown_s: float | None
     clip: bool | None
+    force: bool | None
 
 
 def _fields() -> dict[str, QueryField]:
@@ -180,3 +185,12 @@ class StandingQuery:
 
     query: Query
     warnings: tuple[str, ...] = ()
+    read_as: str = ""
+    """Its text in the words of the model; empty if they are the same."""
+
+    def message(self) -> pb.Query:
+        """The query as it stands in events and answers."""
+        message = self.query.message()
+        message.warnings.extend(self.warnings)
+        message.read_as = self.read_as
+        return message

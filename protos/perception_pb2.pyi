@@ -691,7 +691,7 @@ class StreamHealth(_message.Message):
         STATE_STARTING: StreamHealth._State.ValueType  # 1
         STATE_OK: StreamHealth._State.ValueType  # 2
         STATE_DEGRADED: StreamHealth._State.ValueType  # 3
-        """samples arrive, but slow, gapped, stuck or skewed: see reason"""
+        """samples arrive, but slow, gapped, stuck or skewed, or channels are silent, inverted, swapped or copies: see reason"""
         STATE_LOST: StreamHealth._State.ValueType  # 4
         """no samples; being restarted"""
         STATE_ENDED: StreamHealth._State.ValueType  # 5
@@ -702,7 +702,7 @@ class StreamHealth(_message.Message):
     STATE_STARTING: StreamHealth.State.ValueType  # 1
     STATE_OK: StreamHealth.State.ValueType  # 2
     STATE_DEGRADED: StreamHealth.State.ValueType  # 3
-    """samples arrive, but slow, gapped, stuck or skewed: see reason"""
+    """samples arrive, but slow, gapped, stuck or skewed, or channels are silent, inverted, swapped or copies: see reason"""
     STATE_LOST: StreamHealth.State.ValueType  # 4
     """no samples; being restarted"""
     STATE_ENDED: StreamHealth.State.ValueType  # 5
@@ -843,6 +843,8 @@ class Query(_message.Message):
     COOLDOWN_S_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
     CLIP_FIELD_NUMBER: _builtins.int
+    FORCE_FIELD_NUMBER: _builtins.int
+    READ_AS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     text: _builtins.str
     threshold_on: _builtins.float
@@ -855,6 +857,10 @@ class Query(_message.Message):
     """after an end, before the next begin"""
     clip: _builtins.bool
     """what the sensors gave around the begin of its alerts is saved by the agent"""
+    force: _builtins.bool
+    """asked even if the text hangs on words that the model was never trained on"""
+    read_as: _builtins.str
+    """the text in the words of the model's captions; empty: as it is"""
     @_builtins.property
     def modalities(self) -> _containers.RepeatedScalarFieldContainer[_sensors_pb2.Modality.ValueType]:
         """empty: every modality that is present"""
@@ -875,10 +881,12 @@ class Query(_message.Message):
         cooldown_s: _builtins.float = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
         clip: _builtins.bool = ...,
+        force: _builtins.bool = ...,
+        read_as: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["clip", b"clip", "cooldown_s", b"cooldown_s", "id", b"id", "min_duration_s", b"min_duration_s", "modalities", b"modalities", "text", b"text", "threshold_off", b"threshold_off", "threshold_on", b"threshold_on", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clip", b"clip", "cooldown_s", b"cooldown_s", "force", b"force", "id", b"id", "min_duration_s", b"min_duration_s", "modalities", b"modalities", "read_as", b"read_as", "text", b"text", "threshold_off", b"threshold_off", "threshold_on", b"threshold_on", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -936,6 +944,7 @@ class AddQueryRequest(_message.Message):
     COOLDOWN_S_FIELD_NUMBER: _builtins.int
     ID_FIELD_NUMBER: _builtins.int
     CLIP_FIELD_NUMBER: _builtins.int
+    FORCE_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """1..1000 characters"""
     threshold_on: _builtins.float
@@ -947,6 +956,8 @@ class AddQueryRequest(_message.Message):
     """empty: one is made"""
     clip: _builtins.bool
     """save what the sensors gave around the begin of its alerts, where the agent's config says"""
+    force: _builtins.bool
+    """ask even if the text hangs on words that the model was never trained on; else INVALID_ARGUMENT"""
     @_builtins.property
     def modalities(self) -> _containers.RepeatedScalarFieldContainer[_sensors_pb2.Modality.ValueType]: ...
     def __init__(
@@ -960,10 +971,11 @@ class AddQueryRequest(_message.Message):
         cooldown_s: _builtins.float | None = ...,
         id: _builtins.str = ...,
         clip: _builtins.bool = ...,
+        force: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_cooldown_s", b"_cooldown_s", "_min_duration_s", b"_min_duration_s", "_threshold_off", b"_threshold_off", "_threshold_on", b"_threshold_on", "cooldown_s", b"cooldown_s", "min_duration_s", b"min_duration_s", "threshold_off", b"threshold_off", "threshold_on", b"threshold_on"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cooldown_s", b"_cooldown_s", "_min_duration_s", b"_min_duration_s", "_threshold_off", b"_threshold_off", "_threshold_on", b"_threshold_on", "clip", b"clip", "cooldown_s", b"cooldown_s", "id", b"id", "min_duration_s", b"min_duration_s", "modalities", b"modalities", "text", b"text", "threshold_off", b"threshold_off", "threshold_on", b"threshold_on"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cooldown_s", b"_cooldown_s", "_min_duration_s", b"_min_duration_s", "_threshold_off", b"_threshold_off", "_threshold_on", b"_threshold_on", "clip", b"clip", "cooldown_s", b"cooldown_s", "force", b"force", "id", b"id", "min_duration_s", b"min_duration_s", "modalities", b"modalities", "text", b"text", "threshold_off", b"threshold_off", "threshold_on", b"threshold_on"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cooldown_s: _TypeAlias = _typing.Literal["cooldown_s"]  # noqa: Y015
     _WhichOneofArgType__cooldown_s: _TypeAlias = _typing.Literal["_cooldown_s", b"_cooldown_s"]  # noqa: Y015

@@ -7,7 +7,7 @@ import math
 import re
 import shutil
 import wave
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,11 @@ from agent.backtest.hits import Hit
 from agent.backtest.recordings import recordings_in
 from agent.backtest.report import Found, Report
 from agent.commands.backtest import backtest
-from agent.config.parse import Config, parse
+from agent.config.parse import Config, ConfigError, parse
 from agent.lab.golden import said_before
+from agent.log import messages
 from agent.log.editing.cutting import cut
-from agent.log.format import LogError, RecordError, ReplayError
+from agent.log.format import LogError, RecordError, ReplayError, sensor_of
 from agent.log.reading import facts_of
 from agent.log.recording.recorder import Recorder
 from agent.log.timeline import Timeline
@@ -55,7 +56,7 @@ class Ran:
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     out = tmp_path_factory.mktemp("backtest") / "out"
-    return Ran(backtest([LOG], TEXTS, false_alarms_per_hour=0.0, out=out), out)
+    return Ran(backtest([LOG], TEXTS, force=True, false_alarms_per_hour=0.0, out=out), out)
 
 
 def golden_config(**changes: Any) -> Config:
@@ -239,6 +240,85 @@ def test_the_users_marks_make_alarms_true() -> None:
     assert (query.suggestion.threshold, query.suggestion.found) == (0.01, 1)
 
 
+def test_marks_of_one_query_count_for_no_other(capsys: pytest.CaptureFixture[str]) -> None:
+    options: dict[str, Any] = {"reuse_embeddings": True, "false_alarms_per_hour": 0.0, "threshold": 0.5}
+    marks = ["A baby crying=0-11", "q2=2-3"]
+    report = backtest([GOLDEN / "events.mcap"], TEXTS[:2], true=marks, **options)
+    baby, helicopter = report.queries
+    assert (baby.marks, helicopter.marks, report.marks) == (1, 1, 2)
+    assert [found.marked for found in baby.found] == [True]
+    assert {point.false for point in baby.points} == {0}
+    assert any(point.false for point in helicopter.points), "what it fires at is not marked for it"
+    out = capsys.readouterr().out
+    assert "suggested threshold 0.01: 0 an hour (95 %: 0 to 1.2e+03) false alarms, 1 of 1 marked times found" in out
+    # No threshold is suggested that finds nothing.
+    assert helicopter.keeps is not None
+    assert helicopter.keeps.found == 0
+    assert helicopter.suggestion is None
+    assert "no threshold is of use: none that keeps to at most 0 false alarms an hour finds any of 1 marked" in out
+    assert report.document()["queries"][1]["suggested"] is None
+
+
+def test_a_rate_that_the_recording_is_too_short_for_is_said_to_be(capsys: pytest.CaptureFixture[str]) -> None:
+    report = backtest([GOLDEN / "events.mcap"], TEXTS[1:2], reuse_embeddings=True, false_alarms_per_hour=2.0)
+    out = capsys.readouterr().out
+    assert "alarms 0, 0 an hour (95 %: 0 to 1.2e+03)" in out
+    assert "0.0031 hours are too short to tell: it takes 1.8 hours without a false alarm" in out
+    low, high = report.document()["queries"][0]["alarms_per_hour_95"]
+    assert (low, high) == (0.0, pytest.approx(3.689 / (11 / 3600), rel=1e-3))
+
+
+def with_shed_ticks(path: Path, kept: Callable[[int], bool]) -> tuple[Path, int]:
+    """The golden samples, and the embeddings of some of their ticks, as of an agent that was behind; all its ticks."""
+    said, timeline = said_before(GOLDEN), Timeline([LOG])
+    events = [event for event in said.events if event.HasField("embedding")]
+    with Recorder(path, timeline.facts, policy=LOSSLESS) as recorder:
+        recorder.write_model(said.model)
+        waiting = [event for number, event in enumerate(events) if kept(number)]
+        for entry in timeline.read():
+            if (sensor := sensor_of(entry.topic)) is None:
+                continue
+            message = entry.message
+            sample = messages.decode(entry.schema, timeline.sensors[sensor], message.log_time, message.data)
+            while waiting and waiting[0].capture_ns < sample.t_ns:
+                recorder.write_event(waiting.pop(0))
+            recorder.write_sample(sensor, sample)
+        for event in waiting:
+            recorder.write_event(event)
+    return path, len(events)
+
+
+def test_ticks_without_vectors_are_counted_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log, ticks = with_shed_ticks(tmp_path / "behind.mcap", lambda number: number % 2 == 0 or number > 15)
+    report = backtest([log], TEXTS[:1], reuse_embeddings=True, out=tmp_path / "out")
+    (recording,) = report.recordings
+    shed = dict(recording.lacking)
+    assert shed == {"no vectors in the log": 8}
+    assert len(recording.times_ns) + 8 == ticks
+    said = f"8 of {ticks} ticks were not scored: no vectors in the log; run without --reuse-embeddings to score them"
+    assert said in capsys.readouterr().out
+    assert said in Page((tmp_path / "out" / "index.html").read_text()).text
+    _, status = told_by(build.replay(log, reuse_embeddings=True))
+    assert (status.ticks_produced, status.ticks_delivered, dict(status.ticks_shed)) == (ticks, ticks - 8, shed)
+    whole, _ = with_shed_ticks(tmp_path / "whole.mcap", lambda _: True)
+    assert not backtest([whole], TEXTS[:1], reuse_embeddings=True).recordings[0].lacking
+
+
+def test_ticks_at_which_no_modality_of_a_query_had_a_window_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    report = backtest([GOLDEN / "events.mcap"], TEXTS[:1], modalities=["imu"], reuse_embeddings=True)
+    ticks = len(report.recordings[0].times_ns)
+    assert 0 < report.queries[0].unscored < ticks
+    said = f"at {report.queries[0].unscored} of {ticks} ticks there was no window of imu: nothing could fire"
+    assert said in capsys.readouterr().out
+
+
+def test_a_query_of_unknown_words_is_refused_unless_forced() -> None:
+    with pytest.raises(ConfigError, match=r"'engine noise': the model was never trained on 'engine'"):
+        backtest([GOLDEN / "events.mcap"], ["engine noise"], reuse_embeddings=True)
+    report = backtest([GOLDEN / "events.mcap"], ["engine noise"], force=True, reuse_embeddings=True)
+    assert "engine" in report.queries[0].warnings[0]
+
+
 def test_several_recordings_are_added_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     start_ns = Timeline([LOG]).start_ns
     folder = tmp_path / "pieces"
@@ -291,6 +371,11 @@ def one_line(error: BaseException) -> str:
         ({"top": 0}, LogError, "--top 0"),
         ({"true": ["12"]}, LogError, "--true '12': not a time range; give FROM-TO"),
         ({"true": ["5-3"]}, LogError, "--true '5-3': ends before it begins"),
+        (
+            {"true": ["a cat=3-5"]},
+            LogError,
+            "--true 'a cat=3-5': 'a cat' is not a query; before '='",
+        ),
         ({"true": ["a-b"]}, LogError, "--true 'a': not a time"),
         ({"false_alarms_per_hour": -1.0}, LogError, "--false-alarms-per-hour -1: not a rate"),
         ({"false_alarms_per_hour": math.nan}, LogError, "--false-alarms-per-hour nan: not a rate"),

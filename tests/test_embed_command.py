@@ -28,6 +28,7 @@ from models.imagebind import imagebind_nano
 from models.interop import published_api
 from models.interop.media import MediaError
 from models.interop.published_api import ImageBindModel
+from world.scene import Scene, SceneOptions
 
 DATA = Path(__file__).parent / "data"
 IMAGES = [str(DATA / "reference" / f"{name}.png") for name in ("landscape", "portrait")]
@@ -90,7 +91,8 @@ def test_people_get_tables_and_warnings_beside_them(
     monkeypatch.setenv("COLUMNS", "200")
     embed({"text": ["a dog", "zebra [dog]"], "image": IMAGES[:1]}, combination="text:rain", device="cpu")
     out, err = capsys.readouterr()
-    assert "Vision x Text" in out
+    assert "Vision x Text: cosine" in out
+    assert "Vision x Text: score as in alerts, 0 to 1" in out
     assert "zebra [dog]" in out  # brackets are no markup
     assert "note" not in out
     assert err.splitlines() == [
@@ -98,9 +100,30 @@ def test_people_get_tables_and_warnings_beside_them(
         "pictures, recordings and words: --weights imagebind-huge",
         "sensebind: warning: the model was never trained on: zebra",
     ]
-    nearest_first = [float(line.split("│")[3]) for line in out.partition("cosine")[2].splitlines() if "│" in line]
+    nearest_first = [float(line.split("│")[3]) for line in out.rpartition("cosine")[2].splitlines() if "│" in line]
     assert len(nearest_first) == 3
     assert nearest_first == sorted(nearest_first, reverse=True)
+
+
+def test_one_text_alone_says_whether_it_fits(document: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    """A softmax over one column would be 1 for any picture."""
+    scene, frame = Scene(SceneOptions(seed=620, width=224, height=224)), 270
+    fire = scene.truth(frame / 10).thing("fire")
+    assert fire is not None
+    assert fire.visible > 0.9
+    assert not scene.truth(frame / 10).in_view("dog")
+    (tmp_path / "fire.png").write_bytes(write_png(scene.image(frame)))
+    for text, fits in (("a bonfire", True), ("a dog", False)):
+        (table,) = document({"text": [text], "image": [str(tmp_path / "fire.png")]})["tables"]
+        assert table["softmax"] == [[1.0]]
+        assert (table["scores"][0][0] > 0.6) is fits
+    inputs = document({"text": ["a dog"], "image": IMAGES})
+    (table,) = inputs["tables"]
+    vectors = np.array([i["vector"] for i in inputs["inputs"]])
+    np.testing.assert_allclose(table["cosines"], vectors[1:] @ vectors[:1].T, atol=1e-5)
+    assert document({"text": ["a dog"], "image": IMAGES}, scored=False)["tables"][0]["scores"] is None
+    long = "a dog " + 2000 * "x"  # no query may be so long; a text may
+    assert np.isfinite(document({"text": [long], "image": IMAGES})["tables"][0]["scores"]).all()
 
 
 def test_a_combination_is_the_papers_arithmetic(document: Callable[..., dict[str, Any]]) -> None:

@@ -22,6 +22,7 @@ from models.imagebind import LOGIT_SCALES, ImageBind, Sizes
 from models.preprocess import PreprocessError
 from models.tokenizer import tokenize
 from models.transformer import TowerSizes
+from models.vocabulary import Reading, Vocabulary
 
 TOWER = TowerSizes(32, 1, 2)
 SIZES = Sizes(16, TOWER, TOWER, TOWER, TOWER, TOWER, TOWER)
@@ -360,14 +361,17 @@ def test_requests_with_unusable_input_raise(embedder: Embedder) -> None:
 
 def test_words_without_an_embedding_are_named_as_never_trained() -> None:
     model = ImageBind(SIZES, ("text",))
-    assert Embedder(model).unknown_words("a zebra") == []
+    assert Embedder(model).read("a zebra") == Reading("a zebra")
     known = torch.zeros(49408, dtype=torch.bool)
     known[tokenize(["a dog barking"]).flatten()] = True
     with torch.no_grad():
         model.encoders["text"].token_embedding[~known] = 0.0
     embedder = Embedder(model)
-    assert embedder.unknown_words("A dog barking") == []
-    assert embedder.unknown_words("a zebra, a dog and a zebra") == ["zebra", "and"]
+    assert embedder.read("A dog barking") == Reading("A dog barking")
+    horse = {"shown": {"caption": "a horse", "heads": ["horse", "zebra"]}}
+    text = "is there a zebra, a dog, a zebra?"
+    assert embedder.read(text) == Reading(text, ("zebra",))  # "is" and "there" carry no meaning
+    assert Embedder(model, vocabulary=Vocabulary({"meanings": {"horse": horse}})).read("zebras").text == "a horse"
 
 
 def test_vision_is_scored_at_the_text_towers_scale_and_the_config_may_differ(embedder: Embedder) -> None:

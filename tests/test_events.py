@@ -21,7 +21,7 @@ from agent.perceiving.alerts.book import Transition
 from agent.perceiving.localization.doa import Direction
 from agent.perceiving.localization.heatmap import Box
 from agent.perceiving.localization.source import AudioSource, SourceState
-from agent.query import Query
+from agent.query import Query, StandingQuery
 from agent.scores import Scores, put_scores
 from agent.vectors import heat_map_message, heat_map_of, vector_message, vector_of
 from agent.windows.window import Tick, Window
@@ -169,8 +169,10 @@ def test_health() -> None:
 
 
 def test_query() -> None:
-    message = events.query(Query("dog", "a dog", ("audio",), cooldown_s=4), ["rare word"])
-    assert (message.id, message.text, list(message.modalities)) == ("dog", "a dog", [MODALITY_AUDIO])
+    query = Query("dog", "hounds", ("audio",), cooldown_s=4, force=True)
+    message = StandingQuery(query, ("rare word",), "a dog").message()
+    assert (message.id, message.text, list(message.modalities)) == ("dog", "hounds", [MODALITY_AUDIO])
+    assert (message.read_as, message.force) == ("a dog", True)
     assert (message.threshold_on, message.threshold_off) == (pytest.approx(0.6), pytest.approx(0.36))
     assert (message.cooldown_s, list(message.warnings)) == (4, ["rare word"])
 
@@ -190,7 +192,7 @@ def test_the_model_and_its_trouble() -> None:
     ("change", "value"), [("added", pb.QueryChange.CHANGE_ADDED), ("removed", pb.QueryChange.CHANGE_REMOVED)]
 )
 def test_a_query_comes_or_goes(change: Literal["added", "removed"], value: int) -> None:
-    event = events.query_change(change, Query("dog", "a dog"), 78, ["rare word"])
+    event = events.query_change(change, StandingQuery(Query("dog", "a dog"), ("rare word",)), 78)
     assert (event.capture_ns, event.query.change, event.query.query.id) == (78, value, "dog")
     assert list(event.query.query.warnings) == ["rare word"]
 

@@ -131,7 +131,7 @@ def test_requests_get_the_same_answers(inside: Embedder, apart: ModelApart) -> N
     )
     np.testing.assert_array_equal(apart.embed_images([picture]), inside.embed_images([picture]))
     np.testing.assert_array_equal(apart.embed_audio([sound]), inside.embed_audio([sound]))
-    assert apart.unknown_words("a red zzyzx") == inside.unknown_words("a red zzyzx")
+    assert apart.read("a red zzyzx") == inside.read("a red zzyzx")
     assert apart.logit_scales({"imu": 3.0}) == inside.logit_scales({"imu": 3.0})
     assert (apart.dimensions, apart.device) == (inside.dimensions, str(inside.device))
 

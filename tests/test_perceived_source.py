@@ -20,6 +20,7 @@ from agent.perceiving.perception import Perception
 from agent.windows.window import Tick, Window
 from common.physics import SPEED_OF_SOUND_MPS
 from drivers.driver import MODALITIES, Modality
+from models.vocabulary import Reading
 
 S = 1_000_000_000
 RATE_HZ = 16_000
@@ -35,8 +36,8 @@ class Ear:
     def embed_texts(self, texts: Sequence[str], _: Modality) -> NDArray[np.float32]:
         return np.stack([STILL if any(quiet in text for quiet in QUIET) else DOG for text in texts])
 
-    def unknown_words(self, _: str) -> list[str]:
-        return []
+    def read(self, text: str) -> Reading:
+        return Reading(text)
 
     def logit_scales(self, overrides: Mapping[Modality, float]) -> dict[Modality, float]:
         return {**dict.fromkeys(MODALITIES, 5.0), **overrides}

@@ -21,6 +21,7 @@ from agent.query import Query, QueryError
 from agent.scores import Scores
 from agent.windows.window import Tick, Window
 from drivers.driver import MODALITIES, Modality
+from models.vocabulary import Reading
 from protos import perception_pb2 as pb
 from protos.sensors_pb2 import MODALITY_AUDIO, MODALITY_VISION
 
@@ -50,8 +51,8 @@ class WordEmbedder:
         heard = " heard" if self.deaf and modality == "audio" else ""
         return np.stack([unit(("dog" if "dog" in text else text) + heard) for text in texts])
 
-    def unknown_words(self, text: str) -> list[str]:
-        return [word for word in text.split() if word == "zebra"]
+    def read(self, text: str) -> Reading:
+        return Reading("a dog" if text == "a hound" else text, tuple(w for w in text.split() if w == "zebra"))
 
     def logit_scales(self, overrides: Mapping[Modality, float]) -> dict[Modality, float]:
         return {**dict.fromkeys(MODALITIES, 20.0), **overrides}
@@ -151,9 +152,22 @@ def test_a_query_that_cannot_be_embedded_leaves_nothing_behind(perception: Perce
     assert len(list(events_of(perception, embedded(0, unit("dog"))))) == 1
 
 
-def test_words_the_model_never_met_are_warned_of(perception: Perception, embedder: WordEmbedder) -> None:
+def test_a_query_of_words_that_the_model_never_met_is_refused_unless_it_is_forced(
+    perception: Perception, embedder: WordEmbedder
+) -> None:
     assert perception.add(Query("a", "a dog"), embedder).warnings == ()
-    assert "zebra" in perception.add(Query("b", "a zebra"), embedder).warnings[0]
+    with pytest.raises(QueryError, match="never trained on 'zebra'") as refused:
+        perception.add(Query("b", "a zebra"), embedder)
+    assert refused.value.field == "text"
+    assert [standing.query.id for standing in perception.queries()] == ["a"]
+    assert "zebra" in perception.add(Query("b", "a zebra", force=True), embedder).warnings[0]
+
+
+def test_a_query_is_scored_by_the_words_that_it_is_read_in(perception: Perception, embedder: WordEmbedder) -> None:
+    standing = perception.add(Query("dog", "a hound"), embedder)
+    assert (standing.query.text, standing.read_as, standing.warnings) == ("a hound", "a dog", ())
+    (score,) = next(events_of(perception, embedded(0, unit("dog")))).embedding.scores
+    assert score.score > 0.9
 
 
 def test_the_embedding_does_not_wait_for_the_source(perception: Perception, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,7 +37,7 @@ VALUES = {field.name: other_than_usual(field) for field in pb.AddQueryRequest.DE
 
 def test_the_fields_are_those_of_the_proto() -> None:
     assert set(FIELDS) == set(VALUES)
-    assert set(FIELDS) == {field.name for field in pb.Query.DESCRIPTOR.fields} - {"warnings"}
+    assert set(FIELDS) == {field.name for field in pb.Query.DESCRIPTOR.fields} - {"warnings", "read_as"}
     assert set(QueryOptions.__annotations__) == set(FIELDS) - {"id", "text"}
     assert not [name for name, value in VALUES.items() if value == PLAIN.tree()[name]]
 

@@ -76,7 +76,7 @@ class Model:
     def embed_audio(self, recordings: Sequence[Sound]) -> Any:
         return self.on_request(recordings)
 
-    def unknown_words(self, text: str) -> Any:
+    def read(self, text: str) -> Any:
         return self.on_request(text)
 
     def wait_entered(self) -> None:

@@ -12,7 +12,9 @@ from pathlib import Path
 
 from agent.backtest.chart import HEIGHT, WIDTH, chart
 from agent.backtest.moments import moment
+from agent.backtest.rates import shown
 from agent.backtest.report import Found, QueryReport, Report, senses, utc
+from agent.backtest.verdict import lacking, unscored, verdict
 from common import private_files
 
 PAGE, DOCUMENT = "index.html", "backtest.json"
@@ -53,32 +55,13 @@ def write_page(folder: Path, report: Report, top: int) -> None:
     private_files.write(folder / DOCUMENT, (json.dumps(report.document(), indent=1) + "\n").encode())
 
 
-def verdict(query: QueryReport, report: Report) -> str:
-    """Return a sentence on the suggested threshold; empty if no rate is wanted."""
-    if report.wanted_per_hour is None:
-        return ""
-    counted = (
-        "alarms outside of the marked times count as false"
-        if report.marks
-        else "everything that fired counts as false, since no true times are marked"
-    )
-    wanted = f"at most {report.wanted_per_hour:g} false alarms an hour"
-    point = query.suggestion
-    if point is None:
-        return f"no threshold keeps to {wanted} ({counted})"
-    found = f", {point.found} of {report.marks} marked times found" if report.marks else ""
-    return (
-        f"suggested threshold {point.threshold:g}: {point.false / report.hours:.3g} false alarms an hour{found}; "
-        f"from there up, every threshold that was tried keeps to {wanted} ({counted})"
-    )
-
-
 def _summary(report: Report) -> str:
     logs = ", ".join(escape(str(recording.timeline)) for recording in report.recordings)
     how = "; the log's own vectors were scored, pictures as a whole" if report.reused else ""
     return (
         f"<p>{report.hours * 60:.1f} minutes in all, recordings: {len(report.recordings)}, "
         f"model {escape(report.model)}{how}.<br>{logs}</p>\n"
+        + "".join(f'<p class="note">{escape(line)}</p>\n' for line in lacking(report))
     )
 
 
@@ -86,9 +69,10 @@ def _query(query: QueryReport, report: Report, image: str) -> str:
     fired = len(query.found)
     lines = [
         f"<h2>{escape(query.query.text)}</h2>\n",
-        f"<p>At threshold {query.query.threshold_on:g}: alarms {fired}, {fired / report.hours:.3g} an hour.</p>\n",
+        f"<p>At threshold {query.query.threshold_on:g}: alarms {fired}, {shown(fired, report.hours)}.</p>\n",
     ]
-    lines += [f'<p class="note">{escape(line)}</p>\n' for line in (verdict(query, report), *query.warnings) if line]
+    notes = (verdict(query, report), unscored(query, report), *query.warnings)
+    lines += [f'<p class="note">{escape(line)}</p>\n' for line in notes if line]
     lines.append(f'<p><img src="{image}" width="{WIDTH}" height="{HEIGHT}" alt="histogram of scores"></p>\n')
     return "".join(lines)
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.backtest.hits import Hit
+from agent.backtest.rates import interval
 from agent.backtest.scoring import Scored
 from agent.backtest.thresholds import Point
 from agent.query import Query
@@ -49,8 +50,22 @@ class QueryReport:
     """Counts at the thresholds that were tried, rising."""
     histogram: dict[Modality, NDArray[np.int64]]
     """Scores of ticks [BINS], of each modality that there were any of."""
-    suggestion: Point | None
-    """None if no rate is wanted, or no threshold keeps to it."""
+    keeps: Point | None
+    """The lowest threshold from which on all keep to the wanted rate; None if none does, or no rate is wanted."""
+    marks: int = 0
+    """Number of times at which it is known to be true."""
+    unscored: int = 0
+    """Ticks at which none of its modalities had a window."""
+
+    @property
+    def suggestion(self) -> Point | None:
+        """The threshold to take; None if none keeps to the wanted rate, or what keeps to it finds no marked time."""
+        return None if self.keeps is None or (self.marks and not self.keeps.found) else self.keeps
+
+    @property
+    def first_found(self) -> Point | None:
+        """The highest threshold that finds a marked time."""
+        return max((point for point in self.points if point.found), key=lambda point: point.threshold, default=None)
 
     @property
     def best(self) -> list[Found]:
@@ -92,6 +107,9 @@ class Report:
             "warnings": list(report.warnings),
             "alarms": len(report.found),
             "alarms_per_hour": len(report.found) / self.hours,
+            "alarms_per_hour_95": list(interval(len(report.found), self.hours)),
+            "marks": report.marks,
+            "ticks_unscored": report.unscored,
             "hits": [self._found(found) for found in report.found],
             "histogram": {modality: counts.tolist() for modality, counts in report.histogram.items()},
             "curve": [self.point(point) for point in report.points],

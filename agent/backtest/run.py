@@ -16,6 +16,7 @@ from agent.backtest.thresholds import Mark, Point, curve, suggested
 from agent.config.parse import Config
 from agent.log.timeline import Timeline
 from agent.query import Query
+from drivers.driver import MODALITIES
 
 
 def backtest(
@@ -59,20 +60,25 @@ def _report(
     hours: float,
     wanted_per_hour: float | None,
 ) -> QueryReport:
+    own = [mark for mark in marks if mark.is_of(query)]
     found: list[Found] = []
     curves: list[list[Point]] = []
     for recording in scored:
         times_ns, values = recording.times_ns, recording.values[:, row]
         for hit in hits(times_ns, values[:, None], [query], recording.hold_s)[0]:
-            marked = any(mark.meets(hit) for mark in marks)
+            marked = any(mark.meets(hit) for mark in own)
             found.append(Found(recording, hit, peak_ns(hit, times_ns, values), marked))
-        curves.append(curve(query, times_ns, values, recording.hold_s, marks))
+        curves.append(curve(query, times_ns, values, recording.hold_s, own))
     points = [reduce(add, same) for same in zip(*curves, strict=True)]
+    values = np.concatenate([recording.values[:, row] for recording in scored])
+    scorable = [MODALITIES.index(modality) for modality in query.modalities or MODALITIES]
     return QueryReport(
         query,
         scored[0].warnings[query.id],
         found,
         points,
-        histogram(np.concatenate([recording.values[:, row] for recording in scored])),
+        histogram(values),
         None if wanted_per_hour is None else suggested(points, hours, wanted_per_hour),
+        len(own),
+        int(np.isnan(values[:, scorable]).all(axis=1).sum()),
     )

@@ -30,6 +30,13 @@ class Mark:
     from_ns: int
     to_ns: int
 
+    query: str | None = None
+    """Id of the query that it is of; None: of any."""
+
+    def is_of(self, query: Query) -> bool:
+        """Return whether a query is to find it."""
+        return self.query in (None, query.id)
+
     def meets(self, hit: Hit) -> bool:
         """Return whether a hit was on at some time of it."""
         return hit.begin_ns <= self.to_ns and self.from_ns <= hit.end_ns

@@ -12,12 +12,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from agent.backtest.page import PAGE, verdict, write_page
+from agent.backtest.page import PAGE, write_page
+from agent.backtest.rates import shown
 from agent.backtest.recordings import recordings_in
 from agent.backtest.report import QueryReport, Report, senses, utc
 from agent.backtest.run import backtest as run
 from agent.backtest.scoring import BacktestError, config_for
 from agent.backtest.thresholds import Mark
+from agent.backtest.verdict import lacking, unscored, verdict
 from agent.commands.replay import time_of
 from agent.config.parse import Config
 from agent.exchange.new_folder import new_folder
@@ -33,6 +35,7 @@ def backtest(
     *,
     modalities: Sequence[Modality] = (),
     threshold: float | None = None,
+    force: bool = False,
     config: Config | None = None,
     reuse_embeddings: bool = False,
     false_alarms_per_hour: float | None = None,
@@ -44,13 +47,14 @@ def backtest(
     """Run queries over logs and print what would have fired; with `out`, write a folder with a page as well.
 
     `texts` are queries with usual settings; without any, the configured queries are run. `true` are times as
-    `12.5-14` or `14:05:10-14:05:20`, from the start of the first recording. Raises LogError, QueryError, ConfigError.
+    `12.5-14` or `14:05:10-14:05:20`, from the start of the first recording, of all queries, or of one: `a dog=3-8`.
+    `force` asks texts of unknown words as well. Raises LogError, QueryError, ConfigError.
     """
     if top < 1:
         raise BacktestError(f"--top {top}: too few hits; give 1 or more")
     recordings = recordings_in(logs)
-    queries = _queries(recordings[0], texts, modalities, threshold, config)
-    marks = [_mark(text, recordings[0].start_ns) for text in true]
+    queries = _queries(recordings[0], texts, modalities, threshold, force, config)
+    marks = [_mark(text, recordings[0].start_ns, queries) for text in true]
     errors = Console(stderr=True)
     with ExitStack() as stack:
         # The folder comes first: whether it can be written is known before minutes are spent.
@@ -80,6 +84,7 @@ def _queries(
     texts: Sequence[str],
     modalities: Sequence[Modality],
     threshold: float | None,
+    force: bool,
     config: Config | None,
 ) -> list[Query]:
     queries = [Query(f"q{number}", text) for number, text in enumerate(texts, start=1)]
@@ -87,7 +92,7 @@ def _queries(
     if not queries:
         raise BacktestError(f"{recording}: no query is given, and its configuration has none; add --query 'a dog'")
     # A backtest saves no clips: it writes only to `out`.
-    queries = [replace(query, clip=False) for query in queries]
+    queries = [replace(query, clip=False, force=force or query.force) for query in queries]
     if modalities:
         queries = [replace(query, modalities=tuple(modalities)) for query in queries]
     if threshold is not None:
@@ -95,16 +100,27 @@ def _queries(
     return queries
 
 
-def _mark(text: str, start_ns: int) -> Mark:
-    first, dash, last = text.partition("-")
+def _mark(text: str, start_ns: int, queries: Sequence[Query]) -> Mark:
+    name, named, span = text.rpartition("=")
+    query_id = _named(name, text, queries) if named else None
+    first, dash, last = span.partition("-")
     if not dash:
         raise BacktestError(
             f"--true {text!r}: not a time range; give FROM-TO, such as 12.5-14, or UTC, such as 14:05:10-14:05:20"
         )
-    mark = Mark(time_of(first, start_ns, "--true"), time_of(last, start_ns, "--true"))
+    mark = Mark(time_of(first, start_ns, "--true"), time_of(last, start_ns, "--true"), query_id)
     if mark.to_ns < mark.from_ns:
         raise BacktestError(f"--true {text!r}: ends before it begins; give FROM-TO, such as 12.5-14")
     return mark
+
+
+def _named(name: str, text: str, queries: Sequence[Query]) -> str:
+    """The id of the query that a mark names by its id or text."""
+    for query in queries:
+        if name.strip().casefold() in (query.id.casefold(), query.text.casefold()):
+            return query.id
+    known = ", ".join(repr(query.text) for query in queries)
+    raise BacktestError(f"--true {text!r}: {name!r} is not a query; before '=' goes the text or id of one: {known}")
 
 
 def _print(console: Console, report: Report, top: int, out: Path | None) -> None:
@@ -113,22 +129,22 @@ def _print(console: Console, report: Report, top: int, out: Path | None) -> None
 
     ticks = sum(len(recording.times_ns) for recording in report.recordings)
     line(f"{report.hours * 60:.1f} minutes, {ticks} ticks, recordings: {len(report.recordings)}, model {report.model}")
-    for recording in report.recordings:
-        for reason, count in recording.lacking.items():
-            line(f"{recording.timeline}: {count} ticks have no scores: {reason}")
+    for said in lacking(report):
+        line(said)
     for query in report.queries:
         fired = len(query.found)
         at = f"{query.query.text!r} at threshold {query.query.threshold_on:g}"
         console.print()
-        line(f"{at}: alarms {fired}, {fired / report.hours:.3g} an hour")
+        line(f"{at}: alarms {fired}, {shown(fired, report.hours)}")
         for warning in query.warnings:
             line(f"warning: {warning}")
         if fired:
             console.print(_table(query, report, top))
         if fired > top:
             line(f"the {top} best of {fired} are shown; --json lists all")
-        if said := verdict(query, report):
-            line(said)
+        for said in (unscored(query, report), verdict(query, report)):
+            if said:
+                line(said)
     if out is not None:
         console.print()
         line(f"{out / PAGE}: written")
@@ -136,7 +152,7 @@ def _print(console: Console, report: Report, top: int, out: Path | None) -> None
 
 def _table(query: QueryReport, report: Report, top: int) -> Table:
     table = Table("begin (UTC)", "from start", "duration", "peak", "by", box=None)
-    if report.marks:
+    if query.marks:
         table.add_column("marked")
     if len(report.recordings) > 1:
         table.add_column("log")
@@ -149,7 +165,7 @@ def _table(query: QueryReport, report: Report, top: int) -> Table:
             f"{hit.peak[0]:.3f}",
             senses(hit),
         ]
-        if report.marks:
+        if query.marks:
             cells.append("true" if found.marked else "")
         if len(report.recordings) > 1:
             cells.append(printable(found.recording.timeline.files[0].path.name))

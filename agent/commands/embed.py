@@ -36,6 +36,7 @@ def embed(
     device: str = "auto",
     dtype: str = "float32",
     imu_rate_hz: float | None = None,
+    scored: bool = True,
     as_json: bool = False,
     npz: Path | None = None,
 ) -> None:
@@ -59,7 +60,9 @@ def embed(
         raise SimilarityError("nothing to compare; give another modality too, or --json or --npz for the vectors alone")
 
     toy = store.find(weights) == store.find(TOY)
-    found = compare(items, terms, weights=weights, device=place, dtype=precision, imu_rate_hz=imu_rate_hz)
+    found = compare(
+        items, terms, weights=weights, device=place, dtype=precision, imu_rate_hz=imu_rate_hz, scored=scored
+    )
     notes = [_TOY_NOTE] if toy else []
     if found.unknown_words:
         notes.append(f"warning: the model was never trained on: {', '.join(map(_printable, found.unknown_words))}")
@@ -82,7 +85,9 @@ def _choice(option: str, value: str, choices: tuple[Any, ...]) -> Any:
 def _show(found: Comparison, combination: str) -> None:
     console = Console(highlight=False)
     for table in found.tables:
-        console.print(_grid(table))
+        console.print(_grid(table, "cosine", table.cosines))
+        if table.scores is not None:
+            console.print(_grid(table, "score as in alerts, 0 to 1", table.scores))
     if found.combined is not None and found.items:
         grid = Grid("", "", "cosine", title=_plain(combination), title_justify="left")
         for i in np.argsort(-found.combined.similarity, kind="stable"):
@@ -91,13 +96,15 @@ def _show(found: Comparison, combination: str) -> None:
         console.print(grid)
 
 
-def _grid(table: Table) -> Grid:
-    """A table for people; the largest of each row stands out."""
-    grid = Grid("", title=f"{table.rows.capitalize()} x {table.columns.capitalize()}", title_justify="left")
+def _grid(table: Table, unit: str, values: Array) -> Grid:
+    """A table for people; the largest of each row of several stands out."""
+    title = f"{table.rows.capitalize()} x {table.columns.capitalize()}: {unit}"
+    grid = Grid("", title=title, title_justify="left")
     for name in table.column_names:
         grid.add_column(_plain(name), justify="right", overflow="fold")
-    for name, row in zip(table.row_names, table.softmax, strict=True):
-        cells = [Text(f"{value:.3f}", style="bold" if value == row.max() else "") for value in row]
+    for name, row in zip(table.row_names, values, strict=True):
+        best = row.max() if len(row) > 1 else None
+        cells = [Text(f"{value:.3f}", style="bold" if value == best else "") for value in row]
         grid.add_row(_plain(name), *cells)
     return grid
 
@@ -116,6 +123,8 @@ def _document(found: Comparison) -> dict[str, Any]:
                 "columns": table.columns,
                 "row_names": [_printable(name) for name in table.row_names],
                 "column_names": [_printable(name) for name in table.column_names],
+                "cosines": [_numbers(row) for row in table.cosines],
+                "scores": None if table.scores is None else [_numbers(row) for row in table.scores],
                 "products": [_numbers(row) for row in table.products],
                 "softmax": [_numbers(row) for row in table.softmax],
             }
@@ -132,7 +141,7 @@ def _document(found: Comparison) -> dict[str, Any]:
 
 
 def _arrays(found: Comparison) -> dict[str, np.ndarray[Any, Any]]:
-    """Return the arrays that `--npz` writes: inputs, two arrays for each pair of modalities, and the combination."""
+    """Return the arrays that `--npz` writes: inputs, those of each pair of modalities, and the combination."""
     arrays: dict[str, np.ndarray[Any, Any]] = {
         "kinds": np.array([item.kind for item in found.items], np.str_),
         "names": np.array([_printable(item.name) for item in found.items], np.str_),
@@ -141,6 +150,9 @@ def _arrays(found: Comparison) -> dict[str, np.ndarray[Any, Any]]:
     for table in found.tables:
         arrays[f"{table.rows}_x_{table.columns}"] = table.softmax
         arrays[f"{table.rows}_x_{table.columns}_products"] = table.products
+        arrays[f"{table.rows}_x_{table.columns}_cosines"] = table.cosines
+        if table.scores is not None:
+            arrays[f"{table.rows}_x_{table.columns}_scores"] = table.scores
     if found.combined is not None:
         arrays["combined"] = found.combined.vector
         arrays["combined_similarity"] = found.combined.similarity

@@ -26,7 +26,9 @@ def add_command() -> TyperCommand:
         async def ask() -> None:
             async with Client(address) as client:
                 query = await client.add_query(text, query_id=options.pop("id") or "", **options)
-                say(f"{query.id}  {query.text!r}  on at {query.threshold_on:.2f}, off below {query.threshold_off:.2f}")
+                read_as = f"read as {query.read_as!r}  " if query.read_as else ""
+                thresholds = f"on at {query.threshold_on:.2f}, off below {query.threshold_off:.2f}"
+                say(f"{query.id}  {query.text!r}  {read_as}{thresholds}")
                 for warning in query.warnings:
                     print(f"sensebind: warning: {printable(warning)}", file=sys.stderr)
 

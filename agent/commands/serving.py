@@ -39,12 +39,20 @@ async def _until(stop: asyncio.Event, run: Run, address: str, *, insecure: bool,
             if server.loaded.done() and milestone is server.loaded:
                 resume_collection()
                 tell(f"sensebind runs {server.loaded.result().name}")
+                _tell_limits(run)
         await stopping
 
 
 async def _stopped(stop: asyncio.Event, seconds: float | None) -> None:
     with suppress(TimeoutError):
         await asyncio.wait_for(stop.wait(), seconds)
+
+
+def _tell_limits(run: Run) -> None:
+    from agent.run.known import limits_of
+
+    if limits := limits_of(run.config):
+        tell(f"sensebind: note: {limits}", sys.stderr)
 
 
 def tell(line: str, file: TextIO | None = None) -> None:

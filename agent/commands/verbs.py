@@ -204,7 +204,7 @@ def backtest(
     query: Annotated[
         list[str] | None,
         typer.Option(
-            help='Text to watch for, such as "glass breaking"; repeatable. Default: the queries of the config.'
+            help='Text to watch for, such as "a dog barking"; repeatable. Default: the queries of the config.'
         ),
     ] = None,
     modality: Annotated[
@@ -214,6 +214,9 @@ def backtest(
     threshold: Annotated[
         float | None, typer.Option(help="Score at which an alert begins, above 0 and up to 1, such as 0.6.")
     ] = None,
+    force: Annotated[
+        bool, typer.Option(help="Run queries that hang on words that the model was never trained on.")
+    ] = False,
     config: LogConfigPath = None,
     reuse_embeddings: Annotated[
         bool, typer.Option(help="Score the embeddings stored in the log instead of embedding its samples again.")
@@ -227,7 +230,8 @@ def backtest(
     true: Annotated[
         list[str] | None,
         typer.Option(
-            help="Time of a true event, FROM-TO, such as 12.5-14, or UTC, such as 14:05:10-14:05:20; repeatable."
+            help="Time of a true event, FROM-TO, such as 12.5-14, or UTC, such as 14:05:10-14:05:20; of one of several "
+            'queries: "a dog=12.5-14"; repeatable.'
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="New folder for an HTML report, such as report/.")] = None,
@@ -242,6 +246,7 @@ def backtest(
         query or (),
         modalities=modality or (),  # type: ignore[arg-type]  # the query checks the names
         threshold=threshold,
+        force=force,
         config=None if config is None else _config(config),
         reuse_embeddings=reuse_embeddings,
         false_alarms_per_hour=false_alarms_per_hour,
@@ -333,12 +338,15 @@ def embed(
     ] = "imagebind_nano",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda; auto takes a GPU if there is one.")] = "auto",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16; float16 needs a GPU.")] = "float32",
+    scores: Annotated[
+        bool, typer.Option(help="Score the texts as alerts do; some hundred prompts are embedded for that.")
+    ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")] = False,
     npz: Annotated[
         Path | None, typer.Option(help="File for vectors and tables as NumPy arrays, such as out.npz.")
     ] = None,
 ) -> None:
-    """Embed texts and files, and print how similar they are: a softmax table for every pair of modalities."""
+    """Embed texts and files; print cosines of each pair of modalities, and scores of texts as alerts have them."""
     from agent.commands.embed import embed as compare
 
     compare(
@@ -356,6 +364,7 @@ def embed(
         device=device,
         dtype=dtype,
         imu_rate_hz=imu_rate_hz,
+        scored=scores,
         as_json=as_json,
         npz=npz,
     )

@@ -15,13 +15,14 @@ from agent.embedding.budget import Budget
 from agent.embedding.condition import patience_s
 from agent.embedding.keeper import LOADING_S, Keeper
 from agent.embedding.model import Embedded
-from agent.embedding.requests import Pictures, Request, Sound, Sounds, Texts, UnknownWords
+from agent.embedding.requests import Pictures, Read, Request, Sound, Sounds, Texts
 from agent.embedding.wire import Answer, Embed, Sent, embedded_of, pack_request, raised
 from agent.embedding.worker import ModelGone
 from agent.faults import Faults
 from agent.vectors import Vectors
 from agent.windows.window import Tick
 from drivers.driver import Modality
+from models.vocabulary import Reading
 
 KILLED_TIMES = 2.0
 """A process that has not come back for so many times as long as what counts as hung is killed."""
@@ -111,9 +112,9 @@ class ModelApart:
         """Unit vectors [n, D] of sounds. Raises ValueError for those that cannot be used."""
         return self._ask(Sounds(recordings)).arrays[0]
 
-    def unknown_words(self, text: str) -> list[str]:
-        """The words of a text that the weights have never been trained on, in order, each once."""
-        return [str(word) for word in self._ask(UnknownWords(text)).value]
+    def read(self, text: str) -> Reading:
+        """Read a text in the words that the weights were trained on."""
+        return Reading.of(self._ask(Read(text)).value)
 
     def logit_scales(self, overrides: Mapping[Modality, float] | None = None) -> dict[Modality, float]:
         """The factor on the cosine of a window and a text, per modality."""

@@ -26,6 +26,7 @@ from models.imagebind import LOGIT_SCALES, Embeddings, ImageBind
 from models.imagebind import Modality as ModelModality
 from models.inference import Runner
 from models.tokenizer import tokenize, words_of
+from models.vocabulary import Reading, Vocabulary, content_words
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 Device = Literal["auto", "cpu", "cuda"]
@@ -55,7 +56,7 @@ class Embedder:
     The model is moved to `device` and cast to `dtype`, and belongs to the embedder from then on; vectors come back as
     float32. `compile` and `cuda_graphs` are those of `models.inference.Runner`, whose RunnerError is raised. `clock`
     measures only how long inference takes. Preprocessing that raises what it should not is counted in `faults` and
-    costs its modality's windows.
+    costs its modality's windows. `vocabulary` is the table of words that the weights bring, if any.
     """
 
     gone = ""
@@ -71,6 +72,7 @@ class Embedder:
         cuda_graphs: bool = False,
         clock: Clock | None = None,
         faults: Faults | None = None,
+        vocabulary: Vocabulary | None = None,
     ) -> None:
         self.device = resolve_device(device)
         self._model = model
@@ -87,6 +89,12 @@ class Embedder:
         self._recent = RecentPieces()
         self._not_finite = 0
         self._faults = faults or Faults()
+        self._vocabulary = vocabulary
+
+    @property
+    def model(self) -> ImageBind:
+        """The model itself."""
+        return self._model
 
     @property
     def dimensions(self) -> int:
@@ -135,14 +143,18 @@ class Embedder:
         vectors = self._texts.embed(texts, lambda unknown: self._embed_all("text", list(tokenize(unknown))))
         return np.array(vectors, np.float32).reshape(-1, self.dimensions)
 
-    def unknown_words(self, text: str) -> list[str]:
-        """The words of a text that the weights have never been trained on, in order, each once.
+    def read(self, text: str) -> Reading:
+        """Read a text in the words that the weights were trained on, by their vocabulary if they have one.
 
-        A token that training never met has an embedding of zeros (`models.training`); published weights have none.
+        Without one, words with a token that training never met are unknown: such a token has an embedding of zeros
+        (`models.training`), and published weights have none.
         """
+        if self._vocabulary is not None:
+            return self._vocabulary.read(text)
         table = self._model.encoders["text"].get_parameter("token_embedding")  # [tokens, width]
         words = [(word, ids) for word, ids in words_of(text) if word.isalnum()]
-        return list(dict.fromkeys(word for word, ids in words if not bool(table[list(ids)].any(dim=-1).all())))
+        untrained = dict.fromkeys(word for word, ids in words if not bool(table[list(ids)].any(dim=-1).all()))
+        return Reading(text, tuple(content_words(untrained)))
 
     def embed_images(self, images: Sequence[NDArray[np.uint8]]) -> Vectors:
         """Unit vectors [n, D] of still images, uint8 [H, W, 3] RGB each. Raises PreprocessError."""

@@ -11,7 +11,7 @@ import pickle
 import signal
 import sys
 import traceback
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from agent.collection import defer_collection, resume_collection
 from agent.embedding.embedder import Embedder
 from agent.embedding.model import NotFinite
 from agent.embedding.pipe import Closed, Pipe
-from agent.embedding.requests import UnknownWords
+from agent.embedding.requests import Read
 from agent.embedding.requests import answer as answer_of
 from agent.embedding.weights import load_embedder
 from agent.embedding.wire import Answer, Embed, ModelOrder, Sent, embedded_answer, pack_answer, unpack_request
@@ -93,8 +93,8 @@ def answered(embedder: Embedder, sent: Sent, clock: RunClock) -> Answer:
         case Embed(ticks, budget):
             left = budget and budget.later((clock.now_ns() - sent.sent_ns) / 1e9)
             return embedded_answer(embedder.embed(ticks, left))
-        case UnknownWords(text):
-            return Answer(embedder.unknown_words(text))
+        case Read(text):
+            return Answer(asdict(embedder.read(text)))
         case request:
             return Answer(arrays=[np.asarray(answer_of(embedder, request))])
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from agent.vectors import Vectors
 from drivers.driver import Modality
+from models.vocabulary import Reading
 
 Sound = tuple[NDArray[np.float32], float]
 """Audio rows [n, channels] with full scale -1..1, and their rate in Hz."""
@@ -51,13 +52,13 @@ class Sounds:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class UnknownWords:
-    """A text that may hold words which the weights were never trained on. Answer: a list of them."""
+class Read:
+    """A text to be read in the words that the weights were trained on. Answer: its Reading."""
 
     text: str
 
 
-Request = Texts | Pictures | Sounds | UnknownWords
+Request = Texts | Pictures | Sounds | Read
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,18 +86,18 @@ class Answers(Protocol):
         """Unit vectors float32 [n, D]. Raises ValueError."""
         ...
 
-    def unknown_words(self, text: str) -> list[str]:
-        """The words that the weights were never trained on."""
+    def read(self, text: str) -> Reading:
+        """Read a text in the words that the weights were trained on."""
         ...
 
 
-def answer(model: Answers, request: Request) -> Vectors | list[str]:
+def answer(model: Answers, request: Request) -> Vectors | Reading:
     """A model's answer to a request. Raises EmbedError, and whatever else the model raises."""
     match request:
         case Texts(texts, modality):
             return model.embed_texts(texts, modality)
-        case UnknownWords(text):
-            return model.unknown_words(text)
+        case Read(text):
+            return model.read(text)
     try:
         match request:
             case Pictures(pictures):

@@ -11,6 +11,7 @@ from agent.embedding.embedder import Device, Dtype, Embedder, resolve_device
 from agent.faults import Faults
 from models.files import checkpoint, store
 from models.imagebind import ImageBind, Modality
+from models.vocabulary import vocabulary_of
 
 
 def load_weights(
@@ -36,7 +37,7 @@ def load_embedder(
 ) -> tuple[Embedder, str]:
     """An embedder of some modalities and of text, as the configuration says, and its name.
 
-    Raises CheckpointError, DeviceError and RunnerError.
+    Raises CheckpointError, VocabularyError, DeviceError and RunnerError.
     """
     device, dtype = settings.device, settings.dtype
     model, name = load_weights(settings.weights, {*modalities, "text"}, device=device, dtype=dtype)
@@ -47,5 +48,6 @@ def load_embedder(
         compile=settings.compile,
         cuda_graphs=settings.cuda_graphs,
         faults=faults,
+        vocabulary=vocabulary_of(store.find(settings.weights)),
     )
     return embedder, name

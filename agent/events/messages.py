@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from agent.health.health import StreamState
     from agent.log.recording.recorder import RecorderReport
     from agent.perceiving.localization.heatmap import Box
-    from agent.query import Query
+    from agent.query import StandingQuery
     from agent.scores import Scores
 
 _PHASES: dict[str, pb.AlertPhase.ValueType] = {
@@ -76,7 +76,7 @@ def found(finding: Finding) -> pb.Event:
         case Transition():
             return alert(finding)
         case QueryFailed(standing, t_ns):
-            return query_change("removed", standing.query, t_ns, standing.warnings)
+            return query_change("removed", standing, t_ns)
         case AudioSource():
             return audio_source(finding)
 
@@ -213,19 +213,10 @@ def model_state(condition: Condition) -> pb.ModelState:
     )
 
 
-def query_change(
-    change: Literal["added", "removed"], standing: Query, now_ns: int, warnings: Sequence[str] = ()
-) -> pb.Event:
+def query_change(change: Literal["added", "removed"], standing: StandingQuery, now_ns: int) -> pb.Event:
     """A query is watched for from now on, or no longer."""
-    body = pb.QueryChange(change=_QUERY_CHANGES[change], query=query(standing, warnings))
+    body = pb.QueryChange(change=_QUERY_CHANGES[change], query=standing.message())
     return pb.Event(capture_ns=now_ns, query=body)
-
-
-def query(standing: Query, warnings: Sequence[str] = ()) -> pb.Query:
-    """A query as it stands, and what is to be said of it."""
-    message = standing.message()
-    message.warnings.extend(warnings)
-    return message
 
 
 def gap(lost: Lost, run_id: str, now_ns: int) -> pb.Event:

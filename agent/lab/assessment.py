@@ -108,8 +108,8 @@ def assess(scene: Scene, start_ns: int, events: Iterable[pb.Event], kinds: Mappi
     for query_id, kind in kinds.items():
         for modality in JUDGED:
             sense = FORMS[modality].sense
-            truth = [_truth(scene, (t - start_ns) / 1e9, kind, sense) for t in times_ns]
-            alerts = _intervals(events, query_id, modality, times_ns[-1] if times_ns else 0)
+            truth = [verdict(scene, (t - start_ns) / 1e9, kind, sense) for t in times_ns]
+            alerts = intervals(events, query_id, modality, times_ns[-1] if times_ns else 0)
             _count(result.alerts[sense], times_ns, truth, alerts)
             if sense == "seen":
                 _count_unseen(result, scene, start_ns, kind, times_ns, alerts)
@@ -133,7 +133,8 @@ def certainly_in_view(thing: ThingTruth, pixels: int) -> Verdict:
     return Verdict.UNSURE
 
 
-def _truth(scene: Scene, t_s: float, kind: str, sense: Sense) -> Verdict:
+def verdict(scene: Scene, t_s: float, kind: str, sense: Sense) -> Verdict:
+    """Return whether a query for a kind should be on at `t_s` by a sense."""
     if sense == "seen":
         pixels = scene.options.width * scene.options.height
         return next((certainly_in_view(t, pixels) for t in scene.truth(t_s).things if t.kind == kind), Verdict.NO)
@@ -143,9 +144,9 @@ def _truth(scene: Scene, t_s: float, kind: str, sense: Sense) -> Verdict:
     return Verdict.YES if sounded_s >= 1.0 else Verdict.NO if sounded_s == 0 else Verdict.UNSURE
 
 
-def _intervals(events: Sequence[pb.Event], query_id: str, modality: str, end_ns: int) -> list[tuple[int, int]]:
+def intervals(events: Sequence[pb.Event], query_id: str, modality: str, end_ns: int) -> list[tuple[int, int]]:
     """Return the closed intervals of capture time in which a query was on by one modality."""
-    intervals: list[tuple[int, int]] = []
+    found: list[tuple[int, int]] = []
     since: int | None = None
     for event in events:
         if not event.HasField("alert") or event.alert.query_id != query_id:
@@ -155,11 +156,11 @@ def _intervals(events: Sequence[pb.Event], query_id: str, modality: str, end_ns:
         if on and since is None:
             since = event.capture_ns
         elif not on and since is not None:
-            intervals.append((since, event.capture_ns - 1))
+            found.append((since, event.capture_ns - 1))
             since = None
     if since is not None:
-        intervals.append((since, end_ns))
-    return intervals
+        found.append((since, end_ns))
+    return found
 
 
 def _count(
@@ -207,7 +208,7 @@ def _count_unseen(
     hidden = []
     for t in times_ns:
         t_s = (t - start_ns) / 1e9
-        if _truth(scene, t_s, kind, "heard") is Verdict.YES and _truth(scene, t_s, kind, "seen") is Verdict.NO:
+        if verdict(scene, t_s, kind, "heard") is Verdict.YES and verdict(scene, t_s, kind, "seen") is Verdict.NO:
             hidden.append(t)
     result.heard_out_of_view += len(hidden)
     result.seen_but_only_heard += sum(any(a == t for t in hidden) for a, _ in alerts)

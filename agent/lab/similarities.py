@@ -14,8 +14,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from agent.config.settings import ModelSettings
 from agent.embedding.embedder import Device, Dtype, Embedder, resolve_device
-from agent.embedding.weights import load_weights
+from agent.embedding.weights import load_embedder, load_weights
+from agent.lab.text_scores import text_scores
 from common.errors import UserFault
 from drivers.depth import depth_m
 from drivers.imu.csv import NEEDED, CsvParser
@@ -72,8 +74,12 @@ class Table:
     column_names: list[str]
     products: Array
     """[rows, columns] of the published outputs, with their logit scales."""
+    cosines: Array
+    """[rows, columns]"""
     softmax: Array
-    """Softmax of the products, over the columns."""
+    """Softmax of the products, over the columns: which of them fits best, not whether any does."""
+    scores: Array | None
+    """[rows, columns] of texts in the columns, as alerts score a window; None without texts, or if not asked for."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,8 +117,11 @@ def compare(
     device: Device,
     dtype: Dtype,
     imu_rate_hz: float | None = None,
+    scored: bool = True,
 ) -> Comparison:
     """Embed the items, and what the terms name, with the encoders that they need and no others.
+
+    `scored` holds the texts against the background prompts of alerts as well, which takes some hundred texts to embed.
 
     Files are read before the weights, which take longer. Raises SimilarityError, CombinationError, MediaError,
     DriverError, CheckpointError, DeviceError.
@@ -121,8 +130,13 @@ def compare(
     summands = [Item(term.kind, term.name) for term in terms]
     inputs = {item: _input(item, place, imu_rate_hz) for item in dict.fromkeys([*items, *summands])}
     needed = [m for m in MODALITIES if any(item.modality == m for item in inputs)]
-    model, called = load_weights(weights, needed, device=device, dtype=dtype)
-    embedder = Embedder(model, device=device, dtype=dtype)
+    settings = ModelSettings(weights=weights, device=device, dtype=dtype)
+    if "text" in needed:
+        embedder, called = load_embedder(settings, [m for m in needed if m != "text"])
+        model = embedder.model
+    else:
+        embedder = None
+        model, called = load_weights(weights, needed, device=device, dtype=dtype)
     published = ImageBindModel(model)
     with torch.inference_mode():
         raw = {item: published({item.modality: x})[item.modality][0].cpu() for item, x in inputs.items()}  # [D] each
@@ -135,11 +149,16 @@ def compare(
         total = combine(torch.stack([units[item] for item in summands]), [term.weight for term in terms])
         combined = Combined(list(terms), total.numpy(), (vectors @ total).numpy())
     texts = [item.name for item in inputs if item.kind == "text"]
-    unknown = dict.fromkeys(word for text in texts for word in embedder.unknown_words(text))
-    return Comparison(called, list(items), vectors.numpy(), _tables(items, raw), combined, list(unknown))
+    readings = [embedder.read(text) for text in texts] if embedder else []
+    unknown = dict.fromkeys(word for reading in readings for word in reading.unknown)
+    tables = _tables(items, raw, units, embedder if scored else None)
+    return Comparison(called, list(items), vectors.numpy(), tables, combined, list(unknown))
 
 
-def _tables(items: Sequence[Item], raw: Mapping[Item, Tensor]) -> list[Table]:
+def _tables(
+    items: Sequence[Item], raw: Mapping[Item, Tensor], units: Mapping[Item, Tensor], scorer: Embedder | None
+) -> list[Table]:
+    """Make the table of each pair of modalities; those with texts have scores by `scorer`."""
     of = {m: [item for item in items if item.modality == m] for m in MODALITIES}
     present = [m for m in MODALITIES if of[m]]
     pairs = sorted(combinations(present, 2), key=lambda pair: "text" not in pair)
@@ -149,7 +168,22 @@ def _tables(items: Sequence[Item], raw: Mapping[Item, Tensor]) -> list[Table]:
         row_names, column_names = ([item.name for item in of[m]] for m in (rows, columns))
         products = a @ b.T
         softmax = products.softmax(dim=-1)
-        tables.append(Table(rows, columns, row_names, column_names, products.numpy(), softmax.numpy()))
+        unit_a, unit_b = (torch.stack([units[item] for item in of[m]]) for m in (rows, columns))
+        scores = None
+        if scorer is not None and columns == "text" and rows != "text":
+            scores = text_scores(scorer, column_names, [(rows, vector) for vector in unit_a.numpy()])
+        tables.append(
+            Table(
+                rows,
+                columns,
+                row_names,
+                column_names,
+                products.numpy(),
+                (unit_a @ unit_b.T).numpy(),
+                softmax.numpy(),
+                scores,
+            )
+        )
     return tables
 
 

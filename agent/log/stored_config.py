@@ -8,6 +8,7 @@ all others.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from agent.config.parse import Config, ConfigError, parse
@@ -62,7 +63,9 @@ def judged(timeline: Timeline, model: Mapping[str, Any] | None = None) -> Config
     tree = replayed(timeline.facts.config)
     if model and isinstance(tree.get("model", {}), dict):
         tree["model"] = {**tree.get("model", {}), **model}
-    return parse(tree, str(timeline), devices=False)
+    config = parse(tree, str(timeline), devices=False)
+    # They were taken when the log was recorded, maybe by an agent that refused none.
+    return replace(config, queries=tuple(replace(query, force=True) for query in config.queries))
 
 
 def _check_weights(config: Config) -> None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from agent.embedding.reduction import LEFT_OUT
 from agent.faults import Faults
 from agent.microphone_array import voiced_band_hz
+from agent.perceiving.alerts.acceptance import accepted
 from agent.perceiving.alerts.book import AlertBook, Transition, hold_s_of
 from agent.perceiving.alerts.prompts import BACKGROUND, QUIET, THINGS, by_modality, embed_prompts, in_templates, rivals
 from agent.perceiving.alerts.scoring import Scorer
@@ -27,6 +28,7 @@ from agent.query import Query, QueryError, StandingQuery
 from agent.scores import Scores
 from agent.vectors import Vectors
 from drivers.driver import Modality
+from models.vocabulary import Reading
 
 if TYPE_CHECKING:
     from agent.config.parse import Config
@@ -45,8 +47,8 @@ class QueryTexts(Protocol):
         """Unit vectors float32 [n, D] of texts, for cosines with a modality's windows."""
         ...
 
-    def unknown_words(self, text: str) -> list[str]:
-        """The words of a text that the model was never trained on."""
+    def read(self, text: str) -> Reading:
+        """Read a text in the words that the model was trained on."""
         ...
 
 
@@ -74,24 +76,23 @@ class Perception:
         self._new_source_finder = _source_finders(model, config, logit_scales["audio"])
         self._source_finder = self._new_source_finder()
 
-    def texts_of(self, query: Query) -> Mapping[Modality, list[str]]:
+    def texts_of(self, reading: Reading) -> Mapping[Modality, list[str]]:
         """The texts that stand for a query, for one modality of each space; may be called from any thread."""
-        return {modality: in_templates([query.text]) for modality in self._spaces().values()}
+        return {modality: in_templates([reading.text]) for modality in self._spaces().values()}
 
     def add(self, query: Query, model: QueryTexts) -> StandingQuery:
         """Watch for a query from the next tick on. Raises QueryError."""
         if query.clip and not self._clips_saved:
             raise QueryError("clip", "no clips are saved here; give clips.folder in the agent's configuration")
-        vectors = self._for_each_space(lambda modality: _embed(model, [query.text], modality)[0])
+        reading = model.read(query.text)
+        standing = accepted(query, reading)
+        vectors = self._for_each_space(lambda modality: _embed(model, [reading.text], modality)[0])
         try:
             held_against = self._for_each_space(
-                lambda m: rivals(query.text, vectors[m], self._background, self._background_vectors[m])
+                lambda m: rivals(reading.text, vectors[m], self._background, self._background_vectors[m])
             )
         except ValueError as error:
             raise QueryError("text", str(error)) from None
-        unknown = model.unknown_words(query.text)
-        warnings = (f"the model was never trained on: {', '.join(unknown)}",) if unknown else ()
-        standing = StandingQuery(query, warnings)
         row = self._book.add(standing)
         try:
             self._scorer.set(row, vectors, held_against)

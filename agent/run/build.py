@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agent.capture.live import Capture
 from agent.capture.offline import Offline
 from agent.capture.source import Source
 from agent.clock import RunClock
-from agent.config.parse import Config, parse
+from agent.config.parse import Config, ConfigError, parse
 from agent.embedding.apart import ModelApart, runs_apart
 from agent.embedding.model import Model
 from agent.events.bus import Bus
@@ -27,6 +28,7 @@ from agent.log.replay.samples import SampleReplay, check_sensors, with_sensors
 from agent.log.stored_config import stored_config
 from agent.log.timeline import Timeline
 from agent.policy import LIVE, LOSSLESS, Policy
+from agent.query import QueryError
 from agent.run.model import LoadedModel
 from agent.run.perceiving import Perceiving
 from agent.run.recording import Keeping, Tell, live_recording, lossless_recording
@@ -39,6 +41,11 @@ from agent.windows.windower import Windower
 from common.descriptors import RESERVE, raise_limit
 from drivers.driver import Clock
 from protos import perception_pb2 as pb
+
+if TYPE_CHECKING:
+    from agent.perceiving.perception import Perception
+
+log = logging.getLogger(__name__)
 
 MAX_PENDING_TICKS = 1
 """Live, beside the one that is being embedded: with more, an overloaded agent would serve stale ticks for ever."""
@@ -114,18 +121,26 @@ def replay(
         from agent.log.replay.ticks import TickReplay
 
         source = ticks = TickReplay(timeline, config.streams, config.hop_ns, options, pace)
-        clock, control = ticks.clock, ticks.control
+        clock, control, recorded = ticks.clock, ticks.control, Recorded(timeline, lambda: ticks.bare)
     else:
         source = samples = SampleReplay(timeline, config.streams, options, pace, faults)
-        clock, control = samples.clock, samples.control
+        clock, control, recorded = samples.clock, samples.control, None
     bus = _bus(clock, faults)
 
     def keep(_: Tell) -> Keeping:
         facts = _facts(config, clock, bus, timeline.facts.offset_ns)
         return lossless_recording(facts, log_to, config.record)
 
-    recorded = timeline if reuse_embeddings else None
     return _Builder(config, clock, source, bus, LOSSLESS, faults, control=control, recorded=recorded).run(keep)
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A log whose vectors stand in for a model's."""
+
+    timeline: Timeline
+    bare_ticks: Callable[[], int]
+    """Counts the ticks that it has no vectors of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +153,7 @@ class _Builder:
     faults: Faults
     batch: int = 1
     control: ReplayControl | None = None
-    recorded: Timeline | None = None
-    """The log whose vectors stand in for a model's."""
+    recorded: Recorded | None = None
 
     def run(self, keep: Callable[[Tell], Keeping]) -> Run:
         return Run(
@@ -154,6 +168,7 @@ class _Builder:
                 self._load,
                 keep,
                 self.control,
+                self.recorded.bare_ticks if self.recorded else lambda: 0,
             )
         )
 
@@ -196,8 +211,7 @@ class _Builder:
         model, name = self._model()
         try:
             perception = Perception(model, self.config, self.faults)
-            for query in self.config.queries:
-                perception.add(query, model)
+            _ask(perception, self.config, model)
         except BaseException:
             model.close()
             raise
@@ -219,7 +233,7 @@ class _Builder:
             from agent.log.replay.ticks import RecordedEmbedder, check_model
 
             model, name = load_embedder(settings, (), RecordedEmbedder)
-            check_model(self.recorded, name)
+            check_model(self.recorded.timeline, name)
             return model, name
         if runs_apart(settings):
             apart = ModelApart(settings, seen, lossless=self.policy.in_order, faults=self.faults)
@@ -227,6 +241,17 @@ class _Builder:
         from agent.embedding.weights import load_embedder
 
         return load_embedder(settings, seen, faults=self.faults)
+
+
+def _ask(perception: Perception, config: Config, model: Model) -> None:
+    """Have the queries of a configuration watched for. Raises ConfigError for one that the model cannot be asked."""
+    for index, query in enumerate(config.queries):
+        try:
+            standing = perception.add(query, model)
+        except QueryError as error:
+            raise ConfigError(f"{config.name}: queries[{index}]: {error}") from None
+        for warning in standing.warnings:
+            log.warning("%s: queries[%d]: %s: %s", config.name, index, query.text, warning)
 
 
 def _bus(clock: Clock, faults: Faults) -> Bus:

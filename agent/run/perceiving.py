@@ -81,6 +81,5 @@ class Perceiving:
         return Load(tuple(self._inference_ms), self._age_s, relief.overloaded, relief.step.reduced)
 
     def _tell_query(self, change: Literal["added", "removed"], standing: StandingQuery) -> None:
-        query = standing.query
-        log.info("query %s %r is %s", query.id, query.text, change)
-        self._publish(events.query_change(change, query, self._now_ns(), standing.warnings))
+        log.info("query %s %r is %s", standing.query.id, standing.query.text, change)
+        self._publish(events.query_change(change, standing, self._now_ns()))

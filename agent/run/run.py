@@ -65,6 +65,8 @@ class Parts:
     """Begins what is kept of the run; a function is told how recording goes. Raises RecordError."""
     replay: ReplayControl | None = None
     """Control of a replay."""
+    bare_ticks: Callable[[], int] = lambda: 0
+    """Counts the ticks that a replay of vectors passes over, since the log has none of them."""
 
 
 class Run(Outlet[Any]):
@@ -106,6 +108,11 @@ class Run(Outlet[Any]):
         return self._sampler.ended
 
     @property
+    def bare_ticks(self) -> int:
+        """Number of ticks that the log has no vectors of, in a replay of vectors."""
+        return self._parts.bare_ticks()
+
+    @property
     def condition(self) -> Condition:
         """State of the model."""
         return self._watch.condition
@@ -123,7 +130,7 @@ class Run(Outlet[Any]):
                 self._watch.start()
 
     def load_model(self) -> LoadedModel:
-        """Load weights, embed prompts and queries: seconds. Raises CheckpointError, QueryError or DeviceError."""
+        """Load weights, embed prompts and queries: seconds. Raises CheckpointError, ConfigError or DeviceError."""
         try:
             model = self._parts.load(self.publish)
         except BaseException as error:

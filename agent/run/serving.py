@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.clock import RunClock
-from agent.embedding.requests import EmbedAnswer, EmbedError, Pictures, Request, Sound, Sounds, Texts, UnknownWords
+from agent.embedding.requests import EmbedAnswer, EmbedError, Pictures, Read, Request, Sound, Sounds, Texts
 from agent.embedding.watch import LOOK_S
 from agent.events.bus import Bus
 from agent.log.replay.control import ReplayControl
@@ -78,11 +78,11 @@ class ServedRun:
     async def add_query(self, query: Query) -> StandingQuery:
         """Watch for a query from the next tick on. Raises QueryError."""
         model = await self._model()
-        texts = model.perceiving.perception.texts_of(query)
         # Fetched here: the stage, where ticks wait, does not wait for the model.
+        reading = await asyncio.wrap_future(model.worker.ask(Read(query.text)))
+        texts = model.perceiving.perception.texts_of(reading)
         vectors = {m: await asyncio.wrap_future(model.worker.ask(Texts(t, m))) for m, t in texts.items()}
-        unknown = await asyncio.wrap_future(model.worker.ask(UnknownWords(query.text)))
-        add = functools.partial(model.perceiving.add, query, FetchedTexts(vectors, unknown))
+        add = functools.partial(model.perceiving.add, query, FetchedTexts(vectors, reading))
         return await asyncio.wrap_future(model.stage.call(add))
 
     async def remove_query(self, query_id: str) -> None:

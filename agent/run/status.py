@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 NOTHING_YET = Accounting(produced=0, delivered=0, shed={}, in_flight=0)
 MODEL_LOADING = "model loading"
 """Reason of ticks that are shed before the model is loaded."""
+NO_VECTORS = "no vectors in the log"
+"""Reason of ticks that a replay of the log's vectors passes over: the agent that recorded it shed them."""
 
 
 def status_of(run: Run, model: LoadedModel | None, streams: Mapping[str, StreamState]) -> pb.Status:
@@ -27,7 +29,8 @@ def status_of(run: Run, model: LoadedModel | None, streams: Mapping[str, StreamS
     inference_ms = model.perceiving.load().inference_ms if model else ()
     accounting = model.worker.accounting() if model else NOTHING_YET
     early_ticks = run.early_ticks
-    early = {MODEL_LOADING: early_ticks} if early_ticks else {}
+    unembedded = {MODEL_LOADING: early_ticks, NO_VECTORS: run.bare_ticks}
+    unembedded = {reason: count for reason, count in unembedded.items() if count}
     return events.status(
         events.RunStatus(
             run_id=run.bus.run_id,
@@ -39,10 +42,10 @@ def status_of(run: Run, model: LoadedModel | None, streams: Mapping[str, StreamS
             versions=versions(),
             hop_s=run.config.hop_ns / 1e9,
             inference_ms=median(inference_ms) if inference_ms else 0.0,
-            ticks_produced=early_ticks + accounting.produced,
+            ticks_produced=sum(unembedded.values()) + accounting.produced,
             ticks_delivered=accounting.delivered,
             ticks_in_flight=accounting.in_flight,
-            ticks_shed={**early, **accounting.shed},
+            ticks_shed={**unembedded, **accounting.shed},
             streams=tuple(streams.values()),
             condition=run.condition,
             recording=run.recorder.report() if run.recorder else None,

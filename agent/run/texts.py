@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from agent.vectors import Vectors
 from drivers.driver import Modality
+from models.vocabulary import Reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +16,7 @@ class FetchedTexts:
 
     vectors: Mapping[Modality, Vectors]
     """Of the query's texts, for one modality of each space, float32 [n, D]."""
-    unknown: list[str]
+    reading: Reading
 
     def embed_texts(self, texts: Sequence[str], modality: Modality) -> Vectors:
         """Unit vectors float32 [n, D]. Raises ValueError for other texts than were fetched."""
@@ -24,6 +25,6 @@ class FetchedTexts:
             raise ValueError(f"{len(texts)} texts are asked for where {len(vectors)} were fetched")
         return vectors
 
-    def unknown_words(self, text: str) -> list[str]:  # noqa: ARG002  of the one query
-        """The words that the weights were never trained on."""
-        return self.unknown
+    def read(self, text: str) -> Reading:  # noqa: ARG002  of the one query
+        """Return how the model reads the query."""
+        return self.reading

@@ -169,7 +169,7 @@ class Servicer:
             standing = await self._agent.add_query(query)
         except QueryError as error:
             raise bad_request((error.field, str(error).removeprefix(f"{error.field}: "))) from None
-        return events.query(standing.query, standing.warnings)
+        return standing.message()
 
     async def _remove_query(self, request: pb.RemoveQueryRequest) -> pb.RemoveQueryResponse:
         try:
@@ -181,7 +181,7 @@ class Servicer:
         return pb.RemoveQueryResponse()
 
     async def _list_queries(self, _: pb.ListQueriesRequest) -> pb.ListQueriesResponse:
-        queries = [events.query(standing.query, standing.warnings) for standing in self._agent.list_queries()]
+        queries = [standing.message() for standing in self._agent.list_queries()]
         return pb.ListQueriesResponse(queries=queries)
 
     async def _embed(self, request: pb.EmbedRequest) -> pb.EmbedResponse:

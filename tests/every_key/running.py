@@ -31,7 +31,7 @@ from agent.perceiving.alerts.scoring import Scores
 from agent.perceiving.alerts.table import QueryTable
 from agent.perceiving.findings import AudioSource, ScoredTick
 from agent.perceiving.perception import Perception
-from agent.query import StandingQuery
+from agent.query import QueryError, StandingQuery
 from agent.run import build
 from agent.run.serving import serving
 from agent.windows.windower import Tick, Window, Windower
@@ -42,6 +42,7 @@ from every_key import Row, Rows
 from models.files import checkpoint
 from models.imagebind import ImageBind
 from models.inference import Runner, RunnerError
+from models.vocabulary import Reading
 
 S = 1_000_000_000
 CAMERA: dict[str, Any] = {"type": "synthetic_camera", "width": 64, "height": 48, "rate_hz": 10}
@@ -251,8 +252,8 @@ class Words:
         nothing = np.eye(16, dtype=np.float32)[15]
         return np.stack([thing(name) if name else nothing for name in named])
 
-    def unknown_words(self, text: str) -> list[str]:
-        return [word for word in text.split() if word == "zebra"]
+    def read(self, text: str) -> Reading:
+        return Reading(text, tuple(word for word in text.split() if word == "zebra"))
 
     def logit_scales(self, overrides: Mapping[Modality, float]) -> dict[Modality, float]:
         return {**dict.fromkeys(MODALITIES, 10.0), **overrides}
@@ -270,6 +271,14 @@ def seen(vector: NDArray[np.float32], patches: NDArray[np.float32] | None = None
     window = Window("camera", "vision", np.zeros((2, 48, 64, 3), np.uint8), 10.0, 0, "")
     found = {} if patches is None else {"camera": patches}
     return Embedded(Tick(4, 2 * S, {"camera": window}, 0), {"camera": vector}, found, vector, 1.0, {})
+
+
+def is_asked(force: bool, _: Path) -> bool:
+    """Whether a query of a word that the model was never trained on is taken."""
+    try:
+        return bool(perception(config(queries=[{"text": "a zebra", "force": force}])).queries())
+    except QueryError:
+        return False
 
 
 def score(embedded: Embedded, **keys: Any) -> float:
@@ -418,6 +427,7 @@ ROWS: Rows = {
         (["audio"], ["audio"]),
         (["vision", "imu"], ["vision", "imu"]),
     ),
+    "queries.force": Row(is_asked, (True, True), (False, False)),
     "queries.threshold_on": Row(phases([0.1, 0.5], "threshold_on"), (0.4, [("begin", 0.5)]), (0.8, [])),
     "queries.threshold_off": Row(
         phases([0.9, 0.4, 0.4], "threshold_off"), (0.2, [("begin", 0.0)]), (0.5, [("begin", 0.0), ("end", 0.5)])

@@ -17,15 +17,18 @@ from agent.embedding.budget import Budget
 from agent.embedding.embedder import Embedder
 from agent.embedding.model import Embedded, fuse
 from agent.health.health import StreamState
-from agent.log.format import EVENTS_TOPIC, ReplayError
+from agent.log.format import EVENTS_TOPIC, ReplayError, sensor_of
 from agent.log.replay.control import ReplayOptions
 from agent.log.replay.source import Due, ReplaySource
-from agent.log.timeline import Timeline
+from agent.log.timeline import Entry, Timeline
 from agent.vectors import Vectors, vector_of
 from agent.windows.window import Tick, Window
 from drivers.codec import MODALITY_NAMES
 from drivers.driver import Clock
 from protos import perception_pb2 as pb
+
+LAST_TICKS = 3
+"""The last ticks of a log have no vectors where the recording ended before they were embedded."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,7 +50,18 @@ class TickReplay(ReplaySource[RecordedTick]):
         """
         super().__init__(timeline, options, pace)
         self._sensors = frozenset(sensors)
+        self._hop_ns = hop_ns
+        self._bare: set[int] = set()
+        """Ticks that samples were captured for, and whose vectors have not come."""
+        self._newest = 0
         check_ticks(timeline, hop_ns)
+
+    @property
+    def bare(self) -> int:
+        """Number of ticks read so far for which the log has samples and no vectors: the agent that recorded it was
+        behind, or its model not there yet.
+        """
+        return sum(tick <= self._newest - LAST_TICKS for tick in self._bare)
 
     def reports(self) -> dict[str, CaptureReport]:
         """Return nothing: samples are not read."""
@@ -55,12 +69,27 @@ class TickReplay(ReplaySource[RecordedTick]):
 
     def _read(self, from_ns: int | None) -> Iterator[Due[RecordedTick]]:
         latest = -1
-        for event in embedding_events(self.timeline, from_ns):
+        self._bare, self._newest = set(), 0
+        for entry in self.timeline.read(from_ns):
+            if sensor_of(entry.topic) in self._sensors:
+                self._sampled(entry.message.log_time, from_ns, latest)
+            event = embedding_event(entry)
             # Pieces of a recording that overlap tell of a tick twice.
-            if event.embedding.tick > latest and (from_ns is None or event.capture_ns >= from_ns):
+            if event and event.embedding.tick > latest and (from_ns is None or event.capture_ns >= from_ns):
                 latest = event.embedding.tick
                 tick = recorded_tick(event, self._sensors)
+                if tick.vectors or not any(window.present for window in event.embedding.windows):
+                    self._bare.discard(latest)
                 yield Due(tick, tick.t_ns, tick.t_ns, tick.t_ns)
+
+    def _sampled(self, t_ns: int, from_ns: int | None, latest: int) -> None:
+        """Note that a sample was captured, for the first tick at or after it."""
+        tick = -(-t_ns // self._hop_ns)
+        at_ns = tick * self._hop_ns
+        ends = self._limit_ns is not None and at_ns >= self._limit_ns
+        if latest < tick and not ends and at_ns >= (self.timeline.start_ns if from_ns is None else from_ns):
+            self._bare.add(tick)
+            self._newest = max(self._newest, tick)
 
 
 class TickStretch:
@@ -107,14 +136,18 @@ class RecordedEmbedder(Embedder):
 
 def embedding_events(timeline: Timeline, from_ns: int | None = None) -> Iterator[pb.Event]:
     """The embeddings of a log, one a tick, in order; from the first chunk on that holds anything at or after a time."""
-    for entry in timeline.read(from_ns):
-        if entry.topic == EVENTS_TOPIC:
-            try:
-                event = pb.Event.FromString(entry.message.data)
-            except DecodeError:
-                continue
-            if event.HasField("embedding"):
-                yield event
+    return (event for entry in timeline.read(from_ns) if (event := embedding_event(entry)) is not None)
+
+
+def embedding_event(entry: Entry) -> pb.Event | None:
+    """The event of a message that holds an embedding; None for any other message."""
+    if entry.topic != EVENTS_TOPIC:
+        return None
+    try:
+        event = pb.Event.FromString(entry.message.data)
+    except DecodeError:
+        return None
+    return event if event.HasField("embedding") else None
 
 
 def recorded_tick(event: pb.Event, sensors: frozenset[str]) -> RecordedTick:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from agent.vectors import Vectors
 from drivers.driver import MODALITIES, Modality
+from models.vocabulary import stem
 
 TEMPLATES: tuple[str, ...] = (
     "{}",
@@ -156,13 +157,4 @@ def _says_the_same(a: frozenset[str], b: frozenset[str]) -> bool:
 def _content(text: str) -> frozenset[str]:
     """The stems of a text's words without fillers; all words where there is nothing but fillers."""
     words = _WORD.findall(text.lower())
-    return frozenset(_stem(w) for w in words if w not in _FILLERS) or frozenset(words)
-
-
-def _stem(word: str) -> str:
-    """Crude on purpose: dogs, barking, barks, running and run must meet, and no more is needed to compare prompts."""
-    for ending in ("ing", "es", "ed", "s", "e"):
-        if word.endswith(ending) and len(word) - len(ending) >= 3:
-            word = word.removesuffix(ending)
-            break
-    return word[:-1] if len(word) > 3 and word[-1] == word[-2] else word
+    return frozenset(stem(w) for w in words if w not in _FILLERS) or frozenset(words)
