@@ -59,10 +59,10 @@ def found(picture: Picture, rate_rps: Turning, seconds: int, lag_s: float) -> tu
 def panorama(seed: int, *, turns: bool = True) -> tuple[Picture, Turning]:
     """A camera of 60 degrees that turns to and fro in front of a wall of noise, on which one thing moves."""
     rng = np.random.default_rng(seed)
-    wall = np.kron(rng.integers(40, 200, (12, 720)), np.ones((4, 2)))  # 4 columns a degree
+    wall = np.kron(rng.integers(40, 200, (12, 180)), np.ones((4, 8)))  # 4 columns a degree
     at_s = np.arange(0, 200, 0.01)
     begins = np.cumsum(rng.uniform(1.5, 5.0, 100))
-    speeds = rng.choice([-0.5, 0.0, 0.0, 0.4, 0.7, -0.7], 101) * turns
+    speeds = rng.choice([-0.5, 0.0, 0.4, 0.7, -0.7], 101) * turns
     rates = np.convolve(speeds[np.searchsorted(begins, at_s)], np.hanning(60) / np.hanning(60).sum(), "same")
     yaw = np.cumsum(rates) * 0.01
 
@@ -71,7 +71,7 @@ def panorama(seed: int, *, turns: bool = True) -> tuple[Picture, Turning]:
             round(-np.degrees(np.interp(n / FPS, at_s, yaw)) * 4) % wall.shape[1]
         )  # turning left moves all to the right
         view = np.roll(wall, -first, axis=1)[:, :240].copy()
-        view[10:24, (3 * n) % 240 :][:, :24] = 250
+        view[10:22, (3 * n) % 240 :][:, :24] = 190
         return np.repeat((view + rng.normal(0, 3, view.shape)).clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)
 
     return picture, lambda times_s: np.interp(times_s, at_s, rates)

@@ -37,7 +37,7 @@ UNUSUAL = 5.0
 LEAST_USUAL = 0.7
 """Share of the pairs."""
 
-COLUMNS, ROWS = 80, 30
+COLUMNS, ROWS = 80, 15
 MOST_SHIFT = COLUMNS // 2
 LEAST_ALIKE = 0.7
 """Correlation of the two pictures, one of them shifted."""
@@ -181,8 +181,11 @@ def _shift(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> float | None:
 
 
 def _profile(picture: NDArray[np.uint8]) -> Floats:
-    """The mean of each of some columns of the green channel, less their mean."""
-    rows, columns = (max(1, size // most) for size, most in zip(picture.shape, (ROWS, COLUMNS), strict=False))
-    means: Floats = picture[::rows, ::columns, 1].mean(axis=0, dtype=np.float64)
+    """The means of about COLUMNS stripes of the green channel of every so many rows, less their mean."""
+    height, width = picture.shape[:2]
+    wide = max(1, width // COLUMNS)
+    rows = picture[:: max(1, height // ROWS), : width // wide * wide, 1]
+    sums = rows.sum(axis=0, dtype=np.uint32).reshape(-1, wide).sum(axis=1)
+    means: Floats = sums / (len(rows) * wide)
     means -= means.mean()
     return means
