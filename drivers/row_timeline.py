@@ -2,7 +2,8 @@
 
 Rows leave a device far more evenly than times tell of them (its crystal is off by some 100 ppm, times jitter by
 milliseconds). So time is counted in rows. What a time deviates from the count moves the count a little, since clocks
-drift; only a deviation beyond what jitter explains means that rows are missing.
+drift; only a deviation beyond what jitter explains means that rows are missing. Rows of a device whose rate is not the
+nominal one are counted at the spacing that their stamps have.
 
 Windows, health and imports judge the stamps of samples, by `STAMPED`. A driver whose device gives no stamps has times
 of arrival only, which come late by far more than stamps ever do: `arriving` says what then differs, and nothing else
@@ -13,6 +14,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final
+
+from drivers.row_spacing import SpacingMeter
 
 JITTER_FLOOR_S: Final = 0.005
 """Stamps may be off by this much, and by half a block, without meaning a gap."""
@@ -46,13 +49,15 @@ class Rules:
     """True if the spacing of rows follows as well, once the count is settled: its error then is that of the crystal,
     not as large as a deviation.
     """
+    measures_spacing: bool = False
+    """True if the spacing of rows is what the times of the last seconds say: times of capture, not of arrival."""
     trusts_lost: bool = False
     """True if rows that are said to be lost are: a driver counts them itself. Of samples they are a claim, which counts
     when the stamps agree.
     """
 
 
-STAMPED: Final = Rules()
+STAMPED: Final = Rules(measures_spacing=True)
 """Blocks that carry time stamps."""
 
 
@@ -76,6 +81,7 @@ class RowTimeline:
         self._confirm_ns = rules.confirm_s * 1e9
         self._stretch = 1.0
         """The spacing of rows, in nominal ones."""
+        self._meter = SpacingMeter(rate_hz) if rules.measures_spacing else None
         self._jitter = 0.0
         """The mean deviation, in rows."""
         self._blocks = 0
@@ -86,9 +92,16 @@ class RowTimeline:
         self._begun = False
         self.end_ns = 0
         """When the next row is due; 0 before the first block."""
+        if self._meter is not None:
+            self._meter.restart()
         self._late: list[int] = []
         """By how many rows the last blocks deviate, while that is not yet confirmed to be a gap."""
         self._late_from_ns = 0
+
+    @property
+    def measured_hz(self) -> float:
+        """Rows a second, by their times."""
+        return self.rate_hz / self._stretch
 
     def gap(self, t_ns: int, rows: int, lost: int = 0) -> int:
         """Rows that are missing between the count and a block of `rows` at `t_ns`, of which `lost` are said to be lost.
@@ -117,8 +130,15 @@ class RowTimeline:
         if not self._begun:
             self._begun, self.end_ns, gap = True, t_ns, 0
         if gap < 0:
-            self.end_ns += self._duration_ns(max(0, gap + rows))
+            new = max(0, gap + rows)
+            self._count(new)
+            self.end_ns += self._duration_ns(new)
             return self.end_ns - self._duration_ns(rows)
+        self._count(gap)
+        if self._meter is not None and follow:
+            self._meter.add(t_ns)
+            self._stretch = self._meter.spacing
+        self._count(rows)
         error_ns = t_ns - self.end_ns - self._duration_ns(gap)
         self._jitter += (abs(error_ns) * self.rate_hz / 1e9 - self._jitter) * JITTER_MEMORY
         moved_ns = self._followed(error_ns, rows) if follow and not self._late else 0
@@ -154,6 +174,10 @@ class RowTimeline:
         moved_ns = round(gain * near_ns)
         # More rows than the rate allows must not lead into the future.
         return moved_ns if limit_ns is None else min(moved_ns, error_ns + limit_ns)
+
+    def _count(self, rows: int) -> None:
+        if self._meter is not None:
+            self._meter.count(rows)
 
     def _duration_ns(self, rows: int) -> int:
         return round(rows * 1e9 / self.rate_hz * self._stretch)
