@@ -3,7 +3,8 @@
 A tick is emitted when every stream is settled at its time: a sample from then or later has come, or the stream's
 lateness has run out. A stream's window is cut at the moment that stream is settled by its own samples, so what it
 holds does not depend on when the other streams were read. Of a stream whose samples may come out of order, a sample
-from later settles nothing while one before it may be missing: such a hole has its lateness to be filled.
+from later settles nothing while one before it may be missing: such a hole has its lateness to be filled. A block of a
+stream in order that leaves a hole settles nothing before the next one has confirmed its stamp.
 
 An exception that a sample or a window causes costs that one: it is dropped, or missing, for the reason "fault".
 """
@@ -45,6 +46,9 @@ class _Lane:
         self.lateness_ns = round(stream.max_lateness_s * 1e9)
         self.excluded = ""
         self.newest_ns = _NEVER_NS
+        """Time up to which samples are in their place."""
+        self.arrived_ns = _NEVER_NS
+        """End of the samples that came, those that wait for their turn included."""
         self.drops: Counter[str] = Counter()
         self._stream = stream
         self._hop_ns = hop_ns
@@ -52,7 +56,8 @@ class _Lane:
         self._in_a_row = {"place": 0, "cut": 0}
         """Faults of each since it last went well."""
         self._buffer = self._empty_buffer()
-        self._reordering = None if stream.in_order else Reordering(stream)
+        images_in_order = stream.in_order and image_like(stream.modality)
+        self._reordering = None if images_in_order else Reordering(stream)
         self._next_index = first_index
         """Of the first tick whose window is not cut yet."""
         self._windows: dict[int, Window] = {}
@@ -102,18 +107,21 @@ class _Lane:
             return "far future"
         if end_ns + self.lateness_ns <= self.newest_ns:
             return "late"
-        if sample.t_ns in self._stamps:
-            return "duplicate"
-        self._stamps.append(sample.t_ns)
-        self.newest_ns = max(self.newest_ns, end_ns)
+        self.arrived_ns = max(self.arrived_ns, end_ns)
         return ""
 
     def _place(self, sample: Sample) -> None:
         """Put a sample in its place and cut the windows that it settles; counts one that is dropped."""
+        if sample.t_ns in self._stamps:
+            self.drops["duplicate"] += 1
+            return
+        self._stamps.append(sample.t_ns)
         reason = "fault"
         with self._faults.guard(self._stream.sensor):
             # In a hole, the ticks that would not have waited for this sample do not see it.
             self._cut_until(sample.t_ns - self.lateness_ns)
+            # Before it is added: time goes on with a sample that cannot be.
+            self.newest_ns = max(self.newest_ns, sample.end_ns)
             reason = self._buffer.add(sample)
             self._cut_until(self._buffer.settled_ns)
             self._buffer.forget(self._next_index * self._hop_ns)
@@ -190,7 +198,7 @@ class Windower:
 
     def finish(self) -> list[Tick]:
         """Return what is left at the end of a recording: the ticks up to the newest sample of any stream."""
-        end_ns = self.newest_ns
+        end_ns = max([self._start_ns, *(lane.arrived_ns for lane in self._lanes.values())])
         ticks = []
         while self._index * self._hop_ns <= end_ns:
             windows = {name: lane.take(self._index) for name, lane in self._lanes.items()}
