@@ -67,6 +67,18 @@ async def test_node_prints_events() -> None:
     assert degraded.endswith("health ear degraded 8.0 Hz slow")
 
 
+async def test_node_prints_how_much_of_a_window_never_came() -> None:
+    agent = FakeAgent()
+    async with serving(agent) as address:
+        watch = await start(address, "--count", "1")
+        await until(lambda: agent.bus.subscribers == 1)
+        windows = [pb.WindowEmbedding(sensor="ear", present=True, filled=0.125)]
+        agent.bus.publish(pb.Event(embedding=pb.Embedding(tick=7, windows=windows)))
+        code, lines, errors = await finish(watch)
+    assert (code, errors) == (0, "")
+    assert lines[0].endswith("embedding tick 7 ear=present(12.5% filled)")
+
+
 async def test_node_prints_scores_in_whichever_form_they_come() -> None:
     agent = FakeAgent()
     body = pb.Embedding(tick=3)

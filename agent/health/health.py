@@ -76,6 +76,8 @@ class _StreamHealth:
         """Arrival of the newest sample, by the run's clock."""
         self.skew = SkewMeter()
         self.delay = DelayMeter()
+        self.lag = ""
+        """Lag of its stamps behind those of another sensor, in words; empty without."""
         self._hop_s = hop_s
         self._earlier_faults = self._noted_faults = faults
         self._fault_ns: int | None = None
@@ -152,7 +154,7 @@ class _StreamHealth:
             stream = self._stream
             lag = self.delay.problem(self._hop_s, stream.period_s, stream.latency_s, stream.max_lateness_s)
             found += [lag] if lag else []
-        return found
+        return [*found, self.lag] if self.lag else found
 
     def skew_ppm(self) -> float:
         """Return the measured skew; 0 when it is not significant."""
@@ -195,6 +197,11 @@ class Health:
         """Take note of a sample that arrived at `now_ns`."""
         with self._lock:
             self._seen[sensor].observe(sample, now_ns)
+
+    def note_lag(self, sensor: str, lag: str) -> None:
+        """Take note that a sensor's stamps lag behind those of another, in words; empty when they do not."""
+        with self._lock:
+            self._seen[sensor].lag = lag
 
     def note_faults(self, now_ns: int) -> None:
         """Take note of the faults that were counted until now. Apart from `report`, which anyone may call any time."""

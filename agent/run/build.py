@@ -20,6 +20,7 @@ from agent.embedding.model import Model
 from agent.events.bus import Bus
 from agent.faults import Faults
 from agent.health.health import Health
+from agent.health.motion_lag import motion_lags
 from agent.log.format import RunFacts, logged_sensors
 from agent.log.replay.control import ALL, ReplayControl, ReplayOptions
 from agent.log.replay.samples import SampleReplay, check_sensors, with_sensors
@@ -176,7 +177,7 @@ class _Builder:
         delivered = streams if self.source.in_order else in_any_order(streams)
         windower = Windower(delivered, hop_ns, start_ns, self.faults)
         health = Health(streams, self.faults, live_hop_ns=None if clock is None else hop_ns)
-        return SampleStretch(windower, health, self.source.reports, clock, self.faults)
+        return SampleStretch(windower, health, self.source.reports, clock, self.faults, motion_lags(streams))
 
     def _load(self, publish: Callable[[pb.Event], None]) -> LoadedModel:
         # Threads that spin while they wait for each other take the cores from the drivers, and stand still for seconds

@@ -18,6 +18,7 @@ from typing import Generic, Protocol, TypeVar
 from agent.capture.source import CaptureReport, Jump, Source
 from agent.faults import Faults
 from agent.health.health import Health, StreamState
+from agent.health.motion_lag import MotionLag
 from agent.log.format import LogError
 from agent.policy import Policy
 from agent.windows.windower import Tick, Windower
@@ -78,9 +79,14 @@ class SampleStretch:
         reports: Callable[[], dict[str, CaptureReport]],
         clock: Clock | None,
         faults: Faults | None = None,
+        lags: Sequence[MotionLag] = (),
     ) -> None:
+        """`lags` watch for sensors whose stamps are off against each other."""
         self._faults = faults or Faults()
         self._windower, self._health, self._reports, self._clock = windower, health, reports, clock
+        self._lags = lags
+        self._ticks: list[Tick] = []
+        """Ticks that `lags` have not seen yet: they are on their way before anything is computed of them."""
         self._next_health_ns = 0
         self._reporting = threading.Lock()
         """Held while health is looked at, so that what has changed is what was just found."""
@@ -97,7 +103,10 @@ class SampleStretch:
 
     def advance(self) -> Sequence[Tick]:
         """Return the ticks that are settled."""
-        return self._windower.advance(self.now_ns)
+        ticks = self._windower.advance(self.now_ns)
+        if self._lags:
+            self._ticks += ticks
+        return ticks
 
     def due_ns(self) -> int | None:
         """When the next tick waits for no stream any more."""
@@ -109,6 +118,7 @@ class SampleStretch:
 
     def changes(self, *, at_end: bool = False) -> Sequence[StreamState]:
         """Every half second: what has changed since; windows wait no longer for streams that are lost."""
+        self._note_lags()
         now_ns = self.now_ns
         if now_ns < self._next_health_ns and not at_end:
             return []
@@ -123,6 +133,14 @@ class SampleStretch:
         with self._reporting:
             self._health.report(now_ns, reports, self._windower.drops())
             return self._health.changes()
+
+    def _note_lags(self) -> None:
+        ticks, self._ticks = self._ticks, []
+        for lag in self._lags if ticks else ():
+            with self._faults.guard(lag.camera):
+                for tick in ticks:
+                    lag.observe(tick)
+                self._health.note_lag(lag.camera, lag.problem())
 
     def states(self) -> Mapping[str, StreamState]:
         """Health as of now."""

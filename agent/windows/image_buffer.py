@@ -61,11 +61,12 @@ class ImageBuffer:
         older = min(past, key=lambda frame: abs(frame.t_ns - wanted_ns))
         usable = older.data.shape == newest.data.shape and wanted_ns - older.t_ns <= self._silence_ns
         pair = np.stack([older.data if usable else newest.data, newest.data])
-        return self._window(Sample(newest.t_ns, pair), newest.t_ns, "")
+        apart_ns = newest.t_ns - older.t_ns if usable else 0
+        return self._window(Sample(newest.t_ns, pair), newest.t_ns, "", apart_ns)
 
-    def _window(self, frame: Sample | None, newest_ns: int, missing: str) -> Window:
+    def _window(self, frame: Sample | None, newest_ns: int, missing: str, apart_ns: int = 0) -> Window:
         data = None if frame is None else frame.data
-        return Window(self._stream.sensor, self._stream.modality, data, 0.0, newest_ns, missing)
+        return Window(self._stream.sensor, self._stream.modality, data, 0.0, newest_ns, missing, apart_ns=apart_ns)
 
     def _needed(self, before_ns: int | None, t_ns: int, after_ns: int, next_ns: int) -> bool:
         """Return whether a tick at or after `next_ns` uses the frame at `t_ns`, given the frames around it."""

@@ -34,6 +34,8 @@ class Window:
     "fault" when cutting it failed."""
     filled: float = 0.0
     """Share of rows that are zeros (audio) or interpolated (imu) because they never came."""
+    apart_ns: int = 0
+    """Time between the two frames of a camera."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

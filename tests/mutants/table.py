@@ -30,6 +30,7 @@ BOOK = "agent/perceiving/alerts/book.py"
 WINDOWER = "agent/windows/windower.py"
 ROWS = "agent/windows/row_buffer.py"
 IMAGES = "agent/windows/image_buffer.py"
+REORDERING = "agent/windows/reordering.py"
 CACHE = "agent/embedding/cache.py"
 RING = "agent/capture/ring.py"
 TIMELINE = "drivers/row_timeline.py"
@@ -175,9 +176,44 @@ MUTANTS = (
     Mutant(
         "windows: rows end one late",
         ROWS,
-        "stop = self._count - round((end_ns - t_ns) * self._rate_hz / 1e9)",
-        "stop = 1 + self._count - round((end_ns - t_ns) * self._rate_hz / 1e9)",
+        "stop = self._count - round((end_ns - t_ns) * self._timeline.measured_hz / 1e9)",
+        "stop = 1 + self._count - round((end_ns - t_ns) * self._timeline.measured_hz / 1e9)",
         "tests/test_windows.py",
+    ),
+    Mutant(
+        "windows: rows of a wrong rate keep the nominal one",
+        TIMELINE,
+        "self._stretch = self._meter.spacing",
+        "self._stretch = 1.0",
+        "tests/test_row_spacing.py",
+    ),
+    Mutant(
+        "windows: a hole of a stream in any order is not waited for",
+        REORDERING,
+        "sample.t_ns + self._lateness_ns)",
+        "0)",
+        "tests/test_reordering.py",
+    ),
+    Mutant(
+        "windows: a wrong stamp is believed",
+        REORDERING,
+        "yield self._passed(replace(held, t_ns=self._reached_ns))",
+        "yield self._passed(held)",
+        "tests/test_reordering.py -k wrong",
+    ),
+    Mutant(
+        "health: pictures lag the other way",
+        "agent/health/motion_lag.py",
+        "(t - end_ns) / 1e9 - LAGS_S",
+        "(t - end_ns) / 1e9 + LAGS_S",
+        "tests/test_motion_lag.py -k stamped",
+    ),
+    Mutant(
+        "motion: rows are held beyond the ends",
+        "models/preprocess/motion.py",
+        "weights - 2 * (before + after), ends]",
+        "weights - before - after, ends / 2]",
+        "tests/test_preprocess_imu.py -k between",
     ),
     Mutant(
         "windows: known losses ignored",
