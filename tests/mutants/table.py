@@ -80,7 +80,7 @@ MUTANTS = (
     Mutant(
         "doa: two sources taken for one",
         DOA,
-        "if not in_the_open and self._are_sources(measured, best, two, gain):",
+        "if unresolved and not in_the_open and self._are_sources(measured, best, two, gain):",
         "if False:",
         "tests/test_doa.py -k two_sources",
     ),

@@ -45,6 +45,8 @@ CLOSE_BREADTH = 0.8
 """Least breadth of their spectrum: a sound with all frequencies is not a low one."""
 DOUBT = 2.0
 """Factor on the part that only a second wave explains, which comes off the confidence."""
+UNRESOLVED = 0.4
+"""Factor on the confidence of one direction where there may be two sources."""
 ONE_WAVE_DEG = 10.0
 """Distance in azimuth at which the stronger of two waves is the one that was found alone."""
 BARRED = np.float32(-1e3)
@@ -140,12 +142,14 @@ class DirectionFinder:
             gain = max(0.0, 1.0 - self._waves.explained(projected, best) / two.explained)
             stronger = self._waves.fit(self._waves.less(projected, two.points[1], two.shares[1]))
             stronger[self._outside] = -np.inf
-            if not in_the_open and self._are_sources(measured, best, two, gain):
-                best, share = two.points[0], two.shares[0]
+            doubt = DOUBT * gain
+            unresolved = self._may_be_sources(two, gain)
+            if unresolved and not in_the_open and self._are_sources(measured, best, two, gain):
+                best, share, unresolved = two.points[0], two.shares[0], False
                 along = stronger[best % self._shape[1] :: self._shape[1]]
             if self._apart_deg(two.points[0], best) <= ONE_WAVE_DEG and self._is_echo(two):
                 elevation_deg = self._elevation(stronger, two.points[0])
-            doubt = DOUBT * gain
+            share *= UNRESOLVED if unresolved else 1.0
         return self._refined(along, best, elevation_deg, min(share, 1.0) * max(0.0, 1.0 - doubt))
 
     def _checked(self, audio: NDArray[np.floating]) -> NDArray[np.float32]:
@@ -158,13 +162,16 @@ class DirectionFinder:
             raise ValueError("audio holds NaN or infinity")
         return signal
 
+    def _may_be_sources(self, two: TwoWaves, gain: float) -> bool:
+        """Return whether two waves may be two sources; they may be one low sound, too, or a source and its echo."""
+        alike = two.shares[1] >= TWO_RATIO * two.shares[0]
+        return self._apart_deg(*two.points) >= TWO_APART_DEG and alike and gain >= CLOSE_GAIN
+
     def _are_sources(self, measured: PhaseDifferences, one: int, two: TwoWaves, gain: float) -> bool:
-        """Return whether two waves are two sources."""
-        apart_deg = self._apart_deg(*two.points)
-        if apart_deg < TWO_APART_DEG or two.shares[1] < TWO_RATIO * two.shares[0] or gain < CLOSE_GAIN:
-            return False
+        """Return whether two waves that may be two sources are."""
         if gain >= TWO_GAIN and self._waves.gain(measured, one, two.points) >= TWO_GAIN_COHERENT:
             return True
+        apart_deg = self._apart_deg(*two.points)
         between = max(self._apart_deg(one, point) for point in two.points) < apart_deg <= CLOSE_DEG
         return between and self._mics > 2 and breadth(measured) >= CLOSE_BREADTH
 
