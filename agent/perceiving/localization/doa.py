@@ -45,7 +45,7 @@ CLOSE_BREADTH = 0.8
 """Least breadth of their spectrum: a sound with all frequencies is not a low one."""
 DOUBT = 2.0
 """Factor on the part that only a second wave explains, which comes off the confidence."""
-UNRESOLVED = 0.4
+UNRESOLVED = 0.5
 """Factor on the confidence of one direction where there may be two sources."""
 ONE_WAVE_DEG = 10.0
 """Distance in azimuth at which the stronger of two waves is the one that was found alone."""
