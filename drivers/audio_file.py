@@ -15,6 +15,7 @@ from drivers.driver import (
     DeviceNotFound,
     Disconnected,
     Driver,
+    DriverError,
     MissingLibrary,
     Modality,
     Pace,
@@ -78,31 +79,32 @@ class AudioFile(Driver):
         self._due: Sample | None = None
 
     def connect(self) -> None:
-        """Open the file; raises DeviceNotFound, BadOption or MissingLibrary."""
+        """Open the file, where it is by now; raises DeviceNotFound, BadOption, MissingLibrary or EndOfStream."""
         self.close()
         path, options = self._options.path, self._options
+        try:
+            import soundfile  # noqa: F401
+        except (ImportError, OSError):
+            raise MissingLibrary("audio files need soundfile; install it: pip install soundfile") from None
         if not os.path.exists(path):
             raise DeviceNotFound(f"{path}: no such file")
         try:
-            reader = SoundReader(path)
-        except ImportError:
-            raise MissingLibrary("audio files need soundfile; install it: pip install soundfile") from None
-        except MediaError as error:
-            raise BadOption(f"path: {error}") from None
-        try:
-            require(
-                options.channels == reader.channels, "channels", options.channels, f"{reader.channels} as in {path}"
-            )
-            require(options.rate_hz == reader.rate_hz, "rate_hz", options.rate_hz, f"{reader.rate_hz} as in {path}")
+            self._reader = reader = SoundReader(path)
+            channels, rate_hz = reader.channels, reader.rate_hz
+            require(options.channels == channels, "channels", options.channels, f"{channels} as in {path}")
+            require(options.rate_hz == rate_hz, "rate_hz", options.rate_hz, f"{rate_hz} as in {path}")
             require(reader.rows > 0, "path", path, "an audio file that is not empty")
-        except BadOption:
-            reader.close()
+            self._missing_rows = reader.stated_rows - reader.rows
+            self._block_rows = max(1, round(rate_hz * options.block_ms / 1000))
+            self._playhead = Playhead(self._clock, reader.rows, rate_hz, options.loop, path)
+            self._playhead.played = rows_to_skip(self._clock, options.pace, rate_hz)
+            reader.seek(self._playhead.index)  # in compressed sound this decodes all that lies before
+        except MediaError as error:
+            self.close()
+            raise BadOption(f"path: {error}") from None
+        except DriverError:
+            self.close()
             raise
-        self._reader = reader
-        self._missing_rows = reader.stated_rows - reader.rows
-        self._block_rows = max(1, round(reader.rate_hz * options.block_ms / 1000))
-        self._playhead = Playhead(self._clock, reader.rows, reader.rate_hz, options.loop, path)
-        self._playhead.played = rows_to_skip(self._clock, options.pace, reader.rate_hz)
 
     def read(self, timeout_s: float) -> Sample:
         """Return the next block when it is due; the last block of a lap may be shorter."""

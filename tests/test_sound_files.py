@@ -240,6 +240,14 @@ def test_an_empty_wav_is_empty_whatever_follows(tmp_path: Path) -> None:
             read_sound(path, 2**24)
 
 
+def test_a_cut_aiff_is_truncated(tmp_path: Path) -> None:
+    whole = encoded(speech(1.5, 16_000), "AIFF", 16_000, subtype="PCM_24")
+    assert len(read_sound(written(tmp_path, "whole.aiff", whole), 2**24)[0]) == 24_000
+    path = written(tmp_path, "cut.aiff", whole[: len(whole) - 3 * 5000])
+    with pytest.raises(MediaError, match=r"cut\.aiff: ends after 19000 of 24000 samples, truncated"):
+        read_sound(path, 2**24)
+
+
 def test_a_cut_wav_is_told_by_all_who_read_it(tmp_path: Path) -> None:
     path = written(tmp_path, "cut.wav", wav(36 + len(BODY), len(BODY), BODY[:20_000]))
     with pytest.raises(MediaError, match=r"cut\.wav: ends after 10000 of 24000 samples, truncated"):

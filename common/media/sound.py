@@ -25,7 +25,7 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from common.media import flac, mpeg_audio, ogg, wav
+from common.media import aiff, flac, mpeg_audio, ogg, wav
 from common.media.fault import FilePath, MediaError, check_file, first_line
 from common.media.span import Span, SpanFile
 
@@ -117,6 +117,8 @@ class SoundReader:
                     if (head := wav.look(data)) is not None:
                         missing = head.missing_bytes // head.row_bytes if head.row_bytes else 0
                         spans = [head.span] if head.span else []
+                case b"FORM":
+                    missing = aiff.missing_rows(data)
                 case b"fLaC":
                     spans = [span] if (span := flac.look(data)) else []
                 case b"OggS":

@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 import soundfile
 
-from common.media import container, flac, mpeg_audio, ogg, wav
+from common.media import aiff, container, flac, mpeg_audio, ogg, wav
 from common.media.span import Span, SpanFile
 
 TOKENS = (
@@ -42,6 +42,7 @@ def one(data: bytes) -> None:
             spans = mpeg_audio.look(body)
             assert all(a.end <= b.begin for a, b in pairwise(spans))
             assert all(span.rows is None or 0 < span.rows <= 1152 * len(body) for span in spans)
+            assert aiff.missing_rows(body) >= 0
         case 2:
             spans = ogg.look(body)
         case 3:
