@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from common.media.fault import MediaError
+from common.media.sound import SoundReader
 from drivers.driver import (
     BadData,
     BadOption,
@@ -13,6 +15,7 @@ from drivers.driver import (
     DeviceNotFound,
     Disconnected,
     Driver,
+    DriverError,
     MissingLibrary,
     Modality,
     Pace,
@@ -25,7 +28,10 @@ from drivers.pacing import Playhead, rows_to_skip, wait_until_due
 
 @dataclass(frozen=True, slots=True)
 class AudioFileOptions:
-    """An audio file in any format that libsndfile reads: WAV, FLAC, Ogg, MP3 and more."""
+    """An audio file in any format that libsndfile reads: WAV, FLAC, Ogg, MP3 and more.
+
+    One that states no length, or a wrong one, is read to its end.
+    """
 
     path: str
     channels: int = 1
@@ -72,70 +78,69 @@ class AudioFile(Driver):
         self._options = options
         self._clock = clock
         self._latency_ns = latency_ns(options.latency_ms)
-        self._file: Any = None
+        self._reader: SoundReader | None = None
         self._due: Sample | None = None
 
     def connect(self) -> None:
-        """Open the file; raises DeviceNotFound, BadOption or MissingLibrary."""
+        """Open the file, where it is by now; raises DeviceNotFound, BadOption, MissingLibrary or EndOfStream."""
         self.close()
         path, options = self._options.path, self._options
         try:
-            import soundfile
+            import soundfile  # noqa: F401
         except (ImportError, OSError):
             raise MissingLibrary("audio files need soundfile; install it: pip install soundfile") from None
         if not os.path.exists(path):
             raise DeviceNotFound(f"{path}: no such file")
         try:
-            file = soundfile.SoundFile(os.fsencode(path))
-        except (soundfile.SoundFileError, OSError, TypeError) as error:
-            raise BadOption(f"path is {path!r}: libsndfile cannot read it as audio: {error}") from None
-        try:
-            require(options.channels == file.channels, "channels", options.channels, f"{file.channels} as in {path}")
-            require(options.rate_hz == file.samplerate, "rate_hz", options.rate_hz, f"{file.samplerate} as in {path}")
-            # a FLAC that was written to a pipe does not state its length: libsndfile then gives the largest int64
-            stated = 0 < file.frames < 2**62
-            wanted = "an audio file that is not empty and states its length (write it again as WAV)"
-            require(stated, "path", path, wanted)
-        except Exception:
-            file.close()
+            self._reader = reader = SoundReader(path)
+            channels, rate_hz = reader.channels, reader.rate_hz
+            require(options.channels == channels, "channels", options.channels, f"{channels} as in {path}")
+            require(options.rate_hz == rate_hz, "rate_hz", options.rate_hz, f"{rate_hz} as in {path}")
+            require(reader.rows > 0, "path", path, "an audio file that is not empty")
+            self._missing_rows = reader.stated_rows - reader.rows
+            self._block_rows = max(1, round(rate_hz * options.block_ms / 1000))
+            self._playhead = Playhead(self._clock, reader.rows, rate_hz, options.loop, path)
+            self._playhead.played = rows_to_skip(self._clock, options.pace, rate_hz)
+            reader.seek(self._playhead.index)  # in compressed sound this decodes all that lies before
+        except MediaError as error:
+            self.close()
+            raise BadOption(f"path: {error}") from None
+        except DriverError:
+            self.close()
             raise
-        self._file = file
-        self._block_rows = max(1, round(file.samplerate * options.block_ms / 1000))
-        self._playhead = Playhead(self._clock, file.frames, file.samplerate, options.loop, path)
-        self._playhead.played = rows_to_skip(self._clock, options.pace, file.samplerate)
 
     def read(self, timeout_s: float) -> Sample:
         """Return the next block when it is due; the last block of a lap may be shorter."""
-        if self._file is None:
+        if self._reader is None:
             raise Disconnected(f"{self._options.path}: not connected")
         if self._due is None:
-            self._due = self._next_block()
+            self._due = self._next_block(self._reader)
         wait_until_due(self._clock, self._options.pace, self._due.end_ns, timeout_s, self._options.path)
         sample, self._due = self._due, None
         return sample
 
     def close(self) -> None:
         """Close the file."""
-        if self._file is not None:
-            self._file.close()
-        self._file = self._due = None
+        if self._reader is not None:
+            self._reader.close()
+        self._reader = self._due = None
 
-    def _next_block(self) -> Sample:
-        import soundfile
-
+    def _next_block(self, reader: SoundReader) -> Sample:
         head = self._playhead
+        if self._missing_rows and head.played >= reader.rows:  # once, at the end of the first lap
+            missing, self._missing_rows = self._missing_rows, 0
+            raise BadData(f"{self._options.path}: the file ends {missing} rows before the length it states")
         n = min(self._block_rows, head.left_in_lap)
         t_ns = head.t_ns() - self._latency_ns
         try:
-            if self._file.tell() != head.index:
-                self._file.seek(head.index)
-            rows = self._file.read(n, dtype="float32", always_2d=True)
-        except soundfile.SoundFileError as error:
+            reader.seek(head.index)
+            rows = reader.read(n)
+        except MediaError as error:
             head.played += n
-            raise BadData(f"{self._options.path}: {n} rows cannot be decoded: {error}") from None
+            raise BadData(str(error)) from None
         head.played += n
         if len(rows) < n:
-            raise BadData(f"{self._options.path}: the file ends {n - len(rows)} rows before the length it states")
+            raise BadData(f"{self._options.path}: {n - len(rows)} rows are missing before the end that the file states")
         if self._options.use_channels is not None:
             rows = rows.take(self._options.use_channels, axis=1)
-        return Sample(t_ns, rows, float(self._file.samplerate))
+        return Sample(t_ns, rows, float(reader.rate_hz))

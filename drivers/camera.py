@@ -16,7 +16,7 @@ from drivers.http_camera import HttpCamera, open_http_camera
 from drivers.image_file import read_jpeg
 from drivers.opencv import import_cv2, network_options, video_capture
 from drivers.option_checks import latency_ns, require, require_positive
-from drivers.pacing import rows_to_skip, wait_until_due
+from drivers.pacing import late_ns, wait_until_due
 from drivers.picture_size import PictureSize
 from drivers.v4l2 import V4l2Device, check_rate, check_size
 from drivers.video_file import VideoFile
@@ -45,7 +45,7 @@ class CameraOptions:
     height: int | None = None
     """Size in pixels; None takes the device's own."""
     rate_hz: float | None = None
-    """Images per second; None takes the device's own."""
+    """Images per second; None takes the device's own. A bare stream (raw H.264, Motion JPEG) does not tell it."""
     pixel_format: str | None = None
     """Of a device: its four-character code, as MJPG or YUYV; many USB cameras reach their full rate only with MJPG."""
     latency_ms: float = 0.0
@@ -161,11 +161,13 @@ class Camera(Driver):
 
     def _open_file(self) -> VideoFile:
         asked = self._options
-        video = VideoFile(self._source, asked.loop)
+        video = VideoFile(self._source, asked.loop, asked.rate_hz)
         try:
             check_size(self._name, (asked.width, asked.height), video.size)
-            check_rate(self._name, asked.rate_hz, video.rate_hz)
-            video.skip(rows_to_skip(self._clock, asked.pace, video.rate_hz))
+            if asked.rate_hz is not None:
+                check_rate(self._name, asked.rate_hz, video.rate_hz)
+            if late := late_ns(self._clock, asked.pace):
+                video.skip(late)
         except Exception:
             video.release()
             raise

@@ -1,4 +1,4 @@
-"""OpenCV, imported late and kept quiet."""
+"""OpenCV as drivers open it: devices, files and addresses."""
 
 from __future__ import annotations
 
@@ -8,16 +8,9 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
+from common.media import opencv
 from drivers.driver import BadOption, MissingLibrary
 from drivers.http_access import without_password
-
-QUIET = {"OPENCV_LOG_LEVEL": "SILENT", "OPENCV_FFMPEG_LOGLEVEL": "-8"}  # AV_LOG_QUIET
-"""Read by OpenCV when it is imported, and when it first uses FFmpeg. What goes wrong is raised as a DriverError, so
-lines of its own on the terminal would only repeat it."""
-
-SELECT_TIMEOUT = {"OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT": "2"}
-"""Seconds, read by OpenCV when it is imported. A camera that has stalled is held until OpenCV stops waiting for its
-next picture; by default that is 10 s, in which it cannot be opened again."""
 
 CAPTURE_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 NETWORK_OPTIONS = "rtsp_transport;tcp|fflags;nobuffer|flags;low_delay"
@@ -25,20 +18,11 @@ NETWORK_OPTIONS = "rtsp_transport;tcp|fflags;nobuffer|flags;low_delay"
 
 
 def import_cv2() -> ModuleType:
-    """Return cv2, quiet and quick to give up, unless the user's environment says otherwise."""
-    for name, value in (QUIET | SELECT_TIMEOUT).items():
-        os.environ.setdefault(name, value)
+    """Return cv2, quiet and quick to give up, unless the user's environment says otherwise. Raises MissingLibrary."""
     try:
-        import cv2
+        return opencv.import_cv2()
     except ImportError as error:
         raise MissingLibrary(f"OpenCV: {error}; install it: pip install opencv-python-headless") from None
-    module: ModuleType = cv2
-    return module
-
-
-def can_name(name: str) -> bool:
-    """Return whether a name is UTF-8; on another OpenCV ends the process."""
-    return name == name.encode(errors="replace").decode()
 
 
 def video_capture(source: str, backend: int, settings: Sequence[int] = ()) -> Any:
@@ -46,7 +30,7 @@ def video_capture(source: str, backend: int, settings: Sequence[int] = ()) -> An
 
     Raises BadOption for a name that OpenCV cannot take.
     """
-    if not can_name(source):
+    if not opencv.can_name(source):
         raise BadOption(f"source is {without_password(source)!a}, a name that is not UTF-8; rename it")
     return import_cv2().VideoCapture(source, backend, settings)
 

@@ -22,10 +22,15 @@ def wait_until_due(clock: Clock, pace: Pace, due_ns: int, timeout_s: float, sour
         raise ReadTimeout(f"{source}: the next sample is due {(due_ns - limit_ns) / 1e9:.3f} s after the time allowed")
 
 
+def late_ns(clock: Clock, pace: Pace) -> int:
+    """Return the nanoseconds of the recording that are over when the player joins it; 0 for one who plays it all."""
+    late = clock.now_ns() - clock.start_ns
+    return late if pace == "real" and late > CATCH_UP_S * 1e9 else 0
+
+
 def rows_to_skip(clock: Clock, pace: Pace, rate_hz: float) -> int:
     """Return the number of rows or frames that are over when the player joins the recording."""
-    late_s = (clock.now_ns() - clock.start_ns) / 1e9
-    return int(late_s * rate_hz) if pace == "real" and late_s > CATCH_UP_S else 0
+    return int(late_ns(clock, pace) / 1e9 * rate_hz)
 
 
 class Playhead:

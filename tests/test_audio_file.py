@@ -103,17 +103,10 @@ def test_missing_unreadable_and_empty(tmp_path: Path) -> None:
     with pytest.raises(DeviceNotFound, match=r"none\.wav: no such file"):
         AudioFile(options(tmp_path / "none.wav"), ManualClock()).connect()
     (tmp_path / "text.wav").write_text("no audio here")
-    with pytest.raises(BadOption, match=r"text\.wav.*cannot read it as audio"):
+    with pytest.raises(BadOption, match=r"text\.wav: cannot be read as audio"):
         AudioFile(options(tmp_path / "text.wav"), ManualClock()).connect()
     soundfile.write(tmp_path / "empty.wav", np.zeros((0, 2)), RATE_HZ)
     with pytest.raises(BadOption, match=r"empty\.wav.*not empty"):
         AudioFile(options(tmp_path / "empty.wav"), ManualClock()).connect()
-    soundfile.write(tmp_path / "pipe.flac", np.zeros((800, 2)), RATE_HZ, subtype="PCM_16")
-    flac = bytearray((tmp_path / "pipe.flac").read_bytes())
-    flac[21] &= 0xF0  # the 36 bits of STREAMINFO that hold the length: 0 is unknown, as encoders write it to a pipe
-    flac[22:26] = bytes(4)
-    (tmp_path / "pipe.flac").write_bytes(flac)
-    with pytest.raises(BadOption, match=r"pipe\.flac.*states its length \(write it again as WAV\)"):
-        AudioFile(options(tmp_path / "pipe.flac"), ManualClock()).connect()
     with pytest.raises(BadOption, match="block_ms is 0"):
         AudioFile(options(tmp_path / "x.wav", block_ms=0.0), ManualClock())

@@ -17,6 +17,7 @@ from running_agent import DEADLINE_S, SENSEBIND
 
 from agent.commands.embed import embed
 from agent.lab.similarities import SimilarityError
+from common.media.fault import MediaError
 from drivers.driver import DriverError
 from drivers.image_file import write_png
 from drivers.png import read_png16
@@ -26,7 +27,6 @@ from models.files import checkpoint, store
 from models.files.checkpoint import CheckpointError
 from models.imagebind import imagebind_nano
 from models.interop import published_api
-from models.interop.media import MediaError
 from models.interop.published_api import ImageBindModel
 from world.scene import Scene, SceneOptions
 
@@ -317,7 +317,7 @@ def test_the_command_prints_only_its_result(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "part"),
     [
-        (["--text", "a", "--video", __file__], "not a video that FFmpeg can read"),  # OpenCV itself says nothing
+        (["--text", "a", "--video", SOUND], "not a video that FFmpeg can read"),  # OpenCV itself says nothing
         (["--text", "a", "--combine", "beach.jpg"], "combination: at character 1"),
     ],
 )

@@ -203,9 +203,13 @@ OUT_OF_TIME = "start_ns .* is not a whole number from 0 up to and without"
     ("files", "described", "message"),
     [
         ({}, None, "holds no video, sound or table"),
-        ({"a.mp4": b"\0\1no video"}, None, r"a\.mp4: cannot be imported: .*not a video"),
-        ({"a.mp4": b"ffconcat version 1.0\nfile b.mp4"}, None, r"a\.mp4: is text, perhaps a list of other files"),
-        ({"a.wav": b"nothing"}, None, r"a\.wav: libsndfile cannot read it"),
+        ({"a.mp4": b"\0\1no video"}, None, r"cannot be imported: .*a\.mp4: not a video that FFmpeg"),
+        (
+            {"a.mp4": b"ffconcat version 1.0\nfile b.mp4"},
+            None,
+            r"a\.mp4: not a video but text, perhaps a list of other files",
+        ),
+        ({"a.wav": b"nothing"}, None, r"a\.wav: cannot be read as audio \(Format not recogni"),
         ({"a.csv": b"\n"}, None, r"a\.csv: is empty"),
         (
             {"a.csv": b"0,0,9.81,0,0,0\n"},

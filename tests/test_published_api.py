@@ -16,11 +16,11 @@ from reference_model import REFERENCE, small_model
 from safetensors.torch import load_file
 from torch import Tensor
 
+from common.media.fault import MediaError
 from models.files import checkpoint
 from models.files.checkpoint import CheckpointError
 from models.imagebind import ImageBind, InputError
 from models.interop import published_api
-from models.interop.media import MediaError
 from models.interop.published_api import (
     ImageBindModel,
     ModalityType,

@@ -52,9 +52,10 @@ class SensorFile(_Strict):
     modality: Modality | None = None
     """Default: by the file's suffix vision, audio or imu; a folder of pictures must state it."""
     offset_s: Seconds = 0.0
-    """Capture time of its first sample, after the start. All other times in a file count from its first."""
+    """Capture time of its beginning, after the start. Times of a table or folder count from its first; a video whose
+    picture track starts late has its first picture that much later."""
     rate_hz: Rate | None = None
-    """Rows or pictures a second, of a table or a folder that does not tell."""
+    """Rows or pictures a second, of a table, folder or bare video stream that does not tell."""
     scale: Scale | None = None
     """Metres, or degrees Celsius, of one count of a PNG file; by default millimetres and hundredths of a kelvin."""
     offset: Offset | None = None

@@ -46,9 +46,11 @@ TRACKS: dict[Modality, Callable[[Path, str, LoggedSensor], Track]] = {
     "depth": PictureTrack,
     "thermal": PictureTrack,
 }
+_VIDEO = ".mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .vob .ts .mts .m2ts .wmv .h264 .mjpeg"
+_SOUND = ".wav .flac .ogg .oga .opus .mp3 .aif .aiff"
 SUFFIXES: dict[str, Modality] = {
-    **dict.fromkeys((".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv"), "vision"),
-    **dict.fromkeys((".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff"), "audio"),
+    **dict.fromkeys(_VIDEO.split(), "vision"),
+    **dict.fromkeys(_SOUND.split(), "audio"),
     ".csv": "imu",
 }
 """Modality of a file by its suffix, unless the description says it."""
@@ -214,7 +216,7 @@ def _open(folder: Path, name: str, entry: SensorFile) -> Media:
         inside.check_entries(path)
     match entry.modality or _modality(path):
         case "vision":
-            return VideoMedia(path)
+            return VideoMedia(path, entry.rate_hz)
         case "audio":
             return SoundMedia(path)
         case "imu":

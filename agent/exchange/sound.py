@@ -15,6 +15,8 @@ from agent.exchange.tables import SOUND_TIMES, TimesTable, read_times, times_bes
 from agent.exchange.track import Media, Track
 from agent.log.format import LogError, LoggedSensor
 from common import private_files
+from common.media.fault import MediaError
+from common.media.sound import SoundReader
 from drivers.driver import BLOCK_S, Sample
 from drivers.row_timeline import RowTimeline
 
@@ -104,29 +106,44 @@ class SoundMedia(Media):
     def __init__(self, path: Path) -> None:
         """Look at its head."""
         super().__init__(path)
-        with _open(path) as file:
-            self.sensor = LoggedSensor("audio", float(file.samplerate))
+        with self._opened() as file:
+            self.sensor = LoggedSensor("audio", float(file.rate_hz))
             self.options = {"channels": file.channels}
 
     def samples(self, begin_ns: int) -> Iterator[Sample]:
         """Blocks at the times of the table beside the sound, or else one after the other."""
         table = times_beside(self.path)
-        with _open(self.path) as file:
-            rate_hz = float(file.samplerate)
+        self.faults.clear()
+        with self._opened() as file:
+            rate_hz = float(file.rate_hz)
             if not table.exists():
                 at = 0
-                while len(rows := _read(file, self.path, max(1, round(BLOCK_S * rate_hz)))):
+                while len(rows := self._read(file, max(1, round(BLOCK_S * rate_hz)))):
                     yield Sample(begin_ns + round(at * 1e9 / rate_hz), rows, rate_hz)
                     at += len(rows)
+                if at < file.stated_rows:
+                    self.faults["rows that the file states and does not hold"] += file.stated_rows - at
                 return
             first_ns = None
             for first_row, count, t_ns, lost, _ in read_times(table, SOUND_TIMES):
                 first_ns = t_ns if first_ns is None else first_ns
-                if not 0 < count <= file.frames - first_row:
+                if not 0 < count <= file.rows - first_row:
                     raise LogError(f"{table}: rows {first_row} to {first_row + count} are not in {self.path.name}")
+                yield Sample(begin_ns + t_ns - first_ns, self._read(file, count, first_row), rate_hz, lost)
+
+    def _opened(self) -> SoundReader:
+        try:
+            return SoundReader(self.path)
+        except MediaError as error:
+            raise LogError(str(error)) from None
+
+    def _read(self, file: SoundReader, rows: int, first_row: int | None = None) -> NDArray[np.float32]:
+        try:
+            if first_row is not None:
                 file.seek(first_row)
-                rows = _read(file, self.path, count)
-                yield Sample(begin_ns + t_ns - first_ns, rows, rate_hz, lost)
+            return file.read(rows)
+        except MediaError as error:
+            raise LogError(str(error)) from None
 
 
 def _create(path: Path, rate_hz: int, channels: int) -> Any:
@@ -155,22 +172,3 @@ def _close(file: Any, path: Path) -> None:
         file.close()
     except soundfile.SoundFileError as error:
         raise LogError(f"{path.name}: cannot be completed: {error} Is the disk full?") from None
-
-
-def _open(path: Path) -> Any:
-    import soundfile
-
-    try:
-        return soundfile.SoundFile(path)
-    except (soundfile.SoundFileError, OSError, TypeError) as error:
-        raise LogError(f"{path}: libsndfile cannot read it as sound: {error}") from None
-
-
-def _read(file: Any, path: Path, rows: int) -> NDArray[np.float32]:
-    import soundfile
-
-    try:
-        data: NDArray[np.float32] = file.read(rows, dtype="float32", always_2d=True)
-    except soundfile.SoundFileError as error:
-        raise LogError(f"{path}: cannot be decoded: {error}") from None
-    return data

@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Protocol
@@ -18,16 +18,18 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.exchange.description import NAME
 from agent.exchange.tables import PICTURE_TIMES, TimesTable, read_times, times_beside
 from agent.exchange.track import Media, Track
 from agent.log.format import LogError, LoggedSensor
 from common import private_files
-from drivers.driver import DriverError, EndOfStream, Sample
-from drivers.opencv import can_name, import_cv2
-from drivers.video_file import VideoFile
+from common.media.fault import MediaError
+from common.media.opencv import can_name
+from common.media.video import VideoReader
+from drivers.driver import Sample
+from drivers.opencv import import_cv2
 
 SUFFIX = ".mp4"
-_HEAD_BYTES = 64
 CRF = 18
 """x264's constant quality; at 18 the loss is hard to see."""
 
@@ -128,9 +130,11 @@ class OpenCvEncoder:
     def finish(self) -> None:
         """Close the file and count its pictures, since OpenCV does not tell what it could not write."""
         self._writer.release()
-        video = self._cv2.VideoCapture(str(self._path), self._cv2.CAP_FFMPEG)
-        found = int(video.get(self._cv2.CAP_PROP_FRAME_COUNT))
-        video.release()
+        try:
+            with VideoReader(self._path) as video:
+                found = video.stated_pictures
+        except MediaError:
+            found = 0
         if found != self._written:
             raise LogError(f"{self._path.name}: holds {found} of {self._written} pictures; is the disk full?")
 
@@ -186,23 +190,25 @@ class VideoTrack(Track):
 class VideoMedia(Media):
     """A video that FFmpeg reads through OpenCV; its sound is not read."""
 
-    def __init__(self, path: Path) -> None:
-        """Look at its head."""
+    def __init__(self, path: Path, rate_hz: float | None = None) -> None:
+        """Look at it; `rate_hz` is the rate of one that holds no times."""
         super().__init__(path)
-        _check_is_no_list(path)
-        with closing(_Open(path)) as video:
-            self.sensor = LoggedSensor("vision", round(video.file.rate_hz, 3))
-            self.options = {"width": video.file.size[0], "height": video.file.size[1]}
+        self._rate_hz = rate_hz
+        with self._opened() as video:
+            if not video.has_times and rate_hz is None and not times_beside(path).exists():
+                raise LogError(f"{path}: holds no times of its pictures; give rate_hz, pictures a second, in {NAME}")
+            self.sensor = LoggedSensor("vision", round(video.rate_hz, 3))
+            self.options = {"width": video.size[0], "height": video.size[1]}
 
     def samples(self, begin_ns: int) -> Iterator[Sample]:
         """Pictures at the times of the table beside the video, or else at the video's own."""
         table = times_beside(self.path)
-        with closing(_Open(self.path)) as video:
+        with self._opened() as video:
             if not table.exists():
-                yield from (Sample(begin_ns + t_ns, data) for t_ns, data in video)
+                yield from (Sample(begin_ns + t_ns, data) for t_ns, data in self._pictures(video))
                 return
             first_ns = None
-            pictures = iter(video)
+            pictures = self._pictures(video)
             for number, t_ns, lost in read_times(table, PICTURE_TIMES):
                 _, data = next(pictures, (0, None))
                 if data is None:
@@ -212,39 +218,17 @@ class VideoMedia(Media):
             if next(pictures, None) is not None:
                 raise LogError(f"{table}: has fewer lines than {self.path.name} has pictures")
 
-
-def _check_is_no_list(path: Path) -> None:
-    """Raise LogError for text: whatever a file is called, FFmpeg takes a list of other files for a video."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(_HEAD_BYTES).lstrip(b"\xef\xbb\xbf \t\r\n")
-    except OSError as error:
-        raise LogError(f"{path}: cannot be read: {error.strerror}") from None
-    if head.startswith((b"#EXTM3U", b"ffconcat", b"<")) or _is_text(head):
-        raise LogError(f"{path}: is text, perhaps a list of other files, which are not read; give the video itself")
-
-
-def _is_text(head: bytes) -> bool:
-    return bool(head) and all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head)
-
-
-class _Open:
-    """An open video: iterates over (nanoseconds since its first picture, RGB)."""
-
-    def __init__(self, path: Path) -> None:
-        """Open a video. Raises LogError."""
+    def _opened(self) -> VideoReader:
+        import_cv2()
         try:
-            self.file = VideoFile(str(path), loop=False)
-        except DriverError as error:
-            raise LogError(f"{path}: cannot be imported: {error}") from None
+            return VideoReader(self.path, self._rate_hz)
+        except MediaError as error:
+            raise LogError(f"cannot be imported: {error}") from None
 
-    def __iter__(self) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-        first_ns = None
-        with suppress(EndOfStream):
-            while True:
-                t_ns, picture = self.file.read()
-                first_ns = t_ns if first_ns is None else first_ns
-                yield t_ns - first_ns, np.ascontiguousarray(picture[..., ::-1])
-
-    def close(self) -> None:
-        self.file.release()
+    def _pictures(self, video: VideoReader) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """(nanoseconds since the beginning of the file, RGB) of each picture."""
+        try:
+            while (found := video.read()) is not None:
+                yield found[0], np.ascontiguousarray(found[1][..., ::-1])
+        except MediaError as error:
+            raise LogError(str(error)) from None

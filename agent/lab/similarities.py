@@ -19,15 +19,14 @@ from agent.embedding.embedder import Device, Dtype, Embedder, resolve_device
 from agent.embedding.weights import load_embedder, load_weights
 from agent.lab.text_scores import text_scores
 from common.errors import UserFault
+from common.media.fault import check_file
 from drivers.depth import depth_m
 from drivers.imu.csv import NEEDED, CsvParser
-from drivers.opencv import import_cv2
 from drivers.png import read_png16
 from drivers.thermal import temperature_c
 from models import preprocess
 from models.arithmetic import Term, combine
 from models.imagebind import MODALITIES, Modality
-from models.interop.media import check_file
 from models.interop.published_api import ImageBindModel, audio_input, image_input, video_input
 from models.preprocess import PreprocessError
 from models.tokenizer import tokenize
@@ -198,7 +197,6 @@ def _input(item: Item, device: torch.device, imu_rate_hz: float | None) -> Tenso
         case "audio":
             return audio_input(path, device)[None]
         case "video":
-            import_cv2()  # FFmpeg would write to the terminal; its faults are raised as errors
             return video_input(path, device)[None]
     try:
         if item.kind == "depth":

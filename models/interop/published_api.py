@@ -6,7 +6,7 @@
 
 Files go in, scaled vectors come out: the vectors of `models.imagebind` have length 1, these carry the logit scale of
 their modality, and clips are averaged after scaling. Arguments that ask for what is not supported raise ValueError,
-files that cannot be used raise `models.interop.media.MediaError`, which is one.
+files that cannot be used raise `common.media.fault.MediaError`, which is one.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from common.media.fault import FilePath, MediaError
+from common.media.picture import read_picture
 from models import imagebind, preprocess, tokenizer
 from models.encoders import AUDIO_FRAMES, AUDIO_MEL_BINS, FRAMES
 from models.extent import IMAGE_PX
 from models.files import checkpoint, store
 from models.imagebind import ImageBind, Modality
 from models.interop import media
-from models.interop.media import FilePath, MediaError
 
 Device = torch.device | str | int
 T = TypeVar("T")
@@ -142,7 +143,7 @@ def image_input(path: FilePath, device: Device) -> Tensor:
 
     The picture is taken as it is stored, without the turn that a camera may have noted in EXIF, as published.
     """
-    frames = media.read_image(path)[None, None]  # [1, 1, H, W, 3]
+    frames = read_picture(path)[None, None]  # [1, 1, H, W, 3]
     with _naming(path):
         return preprocess.vision(frames, device=torch.device(device))[0, :, 0]
 

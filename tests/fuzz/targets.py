@@ -13,6 +13,7 @@ TARGETS = {
     "wit": "frames of WitMotion IMUs on a serial line",
     "imu_lines": "lines of numbers on a serial line",
     "mjpeg": "parts of Motion JPEG over HTTP",
+    "media_heads": "heads of WAV, MP3, Ogg and FLAC files, and of videos",
     "pictures": "JPEG and PNG files, those of 16 bits too, and raw frames",
     "samples": "sensor messages, as clients push them and logs hold them",
     "requests": "requests of clients",

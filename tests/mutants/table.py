@@ -47,6 +47,8 @@ RUN = "agent/run/run.py"
 BUILD = "agent/run/build.py"
 PARSE = "agent/config/parse.py"
 WEIGHTS = "agent/embedding/weights.py"
+VIDEO = "common/media/video.py"
+SOUND = "common/media/sound.py"
 
 MUTANTS = (
     # Direction of arrival.
@@ -625,5 +627,41 @@ MUTANTS = (
         "device, dtype = settings.device, settings.dtype",
         'device, dtype = settings.device, "float32"',
         f"{KEYS} -k dtype",
+    ),
+    # Files of media.
+    Mutant(
+        "video: the start of a track is dropped",
+        VIDEO,
+        "return self._start_ns + round(",
+        "return round(",
+        "tests/test_video_files.py -k begins_late",
+    ),
+    Mutant(
+        "video: a seek is not checked",
+        VIDEO,
+        "if own_ns <= t_ns:",
+        "if True:",
+        "tests/test_video_files.py -k place_in_the_file",
+    ),
+    Mutant(
+        "sound: soundfile seeks after every read",
+        SOUND,
+        "return False  # whatever the file can",
+        "return True",
+        "tests/test_sound_files.py -k blocks_of_an_mp3",
+    ),
+    Mutant(
+        "sound: links of an Ogg file are not told apart",
+        "common/media/ogg.py",
+        "if first and not only_first_pages:",
+        "if not begins:",
+        "tests/test_sound_files.py -k joined_ogg",
+    ),
+    Mutant(
+        "picture: deep grey is not scaled",
+        "common/media/picture.py",
+        "* (255 / _FULL_SCALE_16)",
+        "* 1.0",
+        "tests/test_media.py -k eight_bits",
     ),
 )
