@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from agent.commands.demo import scene_of
 from agent.config.parse import synthetic
-from agent.lab.assessment import Assessment, assess
+from agent.lab.assessment import Assessment, assess, scene_of
 from benchmarks.accuracy import offline_config, run
 from protos import perception_pb2 as pb
 

@@ -147,9 +147,9 @@ def test_health() -> None:
 
 
 def test_query() -> None:
-    message = events.query(Query("dog", "a dog", ("audio",), cooldown_s=4), ["rare word"])
+    message = events.query(Query("dog", "a dog", ("audio",), 0.5, cooldown_s=4), ["rare word"])
     assert (message.id, message.text, list(message.modalities)) == ("dog", "a dog", [MODALITY_AUDIO])
-    assert (message.threshold_on, message.threshold_off) == (pytest.approx(0.6), pytest.approx(0.36))
+    assert (message.threshold_on, message.threshold_off) == (pytest.approx(0.5), pytest.approx(0.3))
     assert (message.cooldown_s, list(message.warnings)) == (4, ["rare word"])
 
 

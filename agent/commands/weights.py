@@ -1,4 +1,4 @@
-"""`sensebind weights`: fetch, import, list, verify, path, export. `models` does the work; this file asks and prints."""
+"""`sensebind weights`: fetch, import, list, verify, path, export, calibrate. Others work; this file asks and prints."""
 
 from __future__ import annotations
 
@@ -212,6 +212,27 @@ def export(
     for tower in exported:
         cosine = "not checked" if tower.cosine is None else f"cosine {tower.cosine:.6f}"
         print(f"{tower.path}  {tower.size_bytes / 1e6:.1f} MB  {cosine}")
+
+
+@weights_app.command()
+def calibrate(
+    name: Annotated[str, typer.Argument(help="Name that `weights list` shows, such as imagebind_nano, or a file.")],
+    out: Annotated[
+        Path | None, typer.Option(help="File to write, such as nano.calibration.json. Default: beside the weights.")
+    ] = None,
+    first_seed: Annotated[int, typer.Option(min=0, help="Seed of the first scene; the others follow.")] = 20_000,
+    scenes: Annotated[int, typer.Option(min=1, help="Scenes of 60 s, of all sensors.")] = 60,
+    rides: Annotated[int, typer.Option(min=0, help="Rides of 10 minutes, of the IMU alone, after the scenes.")] = 12,
+) -> None:
+    """Calibrate the scores of weights on scenes of the synthetic world, as far as that is what they know; minutes."""
+    from agent.config.settings import ModelSettings
+    from agent.lab.calibration import calibrate as fitted
+    from models.files import calibration, store
+
+    file = calibration.path_beside(store.find(name)) if out is None else out
+    settings = ModelSettings(weights=name)
+    calibration.write(fitted(settings, first_seed=first_seed, scenes=scenes, rides=rides, report=say), file)
+    say(f"{file}: written")
 
 
 def _offer(name: str, url: str | None, sizes: Path | None) -> Published:
