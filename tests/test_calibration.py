@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from agent.config.parse import parse
 from agent.lab.assessment import Verdict, verdict
-from agent.lab.calibration import Examples, fit
+from agent.lab.calibration import KnownMargins, fit
 from agent.lab.reliability import Reliability
 from agent.perceiving.alerts.curves import DENSE, PLACES, curves_of, prompts_hash, usable
 from agent.perceiving.alerts.prompts import BACKGROUND
@@ -205,7 +205,7 @@ def test_a_margin_that_says_nothing_or_the_opposite_gives_the_base_rate() -> Non
 
 
 def test_a_concept_that_was_seldom_met_keeps_to_the_curve_of_all() -> None:
-    examples = Examples()
+    examples = KnownMargins()
     for concept, n, seed in (("dog", 4000, 3), ("baby", 4000, 4), ("rain", 3, 5)):
         for (own, patch), true in zip(*drawn((1.0, 0.0, -1.0), n, seed), strict=True):
             examples.add("audio", concept, (own, patch), bool(true))

@@ -52,7 +52,7 @@ _HELD: Final = 5.0
 Floats = NDArray[np.float64]
 
 
-class Examples:
+class KnownMargins:
     """Margins with known truth, by place of the curves and concept."""
 
     def __init__(self) -> None:
@@ -95,7 +95,7 @@ def calibrate(
     Raises CheckpointError and DeviceError.
     """
     embedder, name = load_embedder(settings, MODALITIES)
-    examples, after = Examples(), first_seed + scenes
+    examples, after = KnownMargins(), first_seed + scenes
     watcher = _Watcher(embedder, synthetic(), [*KINDS, *MOTIONS])
     for seed in range(first_seed, after):
         config = synthetic(seed, pace="fast", duration_s=SCENE_S)
@@ -160,14 +160,14 @@ class _Watcher:
         for number, (_, text) in enumerate(self._asked):
             self._perception.add(Query(f"q{number}", text), embedder)
 
-    def observe(self, config: Config, scene: Scene, examples: Examples) -> None:
+    def observe(self, config: Config, scene: Scene, examples: KnownMargins) -> None:
         """Add every tick of a scene."""
         ticks = list(_ticks(config))
         for first in range(0, len(ticks), _BATCH):
             for embedded in self._embedder.embed(ticks[first : first + _BATCH]):
                 self._add(self._perception.margins(embedded), scene, embedded.tick.t_ns / 1e9, examples)
 
-    def _add(self, margins: Margins, scene: Scene, t_s: float, examples: Examples) -> None:
+    def _add(self, margins: Margins, scene: Scene, t_s: float, examples: KnownMargins) -> None:
         for i, modality in enumerate(margins.modalities):
             truth = {concept: verdict(scene, t_s, concept, FORMS[modality].sense) for concept in self._concepts}
             for row, (concept, _) in enumerate(self._asked):
