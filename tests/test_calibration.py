@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from agent.commands.weights import WeightsError, calibrate
 from agent.config.parse import parse
 from agent.lab.assessment import Verdict, verdict
 from agent.lab.calibration import KnownMargins, fit
@@ -283,3 +284,8 @@ def test_an_imu_gives_a_dog_the_base_rate_whatever_it_feels() -> None:
     scores = [s.score for e in events for s in e.embedding.scores]
     assert scores
     assert max(scores) < 0.2
+
+
+def test_a_place_that_cannot_be_written_is_told_before_the_work_begins(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"x\.json: cannot be written; give another file by --out"):
+        calibrate("imagebind_nano", tmp_path / "absent" / "x.json")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -220,18 +221,30 @@ def calibrate(
     out: Annotated[
         Path | None, typer.Option(help="File to write, such as nano.calibration.json. Default: beside the weights.")
     ] = None,
-    first_seed: Annotated[int, typer.Option(min=0, help="Seed of the first scene; the others follow.")] = 20_000,
-    scenes: Annotated[int, typer.Option(min=1, help="Scenes of 60 s, of all sensors.")] = 60,
-    rides: Annotated[int, typer.Option(min=0, help="Rides of 10 minutes, of the IMU alone, after the scenes.")] = 12,
+    first_seed: Annotated[
+        int | None, typer.Option(min=0, help="Seed of the first scene; the others follow. Default: 20000.")
+    ] = None,
+    scenes: Annotated[int | None, typer.Option(min=1, help="Scenes of 60 s, of all sensors. Default: 60.")] = None,
+    rides: Annotated[
+        int | None, typer.Option(min=0, help="Rides of 10 minutes, of the IMU alone, after the scenes. Default: 12.")
+    ] = None,
 ) -> None:
     """Calibrate the scores of weights on scenes of the synthetic world, as far as that is what they know; minutes."""
     from agent.config.settings import ModelSettings
-    from agent.lab.calibration import calibrate as fitted
+    from agent.lab import calibration as lab
     from models.files import calibration, store
 
     file = calibration.path_beside(store.find(name)) if out is None else out
-    settings = ModelSettings(weights=name)
-    calibration.write(fitted(settings, first_seed=first_seed, scenes=scenes, rides=rides, report=say), file)
+    if not os.access(file if file.exists() else file.parent, os.W_OK):
+        raise WeightsError(f"{file}: cannot be written; give another file by --out")
+    made = lab.calibrate(
+        ModelSettings(weights=name),
+        first_seed=lab.FIRST_SEED if first_seed is None else first_seed,
+        scenes=lab.SCENES if scenes is None else scenes,
+        rides=lab.RIDES if rides is None else rides,
+        report=say,
+    )
+    calibration.write(made, file)
     say(f"{file}: written")
 
 
