@@ -51,6 +51,7 @@ train: $(VENV)/installed
 	$(BIN)/sensebind train --shards shards/train --validation shards/val --out runs/nano $(RESUME)
 	mkdir -p models/shipped
 	cp runs/nano/imagebind_nano.safetensors models/shipped/
+	$(BIN)/sensebind weights calibrate imagebind_nano
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache shards runs

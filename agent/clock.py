@@ -18,10 +18,10 @@ class RunClock:
     start_ns: int
 
     @classmethod
-    def start(cls) -> RunClock:
-        """Begin a run now."""
+    def start(cls, *, grid_ns: int = 1) -> RunClock:
+        """Begin a run now, or at the last multiple of `grid_ns`."""
         offset_ns = time.time_ns() - time.monotonic_ns()
-        return cls(offset_ns, time.monotonic_ns() + offset_ns)
+        return cls(offset_ns, (time.monotonic_ns() + offset_ns) // grid_ns * grid_ns)
 
     def now_ns(self) -> int:
         """Nanoseconds since the UNIX epoch, by the monotonic clock."""

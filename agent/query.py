@@ -52,12 +52,13 @@ class Query:
     )
     """Empty: every one that is present."""
     threshold_on: float = field(
-        default=0.6,
+        default=0.9,
         metadata={
-            "help": "Score at which an alert begins, above 0 and up to 1. Default: 0.6.",
+            "help": "Score at which an alert begins, above 0 and up to 1: a probability. Default: 0.9.",
             "option": "--threshold",
         },
     )
+    """A probability where the weights have a calibration: the same in each modality."""
     threshold_off: float = field(
         default=cast("float", None),
         metadata={"help": "Score below which the alert ends. Default: 0.6 times --threshold."},

@@ -26,6 +26,8 @@ class Scores:
     values: NDArray[np.float32]
     rows: NDArray[np.intp] | None = None
     """Which rows of the table of queries these are, when not all."""
+    calibrated: bool = False
+    """True for probabilities, by the calibration of the weights; else they are shares of a softmax."""
 
     def of(self, query_id: str) -> dict[Modality, float]:
         """The scores of one query; KeyError when it was not scored. A client's are nan where a query lacks one."""
@@ -44,6 +46,7 @@ def put_scores(scores: Scores, embedding: pb.Embedding) -> None:
     table.query_ids.extend(scores.query_ids)
     table.modalities.extend(modalities)
     table.values = scores.values.T.astype(_FLOAT32, copy=False).tobytes()
+    table.calibrated = scores.calibrated
     if len(scores.query_ids) > MOST_MESSAGES:
         return
     for query_id, row in zip(scores.query_ids, scores.values.tolist(), strict=True):
@@ -58,7 +61,9 @@ def scores_of(embedding: pb.Embedding) -> Scores:
     """
     if embedding.HasField("score_table"):
         numbers, values = table_values(embedding.score_table)
-        return _known(tuple(embedding.score_table.query_ids), numbers, values.T)
+        return _known(
+            tuple(embedding.score_table.query_ids), numbers, values.T, calibrated=embedding.score_table.calibrated
+        )
     rows: dict[str, int] = {}
     columns: dict[int, int] = {}
     for told in embedding.scores:
@@ -89,8 +94,11 @@ def keep_modalities(table: pb.ScoreTable, kept: frozenset[int]) -> None:
         table.modalities.extend(modalities[i] for i in chosen)  # type: ignore[misc]  # numbers of the enum
 
 
-def _known(query_ids: tuple[str, ...], numbers: tuple[int, ...], values: NDArray[np.float32]) -> Scores:
+def _known(
+    query_ids: tuple[str, ...], numbers: tuple[int, ...], values: NDArray[np.float32], *, calibrated: bool = False
+) -> Scores:
     """The columns of modalities that are known, in the order of MODALITIES."""
     column = {MODALITY_NAMES[number]: i for i, number in enumerate(numbers) if number in MODALITY_NAMES}
     modalities = tuple(modality for modality in MODALITIES if modality in column)
-    return Scores(query_ids, modalities, values[:, [column[modality] for modality in modalities]])
+    values = values[:, [column[modality] for modality in modalities]]
+    return Scores(query_ids, modalities, values, calibrated=calibrated)

@@ -355,7 +355,12 @@ Global___WindowEmbedding: _TypeAlias = WindowEmbedding  # noqa: Y015
 
 @_typing.final
 class QueryScore(_message.Message):
-    """The score of one query against one modality."""
+    """The score of one query against one modality. With weights that have a calibration, as the shipped ones do, it is the
+    probability that what is asked for is there for this modality to perceive: in view, heard in the audio window, felt.
+    Calibration is by modality, so that 0.8 means the same in each; it holds for scenes like those it was made on. Without
+    one (ScoreTable.calibrated is false) it is the query's share of a softmax against the background prompts, whose
+    meaning differs with the modality.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -365,7 +370,7 @@ class QueryScore(_message.Message):
     query_id: _builtins.str
     modality: _sensors_pb2.Modality.ValueType
     score: _builtins.float
-    """0..1, softmax against the background prompts"""
+    """0..1"""
     def __init__(
         self,
         *,
@@ -390,8 +395,11 @@ class ScoreTable(_message.Message):
     QUERY_IDS_FIELD_NUMBER: _builtins.int
     MODALITIES_FIELD_NUMBER: _builtins.int
     VALUES_FIELD_NUMBER: _builtins.int
+    CALIBRATED_FIELD_NUMBER: _builtins.int
     values: _builtins.bytes
     """float32, little-endian: for each modality a row with the score of each query, 0..1"""
+    calibrated: _builtins.bool
+    """true: scores are probabilities; false: shares of a softmax"""
     @_builtins.property
     def query_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -402,10 +410,11 @@ class ScoreTable(_message.Message):
         query_ids: _abc.Iterable[_builtins.str] | None = ...,
         modalities: _abc.Iterable[_sensors_pb2.Modality.ValueType] | None = ...,
         values: _builtins.bytes = ...,
+        calibrated: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["modalities", b"modalities", "query_ids", b"query_ids", "values", b"values"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calibrated", b"calibrated", "modalities", b"modalities", "query_ids", b"query_ids", "values", b"values"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -848,7 +857,7 @@ class Query(_message.Message):
     id: _builtins.str
     text: _builtins.str
     threshold_on: _builtins.float
-    """0..1"""
+    """0..1, on the scores of each modality: a probability where they are calibrated"""
     threshold_off: _builtins.float
     """a modality goes off below this"""
     min_duration_s: _builtins.float

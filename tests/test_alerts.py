@@ -50,7 +50,9 @@ class Run:
 
 
 def query(**changes: Any) -> Query:
-    return Query(**{"id": "q", "text": "a dog barking", "min_duration_s": 0.0, "cooldown_s": 0.0, **changes})
+    return Query(
+        **{"id": "q", "text": "a dog barking", "threshold_on": 0.6, "min_duration_s": 0.0, "cooldown_s": 0.0, **changes}
+    )
 
 
 def test_hysteresis_holds_between_the_thresholds() -> None:

@@ -79,7 +79,7 @@ def test_hits_have_begin_end_carriers_and_peak() -> None:
     values[3:8, MODALITIES.index("vision")] = [0.7, 0.8, 0.95, 0.8, 0.4]
     values[6:10, MODALITIES.index("audio")] = 0.9
     values[18:, MODALITIES.index("imu")] = [0.9, 0.93]
-    first, last = hits(t_ns, values[:, None], [Query("q", "a dog")], hold_s=1.0)[0]
+    first, last = hits(t_ns, values[:, None], [Query("q", "a dog", threshold_on=0.6)], hold_s=1.0)[0]
     assert (first.begin_ns, first.end_ns, first.cut) == (t_ns[4], t_ns[10], False)
     assert first.modalities == ("vision", "audio")
     assert first.peak == (pytest.approx(0.95), "vision")
@@ -91,8 +91,8 @@ def test_hits_have_begin_end_carriers_and_peak() -> None:
 
 def test_an_alert_does_not_last_over_a_hole() -> None:
     values = np.full((10, 5), 0.9, np.float32)
-    whole = hits(times(10), values[:, None], [Query("q", "a dog")], 1.0)[0]
-    parted = hits(times(10, hole_at=5), values[:, None], [Query("q", "a dog")], 1.0)[0]
+    whole = hits(times(10), values[:, None], [Query("q", "a dog", threshold_on=0.6)], 1.0)[0]
+    parted = hits(times(10, hole_at=5), values[:, None], [Query("q", "a dog", threshold_on=0.6)], 1.0)[0]
     assert [hit.cut for hit in whole] == [True]
     assert [(hit.begin_ns - 1000 * S) / S for hit in parted] == [0.5, 103.0]
     assert [hit.duration_s for hit in parted] == [1.5, 1.5]

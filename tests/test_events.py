@@ -169,11 +169,11 @@ def test_health() -> None:
 
 
 def test_query() -> None:
-    query = Query("dog", "hounds", ("audio",), cooldown_s=4, force=True)
+    query = Query("dog", "hounds", ("audio",), 0.5, cooldown_s=4, force=True)
     message = StandingQuery(query, ("rare word",), "a dog").message()
     assert (message.id, message.text, list(message.modalities)) == ("dog", "hounds", [MODALITY_AUDIO])
     assert (message.read_as, message.force) == ("a dog", True)
-    assert (message.threshold_on, message.threshold_off) == (pytest.approx(0.6), pytest.approx(0.36))
+    assert (message.threshold_on, message.threshold_off) == (pytest.approx(0.5), pytest.approx(0.3))
     assert (message.cooldown_s, list(message.warnings)) == (4, ["rare word"])
 
 

@@ -40,6 +40,8 @@ def unit(text: str) -> NDArray[np.float32]:
 class WordEmbedder:
     """Embeds a text as the thing it names, so that a query and a window about the same thing have one vector."""
 
+    calibration = None
+
     def __init__(self) -> None:
         self.broken = False
         self.deaf = False

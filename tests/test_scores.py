@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -37,6 +39,13 @@ def test_few_scores_are_messages_as_well_that_say_the_same(queries: int, message
     for told in embedding.scores:
         told_by = {MODALITY_VALUES[modality]: score for modality, score in put.of(told.query_id).items()}
         assert told.score == told_by[told.modality]
+
+
+@pytest.mark.parametrize("calibrated", [True, False])
+def test_the_table_says_whether_its_scores_are_probabilities(calibrated: bool) -> None:
+    embedding = pb.Embedding()
+    put_scores(replace(scores(3), calibrated=calibrated), embedding)
+    assert scores_of(pb.Embedding.FromString(embedding.SerializeToString())).calibrated is calibrated
 
 
 def test_an_older_agents_scores_are_read_and_what_is_missing_is_nan() -> None:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from world.acoustics import Walls
 from world.imu import Imu
-from world.motion import Trajectory
+from world.motion import MotionName, Trajectory
 from world.render import Painter
 from world.schedule import Schedule
 from world.soundtrack import MIC_POSITIONS_M, Soundtrack
@@ -127,6 +127,17 @@ class Scene:
             kind = self.things[episode.thing].kind.name
             sounded[kind] = sounded.get(kind, 0.0) + episode.overlap_s(start_s, stop_s)
         return sounded
+
+    def moved_between(self, start_s: float, stop_s: float) -> dict[MotionName, float]:
+        """Return the seconds of each motion of the robot within an interval; the others are left out."""
+        moved: dict[MotionName, float] = {}
+        at_s = max(0.0, start_s)
+        while at_s < stop_s:
+            segment = self._trajectory.segment(at_s)
+            until_s = min(segment.stop_s, stop_s)
+            moved[segment.motion] = moved.get(segment.motion, 0.0) + until_s - at_s
+            at_s = until_s
+        return moved
 
     def truth_between(self, start_s: float, stop_s: float) -> tuple[ThingSpan, ...]:
         """Return the time that each thing sounded and was in view within an interval, at steps of SPAN_STEP_S."""

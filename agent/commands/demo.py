@@ -15,13 +15,12 @@ from agent.commands.terminal import Terminal
 from agent.commands.view import LiveView
 from agent.commands.watching import watch
 from agent.config.parse import Config
-from agent.lab.assessment import Assessment, assess
+from agent.lab.assessment import Assessment, assess, scene_of
 from agent.run import build
 from agent.run.serving import serving
 from common.errors import UserFault
 from protos import perception_pb2 as pb
 from world.kinds import KINDS
-from world.scene import Scene, SceneOptions
 
 PICTURE_COLUMNS = 110
 
@@ -60,13 +59,6 @@ async def show(config: Config, seconds: float, picture: Path | None = None) -> A
     summarize(console, status, events, result)
     check(status)
     return result
-
-
-def scene_of(config: Config) -> Scene:
-    """The scene that the configured synthetic camera sees."""
-    assert config.camera is not None
-    options = config.sensors[config.camera].spec.options
-    return Scene(SceneOptions(options.seed, options.width, options.height, options.rate_hz, options.hfov_deg))
 
 
 def kinds_of(config: Config) -> dict[str, str]:

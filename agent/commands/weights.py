@@ -1,8 +1,9 @@
-"""`sensebind weights`: fetch, import, list, verify, path, export. `models` does the work; this file asks and prints."""
+"""`sensebind weights`: fetch, import, list, verify, path, export, calibrate. Others work; this file asks and prints."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -212,6 +213,39 @@ def export(
     for tower in exported:
         cosine = "not checked" if tower.cosine is None else f"cosine {tower.cosine:.6f}"
         print(f"{tower.path}  {tower.size_bytes / 1e6:.1f} MB  {cosine}")
+
+
+@weights_app.command()
+def calibrate(
+    name: Annotated[str, typer.Argument(help="Name that `weights list` shows, such as imagebind_nano, or a file.")],
+    out: Annotated[
+        Path | None, typer.Option(help="File to write, such as nano.calibration.json. Default: beside the weights.")
+    ] = None,
+    first_seed: Annotated[
+        int | None, typer.Option(min=0, help="Seed of the first scene; the others follow. Default: 20000.")
+    ] = None,
+    scenes: Annotated[int | None, typer.Option(min=1, help="Scenes of 60 s, of all sensors. Default: 60.")] = None,
+    rides: Annotated[
+        int | None, typer.Option(min=0, help="Rides of 10 minutes, of the IMU alone, after the scenes. Default: 12.")
+    ] = None,
+) -> None:
+    """Calibrate the scores of weights on scenes of the synthetic world, as far as that is what they know; minutes."""
+    from agent.config.settings import ModelSettings
+    from agent.lab import calibration as lab
+    from models.files import calibration, store
+
+    file = calibration.path_beside(store.find(name)) if out is None else out
+    if not os.access(file if file.exists() else file.parent, os.W_OK):
+        raise WeightsError(f"{file}: cannot be written; give another file by --out")
+    made = lab.calibrate(
+        ModelSettings(weights=name),
+        first_seed=lab.FIRST_SEED if first_seed is None else first_seed,
+        scenes=lab.SCENES if scenes is None else scenes,
+        rides=lab.RIDES if rides is None else rides,
+        report=say,
+    )
+    calibration.write(made, file)
+    say(f"{file}: written")
 
 
 def _offer(name: str, url: str | None, sizes: Path | None) -> Published:

@@ -22,6 +22,7 @@ from agent.faults import Faults
 from agent.vectors import Vectors
 from agent.windows.window import Tick
 from drivers.driver import Modality
+from models.files.calibration import Calibration
 from models.vocabulary import Reading
 
 KILLED_TIMES = 2.0
@@ -82,6 +83,8 @@ class ModelApart:
         self.device = str(hello["device"])
         self.dimensions = int(hello["dimensions"])
         self._logit_scales: dict[Modality, float] = hello["logit_scales"]
+        tree = hello["calibration"]
+        self.calibration = None if tree is None else Calibration.of_tree(tree)
 
     @property
     def gone(self) -> str:

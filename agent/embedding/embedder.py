@@ -22,6 +22,7 @@ from agent.windows.window import Tick
 from common.errors import UserFault
 from drivers.driver import MODALITIES, Clock, Modality
 from models import preprocess
+from models.files.calibration import Calibration
 from models.imagebind import LOGIT_SCALES, Embeddings, ImageBind
 from models.imagebind import Modality as ModelModality
 from models.inference import Runner
@@ -73,7 +74,10 @@ class Embedder:
         clock: Clock | None = None,
         faults: Faults | None = None,
         vocabulary: Vocabulary | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
+        self.calibration = calibration
+        """Of the weights; None without one."""
         self.device = resolve_device(device)
         self._model = model
         self._runner = Runner(

@@ -13,6 +13,7 @@ from agent.embedding.requests import Answers
 from agent.vectors import Vectors
 from agent.windows.window import Tick
 from drivers.driver import Modality
+from models.files.calibration import Calibration
 
 
 class NotFinite(ArithmeticError):
@@ -66,6 +67,11 @@ class Model(Answers, Protocol):
 
         A window that cannot be used, or whose vector is not finite, is missing with the reason.
         """
+        ...
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """Of the weights; None without one."""
         ...
 
     def logit_scales(self, overrides: Mapping[Modality, float] | None = None) -> dict[Modality, float]:

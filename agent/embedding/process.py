@@ -48,6 +48,7 @@ def main() -> None:
                 "device": str(embedder.device),
                 "dimensions": embedder.dimensions,
                 "logit_scales": embedder.logit_scales(),
+                "calibration": embedder.calibration and embedder.calibration.tree(),
             }
         )
     except Exception as error:  # noqa: BLE001  (told to the agent, whose it is to say so)

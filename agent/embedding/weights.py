@@ -9,7 +9,7 @@ import torch
 from agent.config.settings import ModelSettings
 from agent.embedding.embedder import Device, Dtype, Embedder, resolve_device
 from agent.faults import Faults
-from models.files import checkpoint, store
+from models.files import calibration, checkpoint, store
 from models.imagebind import ImageBind, Modality
 from models.vocabulary import vocabulary_of
 
@@ -41,6 +41,7 @@ def load_embedder(
     """
     device, dtype = settings.device, settings.dtype
     model, name = load_weights(settings.weights, {*modalities, "text"}, device=device, dtype=dtype)
+    path = store.find(settings.weights)
     embedder = kind(
         model,
         device=device,
@@ -49,5 +50,6 @@ def load_embedder(
         cuda_graphs=settings.cuda_graphs,
         faults=faults,
         vocabulary=vocabulary_of(store.find(settings.weights)),
+        calibration=calibration.beside(path, name.rpartition(" ")[2]),
     )
     return embedder, name

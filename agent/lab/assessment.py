@@ -2,7 +2,8 @@
 
 What is certain counts, what is not is left out: a thing is in view when at least half of it and at least 1.5 % of the
 picture's area shows, out of view when less than 5 % of it does; it was heard when it sounded for a second or more of
-the audio window, and not heard when it was silent all along. Ticks in between are neither.
+the audio window, and not heard when it was silent all along. A motion was felt when it was that of the whole last
+second, and not felt when it was in no part of the IMU window. Ticks in between are neither.
 """
 
 from __future__ import annotations
@@ -11,16 +12,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from common.window_lengths import AUDIO_WINDOW_S
+from agent.config.parse import Config
+from common.window_lengths import AUDIO_WINDOW_S, IMU_WINDOW_S
 from drivers.codec import MODALITY_NAMES
 from drivers.driver import Modality
 from drivers.forms import FORMS, Sense
 from protos import perception_pb2 as pb
-from world.scene import Scene
+from world.motion import MOTIONS
+from world.scene import Scene, SceneOptions
 from world.truth import ThingTruth
 
 JUDGED: tuple[Modality, ...] = ("vision", "audio")
-"""The modalities for which the truth tells whether a query should be on."""
+"""The modalities for which the truth tells whether a query for a thing should be on; for a motion it is the IMU."""
+FELT_S = 1.0
+HEARD_S = 1.0
 
 DIRECTION_WINDOW_S = 0.5
 
@@ -65,6 +70,7 @@ class Assessment:
     """Counts and errors of an assessment."""
 
     alerts: dict[Sense, Counts] = field(default_factory=lambda: {"seen": Counts(), "heard": Counts()})
+    """And `felt`, where a query asks for a motion."""
     seen_but_only_heard: int = 0
     """Alerts for `seen` that began while the thing sounded and was certainly out of view."""
     heard_out_of_view: int = 0
@@ -88,8 +94,8 @@ class Assessment:
 
     def add(self, other: Assessment) -> None:
         """Sum up several scenes."""
-        for sense, counts in self.alerts.items():
-            counts.add(other.alerts[sense])
+        for sense, counts in other.alerts.items():
+            self.alerts.setdefault(sense, Counts()).add(counts)
         self.seen_but_only_heard += other.seen_but_only_heard
         self.heard_out_of_view += other.heard_out_of_view
         self.direction_errors_deg += other.direction_errors_deg
@@ -100,23 +106,31 @@ class Assessment:
 def assess(scene: Scene, start_ns: int, events: Iterable[pb.Event], kinds: Mapping[str, str]) -> Assessment:
     """Compare the events of one run with the scene that it saw.
 
-    `start_ns` is the capture time of the scene's beginning, `kinds` the kind of thing that each query id asks for.
+    `start_ns` is the capture time of the scene's beginning, `kinds` the kind of thing, or the motion, that each query
+    id asks for.
     """
     events = sorted(events, key=lambda e: e.seq)
     times_ns = [e.capture_ns for e in events if e.HasField("embedding")]
     result = Assessment()
     for query_id, kind in kinds.items():
-        for modality in JUDGED:
+        for modality in _judged(kind):
             sense = FORMS[modality].sense
             truth = [verdict(scene, (t - start_ns) / 1e9, kind, sense) for t in times_ns]
             alerts = intervals(events, query_id, modality, times_ns[-1] if times_ns else 0)
-            _count(result.alerts[sense], times_ns, truth, alerts)
+            _count(result.alerts.setdefault(sense, Counts()), times_ns, truth, alerts)
             if sense == "seen":
                 _count_unseen(result, scene, start_ns, kind, times_ns, alerts)
     for event in events:
         if event.HasField("audio_source"):
             _count_source(result, scene, (event.capture_ns - start_ns) / 1e9, event.audio_source)
     return result
+
+
+def scene_of(config: Config) -> Scene:
+    """The scene that the configured synthetic camera sees."""
+    assert config.camera is not None
+    options = config.sensors[config.camera].spec.options
+    return Scene(SceneOptions(options.seed, options.width, options.height, options.rate_hz, options.hfov_deg))
 
 
 def _f1(right: int, missed: int, false: int) -> float:
@@ -134,14 +148,25 @@ def certainly_in_view(thing: ThingTruth, pixels: int) -> Verdict:
 
 
 def verdict(scene: Scene, t_s: float, kind: str, sense: Sense) -> Verdict:
-    """Return whether a query for a kind should be on at `t_s` by a sense."""
-    if sense == "seen":
+    """Return whether a query for a kind of thing, or a motion, should be on at `t_s` by a sense.
+
+    Depth and thermal cameras see what is in view. A motion is what the robot does, whatever perceives it.
+    """
+    if kind in MOTIONS:
+        if scene.moved_between(t_s - FELT_S, t_s).get(kind, 0.0) > FELT_S - 1e-6:
+            return Verdict.YES
+        return Verdict.UNSURE if kind in scene.moved_between(t_s - IMU_WINDOW_S, t_s) else Verdict.NO
+    if sense != "heard":
         pixels = scene.options.width * scene.options.height
         return next((certainly_in_view(t, pixels) for t in scene.truth(t_s).things if t.kind == kind), Verdict.NO)
     if t_s < AUDIO_WINDOW_S:
         return Verdict.UNSURE
     sounded_s = scene.sounded_between(t_s - AUDIO_WINDOW_S, t_s).get(kind, 0.0)
-    return Verdict.YES if sounded_s >= 1.0 else Verdict.NO if sounded_s == 0 else Verdict.UNSURE
+    return Verdict.YES if sounded_s >= HEARD_S else Verdict.NO if sounded_s == 0 else Verdict.UNSURE
+
+
+def _judged(kind: str) -> tuple[Modality, ...]:
+    return ("imu",) if kind in MOTIONS else JUDGED
 
 
 def intervals(events: Sequence[pb.Event], query_id: str, modality: str, end_ns: int) -> list[tuple[int, int]]:

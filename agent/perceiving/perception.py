@@ -18,8 +18,9 @@ from agent.faults import Faults
 from agent.microphone_array import voiced_band_hz
 from agent.perceiving.alerts.acceptance import accepted
 from agent.perceiving.alerts.book import AlertBook, Transition, hold_s_of
+from agent.perceiving.alerts.curves import curves_of, usable
 from agent.perceiving.alerts.prompts import BACKGROUND, QUIET, THINGS, by_modality, embed_prompts, in_templates, rivals
-from agent.perceiving.alerts.scoring import Scorer
+from agent.perceiving.alerts.scoring import Margins, Scorer
 from agent.perceiving.alerts.table import QueryTable
 from agent.perceiving.findings import Finding, QueryFailed, ScoredTick
 from agent.perceiving.localization.doa import DirectionFinder
@@ -28,6 +29,7 @@ from agent.query import Query, QueryError, StandingQuery
 from agent.scores import Scores
 from agent.vectors import Vectors
 from drivers.driver import Modality
+from models.files.calibration import Calibration
 from models.vocabulary import Reading
 
 if TYPE_CHECKING:
@@ -55,6 +57,11 @@ class QueryTexts(Protocol):
 class TextModel(QueryTexts, Protocol):
     """Part of the model that perception asks when it is made."""
 
+    @property
+    def calibration(self) -> Calibration | None:
+        """Of the weights; None without one."""
+        ...
+
     def logit_scales(self, overrides: Mapping[Modality, float]) -> Mapping[Modality, float]:
         """The factor on cosines of each modality."""
         ...
@@ -70,7 +77,14 @@ class Perception:
         self._background = config.background_prompts or BACKGROUND
         self._background_vectors = by_modality(lambda modality: _embed(model, self._background, modality))
         self._table = QueryTable()
-        self._scorer = Scorer(self._table, self._background_vectors, logit_scales, dense=config.alerts.dense)
+        self._calibration = usable(model.calibration, self._background, logit_scales)
+        self._scorer = Scorer(
+            self._table,
+            self._background_vectors,
+            logit_scales,
+            dense=config.alerts.dense,
+            calibrated=self._calibration is not None,
+        )
         self._book = AlertBook(self._table, hold_s=hold_s_of(config.hop_ns))
         self._clips_saved = config.clips.folder is not None
         self._new_source_finder = _source_finders(model, config, logit_scales["audio"])
@@ -95,7 +109,8 @@ class Perception:
             raise QueryError("text", str(error)) from None
         row = self._book.add(standing)
         try:
-            self._scorer.set(row, vectors, held_against)
+            curves = None if self._calibration is None else curves_of(self._calibration, vectors["vision"])
+            self._scorer.set(row, vectors, held_against, curves)
         except BaseException:
             self._book.remove(query.id)
             raise
@@ -131,6 +146,10 @@ class Perception:
             source = self._source_finder.find(embedded) if self._source_finder else None
         if source is not None:
             yield source
+
+    def margins(self, embedded: Embedded) -> Margins:
+        """Return the margins of a tick, of the queries in order: what a calibration is made of."""
+        return self._scorer.margins(*_by_modality(embedded))
 
     def _score(self, embedded: Embedded, failed: dict[str, str]) -> Scores | None:
         """The scores of all queries; without those that cannot be scored, which are added to `failed` with the reason.

@@ -84,9 +84,10 @@ def offline(
 ) -> Run:
     """Drivers of pace `fast`, read as quickly as the model goes; nothing is shed. `load_model` before `start`.
 
-    `source` makes what reads the drivers, on the clock of the run.
+    The run begins at a tick, so that ticks lie at multiples of the hop of a scene's own time: runs of one configuration
+    then perceive the same. `source` makes what reads the drivers, on the clock of the run.
     """
-    run_clock, faults = clock or RunClock.start(), Faults()
+    run_clock, faults = clock or RunClock.start(grid_ns=config.hop_ns), Faults()
     bus = _bus(run_clock, faults)
 
     def keep(_: Tell) -> Keeping:

@@ -246,6 +246,7 @@ class Words:
     """Embeds a text as the first thing it names, and any other as a direction that nothing shows."""
 
     dimensions = 16
+    calibration = None
 
     def embed_texts(self, texts: Sequence[str], _: Modality) -> NDArray[np.float32]:
         named = [next((name for name in THINGS if name in text), None) for text in texts]

@@ -216,6 +216,27 @@ MUTANTS = (
         "part.min(axis=0)",
         "tests/test_scoring.py",
     ),
+    Mutant(
+        "scoring: the slope of patches ignored",
+        SCORING,
+        "logits[i] += patch_slope * margins.patches",
+        "logits[i] += margins.patches",
+        "tests/test_calibration.py -k patches",
+    ),
+    Mutant(
+        "calibration: other weights are served",
+        "models/files/calibration.py",
+        "if found.weights != content_hash:",
+        "if not found.weights:",
+        "tests/test_calibration.py -k other_weights",
+    ),
+    Mutant(
+        "calibration: a strange query takes the nearest concept",
+        "models/files/calibration.py",
+        "cosines[nearest] >= NEAR_COSINE",
+        "cosines[nearest] >= -1",
+        "tests/test_calibration.py -k strange",
+    ),
     # The book of alerts.
     Mutant(
         "book: thresholds swapped",

@@ -4,16 +4,20 @@ The score of query q in modality m is its share of a softmax over q and the back
 
     score = exp(s_m cos(q, v)) / (exp(s_m cos(q, v)) + sum over rivals b of exp(s_m cos(b, v)))
 
-with s_m the modality's logit scale and v the window's vector. Pure: arrays in, arrays out.
+with s_m the modality's logit scale and v the window's vector. Its logit is the margin of q. Weights that have a
+calibration (`models.files.calibration`) say what a margin is worth: the score is then the probability that what was
+asked for is there, for that modality to perceive. Pure: arrays in, arrays out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.perceiving.alerts.curves import DENSE, PLACES
 from agent.perceiving.alerts.table import Column, QueryTable
 from agent.scores import Scores
 from agent.vectors import Vectors
@@ -32,13 +36,25 @@ _AGREEING_PATCHES = 2
 """As many must see a thing: one of 256 alone is chance, and a thing worth an alert covers four."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Margins:
+    """Logits of queries in the softmax against their background prompts."""
+
+    modalities: tuple[Modality, ...]
+    windows: Vectors
+    """float32 [modalities, queries]; of several sensors, the best."""
+    patches: Vectors | None
+    """float32 [queries]: what enough patches of a picture agree on; None where they are not scored."""
+
+
 class Scorer:
     """The queries' vectors, in columns of their table, so that a tick costs one matrix product.
 
     A text has a vector for each modality. Modalities with equal ones share a space, and a space costs one product: all
     of ImageBind's do. `background` are the unit vectors float32 [B, D] of the background prompts for each modality;
     those that are one object share a space. `logit_scales` are one factor a modality. `dense` lets vision score by the
-    best of its whole-image vector and its patches, so that a small thing beside a large one still counts.
+    best of its whole-image vector and its patches, so that a small thing beside a large one still counts. `calibrated`
+    says that every query comes with its curves.
 
     Not thread-safe: use it on the table's thread.
     """
@@ -50,6 +66,7 @@ class Scorer:
         logit_scales: Mapping[Modality, float],
         *,
         dense: bool = False,
+        calibrated: bool = False,
     ) -> None:
         if lacking := [m for m in MODALITIES if not logit_scales.get(m, 0) > 0]:
             raise ValueError(f"{lacking[0]}: a logit scale over 0 is needed")
@@ -58,9 +75,23 @@ class Scorer:
         self._dense = dense
         spaces = {id(vectors): _Space(table, vectors) for vectors in background.values()}
         self._space = {m: spaces[id(background[m])] for m in MODALITIES}
+        self._curves: Column[np.float32] | None = table.column(np.float32, (len(PLACES), 3)) if calibrated else None
 
-    def set(self, row: int, vectors: Mapping[Modality, Vectors], rivals: Mapping[Modality, NDArray[np.bool_]]) -> None:
-        """Fill a new row of the table: a query's unit vectors [D], and its background prompts, bool [B]."""
+    def set(
+        self,
+        row: int,
+        vectors: Mapping[Modality, Vectors],
+        rivals: Mapping[Modality, NDArray[np.bool_]],
+        curves: NDArray[np.float32] | None = None,
+    ) -> None:
+        """Fill a new row of the table: a query's unit vectors [D], and its background prompts, bool [B].
+
+        `curves` [PLACES, 3] are those of `agent.perceiving.alerts.curves`, which a calibrated Scorer needs.
+        """
+        if self._curves is not None:
+            if curves is None:
+                raise ValueError("a calibrated score needs the curves of the query")
+            self._curves.rows[row] = curves
         for space, modality in {space: modality for modality, space in self._space.items()}.items():
             space.set(row, vectors[modality], rivals[modality])
 
@@ -76,11 +107,24 @@ class Scorer:
         counts); `patches` float32 [..., D] of vision, used when `dense`.
         """
         ids = self._table.ids if rows is None else tuple(self._table.ids[row] for row in rows)
+        margins = self.margins(vectors, patches, rows)
         chosen: Rows = slice(0, len(ids)) if rows is None else rows
+        logits = _uncalibrated(margins) if self._curves is None else _calibrated(margins, self._curves.rows[chosen])
+        return Scores(ids, margins.modalities, _sigmoid(logits).T, rows, calibrated=self._curves is not None)
+
+    def margins(
+        self,
+        vectors: Mapping[Modality, Vectors],
+        patches: Vectors | None = None,
+        rows: NDArray[np.intp] | None = None,
+    ) -> Margins:
+        """Return what scores follow from; arguments as of `score`."""
+        count = len(self._table) if rows is None else len(rows)
+        chosen: Rows = slice(0, count) if rows is None else rows
         modalities = tuple(m for m in MODALITIES if m in vectors and len(vectors[m]))
-        best = np.zeros((len(modalities), len(ids)), np.float32)
+        best = np.zeros((len(modalities), count), np.float32)
         if not best.size:
-            return Scores(ids, modalities, best.T, rows)
+            return Margins(modalities, best, None)
         for space in dict.fromkeys(self._space[m] for m in modalities):
             of_space = [m for m in modalities if self._space[m] is space]
             counts = [len(vectors[m]) for m in of_space]
@@ -89,20 +133,42 @@ class Scorer:
             margin = space.margin(windows, scales, chosen)  # [windows, queries]
             for m, part in zip(of_space, np.split(margin, np.cumsum(counts)[:-1]), strict=True):
                 best[modalities.index(m)] = part.max(axis=0) if len(part) > 1 else part[0]
-        if self._dense and patches is not None and "vision" in modalities:
-            self._look_closer(best[modalities.index("vision")], patches, chosen)
-        return Scores(ids, modalities, _sigmoid(best).T, rows)
+        if not self._dense or patches is None or "vision" not in modalities:
+            return Margins(modalities, best, None)
+        return Margins(modalities, best, self._look_closer(patches, chosen))
 
-    def _look_closer(self, vision: Vectors, patches: Vectors, chosen: Rows) -> None:
-        """Raise margins of vision [queries] to those that enough patches agree on."""
+    def _look_closer(self, patches: Vectors, chosen: Rows) -> Vectors:
+        """Return the margins [queries] that enough patches agree on."""
         space, grid = self._space["vision"], patches.reshape(-1, patches.shape[-1])  # [patches, D]
         scale = np.full(len(grid), self._scales["vision"])
         rows = np.arange(len(self._table))[chosen]
+        agreed = np.zeros(len(rows), np.float32)
         for start in range(0, len(rows), _DENSE_BLOCK):
             block = slice(start, start + _DENSE_BLOCK)
             margins = space.margin(grid, scale, rows[block] if isinstance(chosen, np.ndarray) else block)
-            agreed = np.partition(margins, -_AGREEING_PATCHES, axis=0)[-_AGREEING_PATCHES]
-            vision[block] = np.maximum(vision[block], agreed)
+            agreed[block] = np.partition(margins, -_AGREEING_PATCHES, axis=0)[-_AGREEING_PATCHES]
+        return agreed
+
+
+def _uncalibrated(margins: Margins) -> Vectors:
+    """Logits [modalities, queries]: a picture's are the better of those of the whole and of its patches."""
+    logits = margins.windows
+    if margins.patches is not None:
+        vision = margins.modalities.index("vision")
+        logits[vision] = np.maximum(logits[vision], margins.patches)
+    return logits
+
+
+def _calibrated(margins: Margins, curves: Vectors) -> Vectors:
+    """Logits of probabilities [modalities, queries], by the curves [queries, PLACES, 3]."""
+    logits = margins.windows
+    for i, modality in enumerate(margins.modalities):
+        dense = modality == "vision" and margins.patches is not None
+        slope, patch_slope, offset = curves[:, PLACES.index(DENSE if dense else modality)].T
+        logits[i] = slope * logits[i] + offset
+        if dense:
+            logits[i] += patch_slope * margins.patches
+    return logits
 
 
 class _Space:
