@@ -25,6 +25,7 @@ from agent.plane_waves import PlaneWaves, TwoWaves, breadth, unit_vectors
 # benchmarks/doa.py prints the shares of noise and of sources on which they stand.
 MIN_SHARE = 0.03
 MIN_SIGMAS = 5.0  # of the share's standard deviation when phases are random, which grows when few frames carry energy
+LINE_SIGMAS = 8.0  # on a line of more than two, where pairs of one distance hear much the same of a diffuse field
 
 AZIMUTH_STEP_DEG = 5.0
 """Of the grid; a parabola finds the place between its points."""
@@ -77,11 +78,13 @@ class DirectionFinder:
       left one when the line itself points ahead; `ambiguous` is set.
 
     The confidence of a source in the open is 0.6-1 at 20 dB and 0.1-0.8 at 5 dB signal-to-noise ratio, least for low
-    sounds; with 0.3 s of reverberation 0.3-0.4 at 20 dB and 0.1-0.3 at 5 dB; with 0.6 s 0.1-0.2 and 0.02-0.15. Of two
-    equal sources one is given if they are 20 degrees apart or more and there are more than two microphones; it has half
-    the confidence at 30 degrees and nearly none from 60 on. None is the answer where one plane wave has less than 0.03
-    of the sound, or less than 5 times what random phases give where a short sound leaves few frames to average (0.1 for
-    a burst of 10 ms): for noise, diffuse or independent at each microphone, in all but a few windows of a hundred.
+    sounds; with 0.3 s of reverberation 0.3-0.4 at 20 dB and 0.1-0.3 at 5 dB; with 0.6 s 0.1-0.2 and 0.02-0.15.
+    Of two equal sources that are 60 degrees apart or more one is given, with hardly any confidence; from 30 degrees on,
+    with half of it, if both have a broad spectrum. Of two low or tonal sounds that close, the answer may be the middle,
+    and two microphones never tell two sources.
+    None is the answer where one plane wave has less than 0.03 of the sound, or less than 5 times what random phases
+    give where a short sound leaves few frames to average (0.1 for a burst of 10 ms): for noise, diffuse or independent
+    at each microphone, in all but a few windows of a hundred.
 
     On a robot that turns, the answer belongs to the moment when the sound was loudest.
 
@@ -106,6 +109,7 @@ class DirectionFinder:
 
         self._azimuth_deg = np.arange(-180.0, 180.0, AZIMUTH_STEP_DEG)
         self._elevation_deg, half, self._ambiguous = unambiguous_half(mics_m)
+        self._min_sigmas = LINE_SIGMAS if len(self._elevation_deg) == 1 and self._mics > 2 else MIN_SIGMAS
         towards = unit_vectors(self._azimuth_deg, self._elevation_deg)
         self._shape = towards.shape[:2]
         self._outside = (towards @ half < -1e-6).ravel()  # directions that are reported as their mirror image
@@ -127,7 +131,7 @@ class DirectionFinder:
         fit = np.where(self._outside, -np.inf, self._waves.fit(projected))
         best = int(fit.argmax())
         share = self._waves.share(projected, best)
-        if share < max(MIN_SHARE, MIN_SIGMAS * self._waves.sigma(measured.scatter)):
+        if share < max(MIN_SHARE, self._min_sigmas * self._waves.sigma(measured.scatter)):
             return None
         level = best % self._shape[1]
         row = slice(level, len(projected), self._shape[1])
