@@ -471,9 +471,9 @@ class Direction(_message.Message):
     azimuth_deg: _builtins.float
     """0 ahead, positive to the left, -180..180"""
     elevation_deg: _builtins.float
-    """positive up; a planar array cannot tell up from down and reports >= 0"""
+    """positive up; a planar array cannot tell up from down and reports >= 0, in rooms 20 too high at times near 0"""
     confidence: _builtins.float
-    """0..1"""
+    """0..1, share of the sound that arrives as one plane wave, less twice what only a second one explains"""
     spread_deg: _builtins.float
     """width of the peak in azimuth, at half of its height above the mean"""
     ambiguous: _builtins.bool

@@ -97,6 +97,20 @@ def test_the_louder_of_two_sources_is_found(square: DirectionFinder) -> None:
     assert off_deg(square.find(signal), 40.0) < 3.0
 
 
+@pytest.mark.parametrize("apart_deg", [30.0, 60.0, 90.0])
+def test_of_two_sources_one_is_given_rather_than_their_middle(square: DirectionFinder, apart_deg: float) -> None:
+    walls = Walls((-3.0, 4.0), (-2.5, 3.5), ground_z_m=-0.8)
+    for trial, azimuth_deg in enumerate((-140.0, -33.0, 12.0, 101.0)):
+        one, other = (white(2 * trial + k) for k in range(2))
+        signal = heard(one, at(azimuth_deg), walls=walls) + heard(other, at(azimuth_deg + apart_deg), walls=walls)
+        found = square.find(with_noise(signal, 20, trial))
+        assert min(off_deg(found, azimuth_deg), off_deg(found, azimuth_deg + apart_deg)) < 5.0
+        assert found is not None
+        alone = square.find(with_noise(heard(one, at(azimuth_deg), walls=walls), 20, trial))
+        assert alone is not None
+        assert found.confidence < (0.7 if apart_deg == 30.0 else 0.4) * alone.confidence
+
+
 def test_noise_without_a_source_is_refused(square: DirectionFinder) -> None:
     diffuse = BackgroundNoise(6, SQUARE_M, 0.1, own_share=0.05)
     windows = [diffuse.read(k * 40000, WINDOW) for k in range(40)]
@@ -109,7 +123,9 @@ def test_noise_without_a_source_is_refused(square: DirectionFinder) -> None:
 
 def test_no_direction_in_silence_or_in_copies_of_one_channel(square: DirectionFinder) -> None:
     assert square.find(np.zeros((WINDOW, 4), dtype=np.float32)) is None
-    assert square.find(np.repeat(white(1)[:, None], 4, axis=1)) is None
+    copies = np.repeat(white(1)[:, None], 4, axis=1)
+    assert square.find(copies) is None
+    assert square.find(with_noise(copies, 60, 1)) is None  # a cable that all channels share
     assert square.find(np.full((WINDOW, 4), [0.1, 0.2, 0.3, 0.4], dtype=np.float32)) is None  # offsets without sound
 
 
@@ -164,6 +180,15 @@ def test_two_microphones_refuse_noise_and_a_line_ahead_answers_for_the_left() ->
     ahead_m = pair_m[:, [1, 0, 2]]
     found = DirectionFinder(ahead_m, RATE_HZ).find(heard(white(1), at(-120.0), ahead_m))
     assert off_deg(found, 120.0) < 3.0
+
+
+def test_two_microphones_find_a_source_below_the_noise_of_both() -> None:
+    pair_m = np.array([[0.0, 0.1, 0.0], [0.0, -0.1, 0.0]])
+    finder, errors = DirectionFinder(pair_m, RATE_HZ), []
+    for k, azimuth_deg in enumerate(np.linspace(-75.0, 75.0, 16)):
+        found = finder.find(with_noise(heard(white(k), at(azimuth_deg), pair_m), -7, k)[:16000])
+        errors.append(min(off_deg(found, azimuth_deg), off_deg(found, 180.0 - azimuth_deg)))
+    assert np.mean(np.array(errors) <= 5.0) >= 0.9
 
 
 def test_a_vertical_square_tells_up_from_down_and_answers_for_the_front() -> None:

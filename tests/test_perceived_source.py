@@ -14,10 +14,11 @@ from agent.embedding.embedder import Embedder
 from agent.embedding.model import Embedded
 from agent.perceiving.alerts.prompts import QUIET
 from agent.perceiving.findings import AudioSource
-from agent.perceiving.localization.doa import SPEED_OF_SOUND_MPS, DirectionFinder
+from agent.perceiving.localization.doa import DirectionFinder
 from agent.perceiving.localization.source import SourceFinder, SourceState
 from agent.perceiving.perception import Perception
 from agent.windows.window import Tick, Window
+from common.physics import SPEED_OF_SOUND_MPS
 from drivers.driver import MODALITIES, Modality
 
 S = 1_000_000_000

@@ -30,12 +30,12 @@ from agent.perceiving.alerts.book import AlertBook
 from agent.perceiving.alerts.scoring import Scores
 from agent.perceiving.alerts.table import QueryTable
 from agent.perceiving.findings import AudioSource, ScoredTick
-from agent.perceiving.localization.doa import SPEED_OF_SOUND_MPS
 from agent.perceiving.perception import Perception
 from agent.query import StandingQuery
 from agent.run import build
 from agent.run.serving import serving
 from agent.windows.windower import Tick, Window, Windower
+from common.physics import SPEED_OF_SOUND_MPS
 from drivers.driver import MODALITIES, Modality, Sample
 from drivers.registry import make_driver
 from every_key import Row, Rows

@@ -23,6 +23,9 @@ class Mutant:
 
 
 DOA = "agent/perceiving/localization/doa.py"
+PHASES = "agent/phase_differences.py"
+WAVES = "agent/plane_waves.py"
+ARRAY = "agent/health/array_check.py"
 SOURCE = "agent/perceiving/localization/source.py"
 PERCEPTION = "agent/perceiving/perception.py"
 SCORING = "agent/perceiving/alerts/scoring.py"
@@ -48,21 +51,21 @@ MUTANTS = (
     # Direction of arrival.
     Mutant(
         "doa: left for right",
-        DOA,
-        "apart_m = mics_m[self._first] - mics_m[self._second]",
-        "apart_m = mics_m[self._second] - mics_m[self._first]",
+        WAVES,
+        "apart_m = mics_m[pairs.first] - mics_m[pairs.second]",
+        "apart_m = mics_m[pairs.second] - mics_m[pairs.first]",
         "tests/test_doa.py -k open_field",
     ),
     Mutant(
         "doa: phase not whitened",
-        DOA,
-        "spectra / np.maximum(magnitude, 1e-12)",
+        PHASES,
+        "spectra * (1.0 / np.maximum(magnitude, 1e-12))",
         "spectra",
         "tests/test_doa.py",
     ),
     Mutant(
         "doa: frames not weighted by energy",
-        DOA,
+        PHASES,
         "weight = (magnitude**2).sum(axis=0)",
         "weight = np.ones_like(magnitude).sum(axis=0)",
         "tests/test_doa.py",
@@ -73,6 +76,27 @@ MUTANTS = (
         "return float(np.clip(0.5 * (before - after) / bend, -0.5, 0.5))",
         "return 0.0",
         "tests/test_doa.py -k open_field",
+    ),
+    Mutant(
+        "doa: two sources taken for one",
+        DOA,
+        "if unresolved and not in_the_open and self._are_sources(measured, best, two, gain):",
+        "if False:",
+        "tests/test_doa.py -k two_sources",
+    ),
+    Mutant(
+        "doa: no doubt where a second wave explains much",
+        DOA,
+        "doubt = DOUBT * gain",
+        "doubt = 0.0",
+        "tests/test_doa.py -k two_sources",
+    ),
+    Mutant(
+        "array check: told at the first evidence",
+        ARRAY,
+        "self.certain = self.sum == CERTAIN",
+        "self.certain = self.sum > 0",
+        "tests/test_array_check.py -k four_seconds",
     ),
     # The source of a tick.
     Mutant(
