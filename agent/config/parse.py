@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from agent.address import ListenError, split_address
@@ -88,6 +89,12 @@ class Config:
     def specs(self) -> list[SensorSpec]:
         """Drivers and their options, for capture."""
         return [sensor.spec for sensor in self.sensors.values()]
+
+    @property
+    def mic_positions_m(self) -> dict[str, NDArray[np.float64]]:
+        """Positions [m, 3] of the microphones of each array, by sensor."""
+        positions_m = {name: sensor.mic_positions_m for name, sensor in self.sensors.items()}
+        return {name: np.array(of_it) for name, of_it in positions_m.items() if of_it is not None and len(of_it) > 1}
 
 
 def synthetic(seed: int | None = None, **options: Any) -> Config:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter, deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from threading import Lock
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from agent.capture.source import CaptureReport
 from agent.faults import Faults
+from agent.health.array_check import ArrayCheck
 from agent.health.delay import DelayMeter
 from agent.health.skew import SkewMeter
 from agent.streams import FAR_FUTURE_S, Stream, Streams, images_missing, silence_s
@@ -67,7 +72,9 @@ class StreamState:
 class _StreamHealth:
     """State of one stream."""
 
-    def __init__(self, stream: Stream, faults: int, hop_s: float | None) -> None:
+    def __init__(
+        self, stream: Stream, faults: int, hop_s: float | None, mic_positions_m: NDArray[np.floating] | None
+    ) -> None:
         """`faults` were counted before; without a hop, arrivals say nothing about stamps."""
         self.samples = 0
         self.gaps = 0
@@ -76,6 +83,9 @@ class _StreamHealth:
         """Arrival of the newest sample, by the run's clock."""
         self.skew = SkewMeter()
         self.delay = DelayMeter()
+        self._array: ArrayCheck | None = None
+        """Of sound with several channels."""
+        self._mic_positions_m = mic_positions_m
         self._hop_s = hop_s
         self._earlier_faults = self._noted_faults = faults
         self._fault_ns: int | None = None
@@ -111,6 +121,8 @@ class _StreamHealth:
         while self._ends[-1][0] - self._ends[0][0] > self._rate_ns:
             self._ends.popleft()
         self.skew.add(now_ns, (rows + sample.lost) / sample.rate_hz if sample.rate_hz else None, sample.t_ns)
+        if self._stream.modality == "audio" and sample.data.shape[1] > 1:
+            self._check_array(sample)
         fingerprint = _fingerprint(sample)
         if fingerprint is None or fingerprint != self._fingerprint:
             self._fingerprint, self._same_since_ns = fingerprint, sample.t_ns
@@ -152,12 +164,22 @@ class _StreamHealth:
             stream = self._stream
             lag = self.delay.problem(self._hop_s, stream.period_s, stream.latency_s, stream.max_lateness_s)
             found += [lag] if lag else []
+        channels = self._array.problem() if self._array else ""
+        found += [channels] if channels else []
         return found
 
     def skew_ppm(self) -> float:
         """Return the measured skew; 0 when it is not significant."""
         skew_ppm, off_ppm = self.skew.ppm()
         return skew_ppm if off_ppm < max(2 * SKEW_LIMIT_PPM, abs(skew_ppm)) else 0.0
+
+    def _check_array(self, sample: Sample) -> None:
+        if self._array is None:
+            channels, positions_m = sample.data.shape[1], self._mic_positions_m
+            if positions_m is not None and len(positions_m) != channels:
+                positions_m = None
+            self._array = ArrayCheck(channels, sample.rate_hz, positions_m)
+        self._array.add(sample.data)
 
     def _gap_before(self, sample: Sample) -> bool:
         """Return whether something is missing between the samples before and this one: of rows, by what
@@ -177,16 +199,28 @@ class _StreamHealth:
 class Health:
     """Watches all streams of the table. May be used from several threads."""
 
-    def __init__(self, streams: Streams, faults: Faults | None = None, *, live_hop_ns: int | None = None) -> None:
+    def __init__(
+        self,
+        streams: Streams,
+        faults: Faults | None = None,
+        *,
+        live_hop_ns: int | None = None,
+        mic_positions_m: Mapping[str, NDArray[np.floating]] | None = None,
+    ) -> None:
         """Nothing has been seen yet. `faults` are counted by sensor; those of before are not told of.
 
         `live_hop_ns` is the hop of windows where samples are told of as they arrive: only there stamps can be judged.
+        `mic_positions_m` [m, 3] are those of microphone arrays, by sensor: only there the order of channels can be.
         """
+        positions_m = mic_positions_m or {}
         hop_s = None if live_hop_ns is None else live_hop_ns / 1e9
         self._lock = Lock()
         self._streams = streams
         self._faults = faults or Faults()
-        self._seen = {name: _StreamHealth(stream, self._faults.of(name), hop_s) for name, stream in streams.items()}
+        self._seen = {
+            name: _StreamHealth(stream, self._faults.of(name), hop_s, positions_m.get(name))
+            for name, stream in streams.items()
+        }
         self._start_ns: int | None = None
         self._states: dict[str, StreamState] = {}
         self._told: dict[str, tuple[Condition, bool]] = {}

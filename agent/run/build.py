@@ -174,7 +174,12 @@ class _Builder:
             return TickStretch(start_ns)
         streams, hop_ns, clock = self.config.streams, self.config.hop_ns, self.policy.clock_of(self.clock)
         windower = Windower(streams, hop_ns, start_ns, self.faults)
-        health = Health(streams, self.faults, live_hop_ns=None if clock is None else hop_ns)
+        health = Health(
+            streams,
+            self.faults,
+            live_hop_ns=None if clock is None else hop_ns,
+            mic_positions_m=self.config.mic_positions_m,
+        )
         return SampleStretch(windower, health, self.source.reports, clock, self.faults)
 
     def _load(self, publish: Callable[[pb.Event], None]) -> LoadedModel:
