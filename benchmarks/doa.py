@@ -2,8 +2,8 @@
 
 Rooms come from pyroomacoustics (image sources up to order 12, 6 x 5 x 3 m, sources 1.5 m away at the array's height);
 its own SRP-PHAT and NormMUSIC run on the same signals. Then: two sources at once, elevation, what is answered to noise,
-faults of the array and how soon they are told, and the cost. Seeds 0 to 99 were used to choose limits; README's figures
-come from others.
+faults of the array and how soon they are told, and the cost. README's figures come from seeds that no limit was chosen
+with.
 """
 
 from __future__ import annotations

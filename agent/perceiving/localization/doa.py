@@ -76,11 +76,13 @@ class DirectionFinder:
       left one when the line itself points ahead; `ambiguous` is set.
 
     The confidence of a source in the open is 0.6-1 at 20 dB and 0.1-0.8 at 5 dB signal-to-noise ratio, least for low
-    sounds; with 0.3 s of reverberation 0.3-0.4 at 20 dB and 0.1-0.3 at 5 dB; with 0.6 s 0.1-0.2 and 0.02-0.15. Of two
-    equal sources one is given if they are 20 degrees apart or more and there are more than two microphones; it has half
-    the confidence at 30 degrees and nearly none from 60 on. None is the answer where one plane wave has less than 0.03
-    of the sound, or less than 5 times what random phases give where a short sound leaves few frames to average (0.1 for
-    a burst of 10 ms): for noise, diffuse or independent at each microphone, in all but a few windows of a hundred.
+    sounds; with 0.3 s of reverberation 0.3-0.4 at 20 dB and 0.1-0.3 at 5 dB; with 0.6 s 0.1-0.2 and 0.02-0.15.
+    Of two equal sources that are 60 degrees apart or more one is given, with hardly any confidence; from 30 degrees on,
+    with half of it, if both have a broad spectrum. Of two low or tonal sounds that close, the answer may be the middle,
+    and two microphones never tell two sources.
+    None is the answer where one plane wave has less than 0.03 of the sound, or less than 5 times what random phases
+    give where a short sound leaves few frames to average (0.1 for a burst of 10 ms): for noise, diffuse or independent
+    at each microphone, in all but a few windows of a hundred.
 
     On a robot that turns, the answer belongs to the moment when the sound was loudest.
 
