@@ -25,6 +25,7 @@ from agent.plane_waves import PlaneWaves, TwoWaves, breadth, unit_vectors
 # benchmarks/doa.py prints the shares of noise and of sources on which they stand.
 MIN_SHARE = 0.03
 MIN_SIGMAS = 5.0  # of the share's standard deviation when phases are random, which grows when few frames carry energy
+LINE_SIGMAS = 8.0  # on a line of more than two, where pairs of one distance hear much the same of a diffuse field
 
 AZIMUTH_STEP_DEG = 5.0
 """Of the grid; a parabola finds the place between its points."""
@@ -107,6 +108,7 @@ class DirectionFinder:
 
         self._azimuth_deg = np.arange(-180.0, 180.0, AZIMUTH_STEP_DEG)
         self._elevation_deg, half, self._ambiguous = unambiguous_half(mics_m)
+        self._min_sigmas = LINE_SIGMAS if len(self._elevation_deg) == 1 and self._mics > 2 else MIN_SIGMAS
         towards = unit_vectors(self._azimuth_deg, self._elevation_deg)
         self._shape = towards.shape[:2]
         self._outside = (towards @ half < -1e-6).ravel()  # directions that are reported as their mirror image
@@ -128,7 +130,7 @@ class DirectionFinder:
         fit = np.where(self._outside, -np.inf, self._waves.fit(projected))
         best = int(fit.argmax())
         share = self._waves.share(projected, best)
-        if share < max(MIN_SHARE, MIN_SIGMAS * self._waves.sigma(measured.scatter)):
+        if share < max(MIN_SHARE, self._min_sigmas * self._waves.sigma(measured.scatter)):
             return None
         level = best % self._shape[1]
         row = slice(level, len(projected), self._shape[1])
