@@ -140,9 +140,9 @@ def test_equal_times_keep_the_order_of_the_file() -> None:
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_what_does_not_fit_is_read_again(order: Callable[[Sequence[Row]], list[Row]]) -> None:
-    handed = rows(2000, size=1000)
+    handed = rows(800, size=1000)
     stream = written(order(handed), chunk_size=20_000)
-    held_bytes = 100_000
+    held_bytes = 70_000
     assert [read(given) for given in by_time(stream, held_bytes=held_bytes)] == handed
     tracemalloc.start()
     try:
@@ -150,7 +150,7 @@ def test_what_does_not_fit_is_read_again(order: Callable[[Sequence[Row]], list[R
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak < 10 * held_bytes < 2000 * 1000
+    assert peak < 10 * held_bytes < 800 * 1000
 
 
 def test_messages_that_are_larger_than_what_is_held_come_one_by_one() -> None:
@@ -160,7 +160,7 @@ def test_messages_that_are_larger_than_what_is_held_come_one_by_one() -> None:
 
 def test_an_order_that_costs_more_than_the_file_explains_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agent.log.ordering.MOST_WORK", 50)
-    stream = written(shuffled(rows(2000)))
+    stream = written(shuffled(rows(600)))
     with pytest.raises(ReplayError, match="too far out of order; sort the file by time first"):
         list(by_time(stream, held_bytes=2000))
 
