@@ -8,12 +8,22 @@ from numpy.typing import NDArray
 FRAME_S = 0.032
 """Length of the spectra that directions are found from, about: the nearest power of two of samples."""
 ELEVATION_STEP_DEG = 10.0
+WIDTHS_M = 0.005, 10.0
+"""Widths of arrays: a chip's, and a room's."""
 
 
 def check_array(mic_positions_m: NDArray[np.floating], rate_hz: float) -> None:
     """Raise ValueError unless microphones at these positions [m, 3], at this rate, can tell directions."""
     band_of(rate_hz, voiced_band_hz(rate_hz))
-    unambiguous_half(checked_positions(mic_positions_m))
+    mics_m = checked_positions(mic_positions_m)
+    unambiguous_half(mics_m)
+    widest_m = float(np.linalg.norm(mics_m[:, None] - mics_m[None], axis=2).max())
+    lowest_m, highest_m = WIDTHS_M
+    if not lowest_m <= widest_m <= highest_m:
+        raise ValueError(
+            f"mic_positions_m: the array is {widest_m:g} m wide; {lowest_m:g} to {highest_m:g} m are possible: are the "
+            "positions in metres?"
+        )
 
 
 def checked_positions(mic_positions_m: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -10,12 +10,16 @@ from numpy.typing import NDArray
 
 from drivers.driver import Clock, Modality, StreamFacts
 from drivers.forms import FORMS
-from drivers.option_checks import require_positive
+from drivers.option_checks import require_between
 from drivers.png import PngOptions, PngSequence
 from drivers.raw16 import Raw16Camera, Raw16Options
 
 _MILLIMETRE_M = FORMS["depth"].count_scale
 """Unit of most depth cameras and data sets."""
+
+
+SCALES_M = 1e-5, 0.05
+"""Metres of a count: 0.0001 of a D405, 0.001 of most cameras, 1/256 of KITTI's pictures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,7 @@ class DepthPng(PngSequence):
         return replace(super().stream(options), scale=options.scale_m, offset=0.0)
 
     def __init__(self, options: DepthPngOptions, clock: Clock) -> None:
-        require_positive("scale_m", options.scale_m)
+        require_between("scale_m", options.scale_m, *SCALES_M, "metres a count")
         super().__init__(options, clock)
         self._scale_m = options.scale_m
 
@@ -68,7 +72,7 @@ class DepthV4l2(Raw16Camera):
         return replace(super().stream(options), scale=options.scale_m, offset=0.0)
 
     def __init__(self, options: DepthV4l2Options, clock: Clock) -> None:
-        require_positive("scale_m", options.scale_m)
+        require_between("scale_m", options.scale_m, *SCALES_M, "metres a count")
         super().__init__(options, options.pixel_format, clock)
         self._scale_m = options.scale_m
 

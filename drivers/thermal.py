@@ -10,11 +10,17 @@ from numpy.typing import NDArray
 
 from drivers.driver import Clock, Modality, StreamFacts
 from drivers.forms import FORMS
-from drivers.option_checks import require_finite, require_positive
+from drivers.option_checks import require_between
 from drivers.png import PngOptions, PngSequence
 from drivers.raw16 import Raw16Camera, Raw16Options
 
 _CENTIKELVIN_C, _ZERO_KELVIN_C = FORMS["thermal"].count_scale, FORMS["thermal"].count_offset
+
+
+SCALES_C = 0.001, 10.0
+"""Degrees of a count: 0.01 or 0.1 of a Lepton, some of a picture of 8 bits."""
+OFFSETS_C = -500.0, 200.0
+"""Degrees Celsius of a count of 0: 0 K where counts are kelvins; 273.15 is the sign forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +64,8 @@ class ThermalPng(PngSequence):
         return replace(super().stream(options), scale=options.scale_c, offset=options.offset_c)
 
     def __init__(self, options: ThermalPngOptions, clock: Clock) -> None:
-        require_positive("scale_c", options.scale_c)
-        require_finite("offset_c", options.offset_c)
+        require_between("scale_c", options.scale_c, *SCALES_C, "degrees a count")
+        require_between("offset_c", options.offset_c, *OFFSETS_C, "degrees Celsius")
         super().__init__(options, clock)
         self._scale_c, self._offset_c = options.scale_c, options.offset_c
 
@@ -80,8 +86,8 @@ class ThermalY16(Raw16Camera):
         return replace(super().stream(options), scale=options.scale_c, offset=options.offset_c)
 
     def __init__(self, options: ThermalY16Options, clock: Clock) -> None:
-        require_positive("scale_c", options.scale_c)
-        require_finite("offset_c", options.offset_c)
+        require_between("scale_c", options.scale_c, *SCALES_C, "degrees a count")
+        require_between("offset_c", options.offset_c, *OFFSETS_C, "degrees Celsius")
         super().__init__(options, "Y16", clock)
         self._scale_c, self._offset_c = options.scale_c, options.offset_c
 

@@ -73,6 +73,7 @@ def test_a_key_that_agent_and_driver_share_reaches_both() -> None:
         ({"sensors": {"c": {"source": 0}}}, ["sensors.c", "no `type:`"]),
         ({"sensors": {"c": {**CAMERA, "width": "wide"}}}, ["sensors.c.width", "integer", "'wide'"]),
         ({"sensors": {"c": {**CAMERA, "hfov_deg": 200}}}, ["sensors.c.hfov_deg", "less than 180", "200"]),
+        ({"sensors": {"c": {**CAMERA, "hfov_deg": 1.3}}}, ["sensors.c.hfov_deg", "greater than or equal to 4", "1.3"]),
         ({"sensors": {}}, ["sensors", "none is configured"]),
         ({"windows": {"hop_s": 0}}, ["windows.hop_s", "0.05"]),
         ({"queries": [{"text": ""}]}, ["queries[0]", "text", "is empty"]),
@@ -86,6 +87,14 @@ def test_a_key_that_agent_and_driver_share_reaches_both() -> None:
         (
             {"sensors": {"m": {**MICROPHONE, "mic_positions_m": [[0, 0, 0]] * 4}}},
             ["sensors.m: mic_positions_m", "stand in one place"],
+        ),
+        (
+            {"sensors": {"m": {**MICROPHONE, "mic_positions_m": [[40, 0, 0], [0, 40, 0], [-40, 0, 0], [0, -40, 0]]}}},
+            ["sensors.m: mic_positions_m", "80 m wide", "are the positions in metres?"],
+        ),
+        (
+            {"sensors": {"m": {**MICROPHONE, "mic_positions_m": [[4e-4, 0, 0], [0, 0, 0], [0, 4e-4, 0], [0, 0, 0]]}}},
+            ["sensors.m: mic_positions_m", "0.000565685 m wide", "are the positions in metres?"],
         ),
         ({"localization": {"camera": "front"}}, ["localization.camera", "'front'"]),
         ({"localization": {"camera": "f" * 500}}, ["localization.camera", "fff...; known"]),

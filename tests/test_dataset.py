@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from models.datasets.dataset import (
     DatasetError,
     Example,
     Seen,
+    count,
     decode,
     encode,
     read,
@@ -127,3 +129,20 @@ def test_classes_round_trip_and_their_absence_is_reported(tmp_path: Path) -> Non
         read_index(tmp_path)
     write_index(tmp_path, classes)
     assert read_index(tmp_path) == classes
+
+
+def test_a_shard_that_is_cut_off_anywhere_is_damaged(tmp_path: Path) -> None:
+    """In front of a header too, where readers of tars see the end."""
+    path = tmp_path / "000000.tar"
+    write_shard(path, [example(i) for i in range(3)])
+    whole = path.read_bytes()
+    with tarfile.open(path) as tar:
+        headers = [member.offset for member in tar.getmembers()]
+        end = tar.offset
+    for at in [*headers[1:], headers[2] + 100, end, end + 512, end + 1023]:
+        path.write_bytes(whole[:at])
+        for attempt in (lambda: list(read(tmp_path)), lambda: count(tmp_path)):
+            with pytest.raises(DatasetError, match=r"000000\.tar: damaged"):
+                attempt()
+    path.write_bytes(whole[: end + 1024])
+    assert (len(list(read(tmp_path))), count(tmp_path)) == (3, 3)

@@ -116,7 +116,18 @@ class TestBadPng:
             DepthPng(DepthPngOptions(str(tmp_path), width=640), ManualClock()).connect()
 
 
-@pytest.mark.parametrize("bad", [{"scale_m": 0.0}, {"rate_hz": -1.0}, {"path": ""}, {"latency_ms": float("nan")}])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"scale_m": 0.0},
+        {"scale_m": 1.0},
+        {"scale_m": 1e-6},
+        {"latency_ms": 5e7},
+        {"rate_hz": -1.0},
+        {"path": ""},
+        {"latency_ms": float("nan")},
+    ],
+)
 def test_impossible_options(bad: dict[str, object]) -> None:
     with pytest.raises(BadOption, match=next(iter(bad))):
         DepthPng(DepthPngOptions(**{"path": "x", **bad}), ManualClock())  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -127,16 +128,27 @@ def test_public_functions_guess_units_until_they_are_told_not_to() -> None:
     still = np.zeros((1, 1300, 6), np.float32)
     still[..., 2] = 1000.0  # milli-g
     turning = np.zeros((1, 1300, 6), np.float32)
+    turning[..., 2] = 9.8
     turning[..., 5] = 90.0  # degrees per second
     millimetres = np.full((1, 48, 64), 1500.0, np.float32)
     kelvin = np.full((1, 48, 64), 293.0, np.float32)
     integers = np.full((1, 4000, 1), 900.0, np.float32)
+    in_g = np.zeros((1, 1300, 6), np.float32)
+    in_g[..., 2] = 1.0
+    kilometres = np.full((1, 48, 64), 0.0015, np.float32)
+    raw_counts = np.full((1, 48, 64), 8000 * 0.01 - 273.15, np.float32)
+    low_gain = np.full((1, 48, 64), 29515 // 10, np.uint16)
     guesses: list[tuple[Callable[..., torch.Tensor], tuple[Any, ...], str]] = [
         (preprocess.imu, (still, 250.0), "look like milli-g"),
         (preprocess.imu, (turning, 250.0), "look like degrees per second"),
         (preprocess.depth, (millimetres,), "look like millimetres"),
         (preprocess.thermal, (kelvin,), "look like kelvin"),
         (preprocess.audio, (integers, 8_000.0), "scale integer samples"),
+        (preprocess.audio_clips, (integers, 8_000.0), "scale integer samples"),
+        (preprocess.imu, (in_g, 250.0), "look like units of gravity"),
+        (preprocess.depth, (kilometres,), "look like kilometres"),
+        (preprocess.thermal, (raw_counts,), "look like raw counts or tenths of a kelvin"),
+        (partial(preprocess.thermal_counts, kelvin_per_count=0.01), (low_gain,), "look like raw counts or tenths"),
     ]
     for function, arguments, words in guesses:
         with pytest.raises(preprocess.PreprocessError, match=words):

@@ -27,6 +27,7 @@ def uniform(low: float, high: float, *shape: int) -> NDArray[np.float32]:
     return RNG.uniform(low, high, shape).astype(np.float32)
 
 
+GRAVITY = np.float32([0, 0, 9.8, 0, 0, 0])
 Function = Callable[..., Tensor]
 
 GOOD: dict[str, tuple[Function, NDArray[Any], dict[str, float], tuple[int, ...]]] = {
@@ -44,8 +45,8 @@ GOOD: dict[str, tuple[Function, NDArray[Any], dict[str, float], tuple[int, ...]]
         {"kelvin_per_count": 0.01},
         (1, 224, 224),
     ),
-    "imu": (preprocess.imu, normal(3, 1000, 6), {"rate_hz": 200.0}, (6, 2000)),
-    "imu, fast": (preprocess.imu, normal(3, 5000, 6), {"rate_hz": 1000.0}, (6, 2000)),
+    "imu": (preprocess.imu, normal(3, 1000, 6) + GRAVITY, {"rate_hz": 200.0}, (6, 2000)),
+    "imu, fast": (preprocess.imu, normal(3, 5000, 6) + GRAVITY, {"rate_hz": 1000.0}, (6, 2000)),
 }
 
 
@@ -121,7 +122,7 @@ def spoiled(array: NDArray[Any], item: int, value: float) -> NDArray[Any]:
         ("thermal", 295.0, r"temperature_c: mean is 295; the values look like kelvin"),
         ("imu", np.nan, r"rows: all are NaN"),
         ("imu", -np.inf, r"rows: 6000 values are infinite"),
-        ("imu", 90.0, r"rows: rotation reaches 90 rad/s"),
+        ("imu", 90.0, r"rows: rotation is 90 rad/s most of the time; the values look like degrees"),
     ],
 )
 def test_the_items_that_are_at_fault_are_named_so_that_the_others_can_go_on(name: str, value: float, line: str) -> None:

@@ -70,7 +70,8 @@ def test_vibration_that_400_hz_cannot_hold_is_not_folded_into_motion(rate_hz: fl
 def test_axes_may_come_in_any_order(axes: list[str]) -> None:
     rows = np.random.default_rng(0).normal(0, 1, (2, 500, 6)).astype(np.float32)
     mixed = rows[..., [IMU_AXES.index(name) for name in axes]]
-    assert torch.equal(preprocess.imu(mixed, 100.0, axes=axes), preprocess.imu(rows, 100.0))
+    found = preprocess.imu(mixed, 100.0, axes=axes, guess_units=False)
+    assert torch.equal(found, preprocess.imu(rows, 100.0, guess_units=False))
 
 
 def test_short_gaps_are_bridged_and_count_as_real() -> None:
@@ -122,7 +123,7 @@ def test_real_steps_never_depend_on_what_is_made_up(seed: int, lost: float, rate
     rows = rng.normal(0, 1, (1, round(5 * rate_hz), 6)).astype(np.float32)
     rows[0, rng.random(rows.shape[1]) < lost] = np.nan
     rows[0, -1] = 0.0
-    out = preprocess.imu(rows, rate_hz)
+    out = preprocess.imu(rows, rate_hz, guess_units=False)
     assert out.isfinite().all()
     assert out.abs().max() <= np.nanmax(np.abs(rows)) * (1.0 if rate_hz <= 400 else 1.6)
     runs = preprocess.imu_real_steps(rows, rate_hz, max_gap_s=1e9)
@@ -134,6 +135,5 @@ def test_real_steps_never_depend_on_what_is_made_up(seed: int, lost: float, rate
 def test_what_is_older_than_the_window_changes_nothing() -> None:
     rows = np.random.default_rng(5).normal(0, 1, (1, 12000, 6)).astype(np.float32)
     for rate_hz, needed in ((400.0, 2000), (1000.0, 5000 + 100)):
-        torch.testing.assert_close(
-            preprocess.imu(rows, rate_hz), preprocess.imu(rows[:, -needed:], rate_hz), atol=1e-6, rtol=0
-        )
+        found, whole = (preprocess.imu(part, rate_hz, guess_units=False) for part in (rows[:, -needed:], rows))
+        torch.testing.assert_close(whole, found, atol=1e-6, rtol=0)

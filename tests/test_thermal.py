@@ -44,6 +44,11 @@ def test_the_coldest_and_the_hottest_count() -> None:
 def test_impossible_options_and_a_missing_device() -> None:
     with pytest.raises(BadOption, match="scale_c is 0"):
         ThermalPng(ThermalPngOptions("x", scale_c=0.0), ManualClock())
+    for scale_c in (1e-5, 27.0):
+        with pytest.raises(BadOption, match=r"wanted 0\.001 to 10 degrees a count"):
+            ThermalPng(ThermalPngOptions("x", scale_c=scale_c), ManualClock())
+    with pytest.raises(BadOption, match=r"offset_c is 273\.15, wanted -500 to 200 degrees Celsius"):
+        ThermalY16(ThermalY16Options(offset_c=273.15), ManualClock())
     with pytest.raises(BadOption, match="offset_c is nan"):
         ThermalY16(ThermalY16Options(offset_c=float("nan")), ManualClock())
     with pytest.raises(DeviceNotFound, match="/dev/video98: no such device"):

@@ -64,8 +64,10 @@ class SensorSettings(_Strict):
     """Keys of a sensor that the agent uses, rather than its driver."""
 
     type: str
-    hfov_deg: Annotated[float, Field(gt=0, lt=180)] | None = None
-    """Horizontal field of view of a camera: lets a direction of arrival be compared with the picture."""
+    hfov_deg: Annotated[float, Field(ge=4, lt=180)] | None = None
+    """Horizontal field of view of a camera: lets a direction of arrival be compared with the picture. Below 4 are
+    radians.
+    """
     mic_positions_m: list[tuple[FiniteFloat, FiniteFloat, FiniteFloat]] | None = None
     """Positions of the microphones, one x, y, z per channel; x forward, y left, z up."""
     max_lateness_s: Annotated[float, Field(ge=0, le=10)] = 0.2

@@ -37,6 +37,7 @@ Box = tuple[float, float, float, float]
 JPEG_QUALITY: Final = 95
 AUDIO_RATE_HZ: Final = 16000
 INDEX: Final = "dataset.json"
+_END_BYTES: Final = 2 * tarfile.BLOCKSIZE
 
 
 class DatasetError(UserFault):
@@ -231,12 +232,23 @@ def count(folder: Path) -> int:
     """Number of examples in all shards of a folder, from the tars' headers; errors as `members_of`."""
     total = 0
     for shard in shards_of(folder):
-        try:
-            with tarfile.open(shard) as tar:
-                total += sum(name.endswith(".about.json") for name in tar.getnames())
-        except (OSError, tarfile.TarError) as error:
-            raise DatasetError(f"{shard}: damaged ({error}); write it again with `sensebind simulate`") from error
+        total += sum(name.endswith(".about.json") for name in _names(shard))
     return total
+
+
+def _names(shard: Path) -> list[str]:
+    """The names of a shard's members. Raises DatasetError for one that is damaged, or cut off, be it between members:
+    a tar ends with two blocks of zeros, and its readers take a missing end for the end.
+    """
+    try:
+        with shard.open("rb") as file, tarfile.open(fileobj=file) as tar:
+            names = tar.getnames()
+            file.seek(tar.offset)
+            if file.read(_END_BYTES) != bytes(_END_BYTES):
+                raise tarfile.ReadError(f"it is cut off after {len(names)} members")
+            return names
+    except (OSError, tarfile.TarError) as error:
+        raise DatasetError(f"{shard}: damaged ({error}); write it again with `sensebind simulate`") from error
 
 
 def members_of(folder: Path) -> Iterator[dict[str, Any]]:
@@ -244,6 +256,7 @@ def members_of(folder: Path) -> Iterator[dict[str, Any]]:
     from webdataset.tariterators import group_by_keys, tar_file_expander
 
     for shard in shards_of(folder):
+        _names(shard)
         try:
             with shard.open("rb") as file:
                 yield from group_by_keys(tar_file_expander([{"url": str(shard), "stream": file}]))

@@ -110,20 +110,21 @@ def _prepared(
 
 
 def _input(example: Example, modality: Modality) -> Tensor:
-    """One row of `Examples.inputs`."""
+    """One row of `Examples.inputs`. Shards state their units, so these are not guessed."""
     match modality:
         case "vision":
             x = preprocess.vision(example.frames[None])[0]  # [3, 2, 224, 224]
             mean, std = (torch.tensor(values).view(3, 1, 1, 1) for values in (RGB_MEAN, RGB_STD))
             return ((x * std + mean) * 255).round().to(torch.uint8)
         case "audio":
-            return preprocess.audio(_measured(example.audio)[:, :, None], example.audio_rate_hz)[0].half()
+            sound = _measured(example.audio)[:, :, None]
+            return preprocess.audio(sound, example.audio_rate_hz, guess_units=False)[0].half()
         case "depth":
-            return preprocess.depth(_measured(example.depth_m))[0].half()
+            return preprocess.depth(_measured(example.depth_m), guess_units=False)[0].half()
         case "thermal":
-            return preprocess.thermal(_measured(example.temperature_c))[0].half()
+            return preprocess.thermal(_measured(example.temperature_c), guess_units=False)[0].half()
         case _:
-            return preprocess.imu(_measured(example.imu), preprocess.IMU_RATE_HZ)[0].half()
+            return preprocess.imu(_measured(example.imu), preprocess.IMU_RATE_HZ, guess_units=False)[0].half()
 
 
 def _measured(data: NDArray[np.float32] | None) -> NDArray[np.float32]:

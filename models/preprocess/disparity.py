@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from common.usual_values import DEPTH_M
 from models.extent import IMAGE_PX
 from models.preprocess.arrays import Array, Device, checked, placed
 from models.preprocess.crop import centre
@@ -21,7 +22,6 @@ _KINECT_BASELINE_M: Final = 0.075
 _STORED_DEPTH_PER_MM: Final = 8.0
 _SCALE: Final = _KINECT_FOCAL_PX * _KINECT_BASELINE_M / _STORED_DEPTH_PER_MM / DISPARITY_MAX_PX
 _NEAREST_M: Final = 1e-3
-_MEAN_MAX_M: Final = 200.0
 _LEAST: Final = 1e-12
 """Divides where there is no weight; the mean of one valid pixel of millions is above it."""
 
@@ -36,8 +36,8 @@ def depth(depth_m: Array, *, guess_units: bool = True, device: Device = None) ->
     any metric sensor: the same wall gives the same values whatever camera measured it.
 
     Invalid pixels take the mean of the valid ones nearest around them, because 0 would read as the horizon and the
-    nearest value alone would draw streaks. A mean that looks like millimetres is refused, unless `guess_units` is
-    False: a caller who knows the unit, as from a driver, wants a valley too. Raises PreprocessError.
+    nearest value alone would draw streaks. A mean that looks like millimetres or kilometres is refused, unless
+    `guess_units` is False: a caller who knows the unit, as from a driver, wants a valley too. Raises PreprocessError.
 
     >>> import numpy as np
     >>> depth(np.full((1, 480, 640), 1.5, np.float32)).shape
@@ -48,10 +48,7 @@ def depth(depth_m: Array, *, guess_units: bool = True, device: Device = None) ->
     faults = ItemFaults(len(x))
     if guess_units:
         mean_m = x.where(valid, 0.0).sum(dim=(1, 2), dtype=torch.float64) / valid.sum(dim=(1, 2))  # [B]
-        faults.add(
-            mean_m > _MEAN_MAX_M,
-            lambda i: f"depth_m: mean is {mean_m[i]:.6g} m; the values look like millimetres, not metres",
-        )
+        faults.add_unit("depth_m: mean is {:.6g} m", DEPTH_M, mean_m)
     faults.refuse()
     x, valid = placed(x, device), placed(valid, device)
     disparity = (_SCALE / x.clamp(min=_NEAREST_M)).clamp(max=1.0).where(valid, 0.0)  # [B, H, W]

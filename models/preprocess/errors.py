@@ -7,6 +7,8 @@ from typing import Self
 
 from torch import Tensor
 
+from common.usual_values import Usual
+
 
 class PreprocessError(ValueError):
     """An array is not what the modality needs; one line: which, what it is, what it should be.
@@ -39,6 +41,12 @@ class ItemFaults:
         """Mark the items where `bad`, bool [B], is true; `line` says what is wrong with one of them."""
         for i in bad.nonzero().flatten().tolist():
             self._items.setdefault(i, line(i))
+
+    def add_unit(self, line: str, usual: Usual, magnitudes: Tensor) -> None:
+        """Mark the items whose magnitudes, [B], look like another unit; `line` has a place for one of them."""
+        for i, magnitude in enumerate(magnitudes.tolist()):
+            if unit := usual.looks_like(magnitude):
+                self._items.setdefault(i, f"{line.format(magnitude)}; the values look like {unit}")
 
     def refuse(self) -> None:
         """Raise PreprocessError if any item has a fault."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from common.physics import STANDARD_GRAVITY_MPS2
+from common.usual_values import ACCELERATION_MPS2, ROTATION_RPS
 from common.window_lengths import IMU_MAX_GAP_S, IMU_WINDOW_S
 from models.encoders import IMU_CHANNELS, IMU_STEPS
 from models.preprocess.arrays import Array, Device, check_rate, checked, placed
@@ -22,9 +23,6 @@ IMU_RATE_HZ: Final = IMU_STEPS // IMU_WINDOW_S
 """400."""
 IMU_AXES: Final = ("accel_x", "accel_y", "accel_z", "gyro_x", "gyro_y", "gyro_z")
 """The model's order; acceleration in m/s2, rotation in rad/s."""
-
-_ACCEL_MAX_MPS2: Final = 500.0
-_GYRO_MAX_RPS: Final = 50.0
 
 # A low-pass for rates above 400 Hz, by Kaiser's formulas: flat to 160 Hz, 60 dB down from 240 Hz, which folds to 160.
 _CUTOFF_HZ: Final = IMU_RATE_HZ / 2
@@ -52,8 +50,9 @@ def imu(
     both sensors have the order of 1. Up to 400 Hz steps are interpolated linearly; above, a windowed sinc takes out
     what 400 Hz cannot hold, which interpolation alone would fold into the motion as false vibration.
 
-    Values that look like milli-g or degrees per second are refused, unless `guess_units` is False: a caller who knows
-    the units, as from a driver, wants the blow of a fall too. Raises PreprocessError.
+    Values that look like units of gravity, milli-g or degrees per second most of the time are refused, unless
+    `guess_units` is False: a caller who knows the units, as from a driver, wants a robot in free fall too. Raises
+    PreprocessError.
 
     >>> import numpy as np
     >>> still = np.zeros((1, 1000, 6), np.float32)  # 5 s at 200 Hz
@@ -113,15 +112,13 @@ def _check_values(x: Tensor, real: Tensor, *, guess_units: bool) -> None:
     faults.add(~real.any(dim=1), lambda _: "rows: all are NaN, so none ever came; check the connection")
     faults.add(infinite > 0, lambda i: f"rows: {infinite[i]} values are infinite")
     if guess_units:
-        accel, gyro = (part.abs().nan_to_num(0.0).flatten(1).amax(dim=1) for part in (x[..., :3], x[..., 3:]))
-        faults.add(
-            accel > _ACCEL_MAX_MPS2,
-            lambda i: f"rows: acceleration reaches {accel[i]:.6g} m/s2; the values look like milli-g",
-        )
-        faults.add(
-            gyro > _GYRO_MAX_RPS,
-            lambda i: f"rows: rotation reaches {gyro[i]:.6g} rad/s; the values look like degrees per second",
-        )
+        accel = x[..., :3].norm(dim=2).nanmedian(dim=1).values  # [B]
+        gyro = x[..., 3:].abs().nanmedian(dim=1).values.amax(dim=1)
+        for name, unit, usual, found in (
+            ("acceleration", "m/s2", ACCELERATION_MPS2, accel),
+            ("rotation", "rad/s", ROTATION_RPS, gyro),
+        ):
+            faults.add_unit(f"rows: {name} is {{:.6g}} {unit} most of the time", usual, found)
     faults.refuse()
 
 

@@ -53,12 +53,15 @@ def audio(waveform: Array, rate_hz: float, *, guess_units: bool = True, device: 
     return log_mel(x - x.mean(dim=1, keepdim=True))
 
 
-def audio_clips(waveform: Array, rate_hz: float, clips: int = 3, *, device: Device = None) -> Tensor:
+def audio_clips(
+    waveform: Array, rate_hz: float, clips: int = 3, *, guess_units: bool = True, device: Device = None
+) -> Tensor:
     """Recordings of any length, float32 [B, n, channels] in -1..1 -> `clips` of 2 s each, [B, clips, 1, 128, 204].
 
     The published sampler divides the room for the clips' starts by their number, so the last clip ends before the
     recording does. Its means, over all channels, are subtracted from one shared buffer, so a clip that overlaps an
-    earlier one carries the earlier means too; that happens here on a copy. Raises PreprocessError.
+    earlier one carries the earlier means too; that happens here on a copy. A peak that looks like integer samples is
+    refused, unless `guess_units` is False. Raises PreprocessError.
 
     >>> import numpy as np
     >>> audio_clips(np.zeros((1, 160_000, 1), np.float32), rate_hz=16_000).shape
@@ -66,7 +69,7 @@ def audio_clips(waveform: Array, rate_hz: float, clips: int = 3, *, device: Devi
     """
     if clips < 1:
         raise PreprocessError(f"clips: {clips} is not a number of clips, which begins at 1")
-    x = _checked(waveform).transpose(1, 2)  # [B, channels, n]
+    x = _checked(waveform, guess_units=guess_units).transpose(1, 2)  # [B, channels, n]
     x = _at_model_rate(placed(x, device), rate_hz)
     room_s = max(Fraction(x.shape[2], AUDIO_RATE_HZ) - AUDIO_WINDOW_S, Fraction(0))
     found = []

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from common.physics import ZERO_KELVIN_C
+from common.usual_values import TEMPERATURE_C
 from models.preprocess.arrays import Array, Device, check_finite, check_range, checked, placed
 from models.preprocess.crop import centre
 from models.preprocess.errors import ItemFaults, PreprocessError
@@ -20,7 +21,6 @@ COUNTS_SPAN_MIN: Final = 64.0
 """Least counts between 0 and 1, about 2 K of a 14-bit sensor: less would show noise as a picture."""
 
 _HOTTEST_C: Final = 10_000.0
-_MEAN_MAX_C: Final = 200.0
 
 
 def thermal(
@@ -35,8 +35,8 @@ def thermal(
 
     The published model saw 8-bit pictures scaled to 0..1 without further normalisation. The range here is fixed, not
     stretched to each picture, so that a person is as bright beside a stove as in an empty room; hotter saturates.
-    A mean that looks like kelvin or raw counts is refused, unless `guess_units` is False: a caller who knows the unit,
-    as from a driver, wants the picture of a fire too. Raises PreprocessError.
+    A mean that looks like kelvin or raw counts, be it too hot or too cold, is refused, unless `guess_units` is False:
+    a caller who knows the unit, as from a driver, wants the picture of a fire too. Raises PreprocessError.
 
     >>> import numpy as np
     >>> float(thermal(np.full((1, 120, 160), 30.0, np.float32)).mean())
@@ -47,11 +47,8 @@ def thermal(
     faults = ItemFaults(len(x))
     check_finite("temperature_c", x, faults)
     if guess_units:
-        mean_c = x.mean(dim=(1, 2), dtype=torch.float64)  # [B]
-        faults.add(
-            mean_c > _MEAN_MAX_C,
-            lambda i: f"temperature_c: mean is {mean_c[i]:.6g}; the values look like kelvin or raw counts",
-        )
+        mean_c = x.clamp(ZERO_KELVIN_C, _HOTTEST_C).mean(dim=(1, 2), dtype=torch.float64)  # [B]
+        faults.add_unit("temperature_c: mean is {:.6g}", TEMPERATURE_C, mean_c)
     faults.refuse()
     # No thing is outside these; a pixel that says so must not reach its neighbours through the resizing.
     x = placed(x, device).clamp(ZERO_KELVIN_C, _HOTTEST_C)
@@ -66,16 +63,17 @@ def thermal_counts(
     high_c: float = THERMAL_HIGH_C,
     low_count: float | None = None,
     high_count: float | None = None,
+    guess_units: bool = True,
     device: Device = None,
 ) -> Tensor:
     """Raw counts of a thermal camera, uint16 [B, H, W] -> [B, 1, 224, 224] between 0 (cold) and 1 (hot).
 
     A radiometric camera (Lepton and Boson with TLinear: 0.01 or 0.1 kelvin a count) measures temperatures: give
-    `kelvin_per_count`, and the result is that of `thermal` with `low_c` and `high_c`. Without it the counts have no
-    unit. Give `low_count` and `high_count` for a camera whose counts are steady; else the 1st and 99th percentile of
-    each picture become 0 and 1, because the counts of an uncooled sensor drift with its own temperature, so that no
-    fixed scale lasts an hour. That is what such cameras' own gain control does, and what the published model's pictures
-    had been through; the price is that a person's brightness depends on what else is in the picture.
+    `kelvin_per_count`, and the result is that of `thermal` with `low_c`, `high_c` and `guess_units`. Without it the
+    counts have no unit. Give `low_count` and `high_count` for a camera whose counts are steady; else the 1st and 99th
+    percentile of each picture become 0 and 1, because the counts of an uncooled sensor drift with its own temperature,
+    so that no fixed scale lasts an hour. That is what such cameras' own gain control does, and what the published
+    model's pictures had been through; the price is that a person's brightness depends on what else is in the picture.
     Raises PreprocessError.
 
     >>> import numpy as np
@@ -90,7 +88,7 @@ def thermal_counts(
             raise PreprocessError("kelvin_per_count: counts that are temperatures take low_c and high_c, not counts")
         if not (math.isfinite(kelvin_per_count) and kelvin_per_count > 0):
             raise PreprocessError(f"kelvin_per_count: {kelvin_per_count:g} must be above 0; 0.01 is usual")
-        return thermal(x * kelvin_per_count + ZERO_KELVIN_C, low_c, high_c)
+        return thermal(x * kelvin_per_count + ZERO_KELVIN_C, low_c, high_c, guess_units=guess_units)
     if low_count is not None and high_count is not None:
         check_range("low_count, high_count", low_count, high_count)
         return _scaled(x, low_count, high_count)
