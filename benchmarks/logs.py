@@ -33,8 +33,9 @@ from agent.log.editing.merging import merge
 from agent.log.editing.repair import repair
 from agent.log.editing.survey import survey
 from agent.log.format import LoggedSensor, RunFacts
-from agent.log.reading import Damaged, frames
+from agent.log.reading import frames
 from agent.log.recording.recorder import Recorder
+from agent.log.unpacking import Damaged
 from agent.policy import LOSSLESS
 from drivers import image_file
 from drivers.driver import Clock, Sample

@@ -21,9 +21,10 @@ from agent.log.editing.repair import repair
 from agent.log.editing.survey import survey
 from agent.log.files import recording_files, recordings
 from agent.log.format import LogError, RecordError, ReplayError, RunFacts
-from agent.log.reading import CHUNK_HEAD, RECORD_HEAD, facts_of, frames
+from agent.log.reading import facts_of, frames
 from agent.log.recording.recorder import Recorder
 from agent.log.replay.samples import SampleReplay
+from agent.log.unpacking import CHUNK_HEAD, RECORD_HEAD
 from agent.log.writing import REDEFINE_CHUNKS
 from agent.policy import LOSSLESS
 from drivers.driver import Sample

@@ -17,8 +17,9 @@ from agent.log.editing.copying import Copied, contents
 from agent.log.editing.repair import repair
 from agent.log.editing.survey import survey
 from agent.log.format import ReplayError
-from agent.log.reading import Damaged, facts_of, frames
+from agent.log.reading import facts_of, frames
 from agent.log.recording.recorder import Recorder
+from agent.log.unpacking import Damaged
 from agent.policy import LOSSLESS
 from drivers.driver import BadData
 

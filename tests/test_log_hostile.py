@@ -12,7 +12,7 @@ from other_reader import messages
 
 from agent.log.editing.repair import repair
 from agent.log.editing.survey import survey
-from agent.log.reading import EXPANSION, FREE_BYTES, FREE_RECORDS, RECORD_BYTES
+from agent.log.unpacking import EXPANSION, FREE_BYTES, FREE_RECORDS, RECORD_BYTES
 from benchmarks.faults.hostile_logs import HOSTILE, channel, chunk, log, message
 from benchmarks.faults.mutation_check import check
 

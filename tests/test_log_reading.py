@@ -20,18 +20,8 @@ from mcap.records import Message
 from mcap.writer import CompressionType, Writer
 from recorded_run import START_NS, record, samples
 
-from agent.log.reading import (
-    CHUNK_HEAD,
-    MAGIC,
-    MAX_CHUNK_BYTES,
-    MESSAGE_HEAD,
-    RECORD_HEAD,
-    Allowance,
-    Damaged,
-    NotMcap,
-    chunk_records,
-    records,
-)
+from agent.log.reading import MAGIC, MESSAGE_HEAD, chunk_records, records
+from agent.log.unpacking import CHUNK_HEAD, MAX_CHUNK_BYTES, RECORD_HEAD, Allowance, Damaged, NotMcap
 
 
 def wait_for(progress: Path, t_ns: int, process: subprocess.Popen[bytes]) -> None:
@@ -109,7 +99,8 @@ def test_a_decompression_bomb_is_not_unpacked(compression: str) -> None:
     [
         (b"", "at byte 8: the file ends without its footer"),
         (b"\x06\x01", "at byte 8: the file ends inside a record"),
-        (RECORD_HEAD.pack(6, 2**63), f"record 6 of {2**63} bytes; {MAX_CHUNK_BYTES} are allowed"),
+        (RECORD_HEAD.pack(5, 2**63), f"record 5 of {2**63} bytes; {MAX_CHUNK_BYTES} are allowed"),
+        (RECORD_HEAD.pack(6, 2**63), "the file ends inside a record"),
         (RECORD_HEAD.pack(0, 0), "record 0"),
         (RECORD_HEAD.pack(6, 3) + b"abc", "not a chunk: unpack_from requires"),
         (RECORD_HEAD.pack(5, 3) + b"abc", "record 5 of 3 bytes"),

@@ -15,7 +15,7 @@ from other_reader import messages, metadata
 from agent.log import writing
 from agent.log.format import RecordError
 from agent.log.reading import records
-from agent.log.seeking import chunks_of
+from agent.log.seeking import places_of
 from agent.log.whole_file import whole_file, whole_log
 from agent.log.writing import REDEFINE_CHUNKS, Channel, LogWriter
 
@@ -54,7 +54,7 @@ def test_mcaps_own_reader_reads_what_is_written(tmp_path: Path) -> None:
     }
     assert [(s.name, s.encoding, s.data) for s in summary.schemas.values()] == [("any.Thing", "protobuf", b"schema")]
     with path.open("rb") as stream:
-        assert chunks_of(stream).definitions is not None, "the checksum of the summary holds"
+        assert places_of(stream).definitions is not None, "the checksum of the summary holds"
 
 
 def test_a_log_without_messages_is_complete(tmp_path: Path) -> None:

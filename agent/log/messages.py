@@ -22,8 +22,8 @@ from agent.config.recording import PictureFormat
 from agent.log.format import RAW_TOPIC, SENSORS_TOPIC, LoggedSensor
 from drivers import codec
 from drivers.driver import BadData, Sample
-from drivers.forms import FORMS
-from protos.sensors_pb2 import AudioBlock, Image, SensorSample
+from drivers.forms import FORMS, MAX_RATE_HZ, MIN_RATE_HZ
+from protos.sensors_pb2 import AudioBlock, Image, ImuBlock, SensorSample
 
 IMAGE_SCHEMA: str = CompressedImage.DESCRIPTOR.full_name
 RAW_IMAGE_SCHEMA: str = RawImage.DESCRIPTOR.full_name
@@ -38,6 +38,7 @@ _CLASSES: dict[str, type[Message]] = {
 }
 _PCM_S16 = "pcm-s16"
 _FULL_SCALE = 32768
+_IMU_ROW_BYTES = FORMS["imu"].bytes_of(1)
 _RGB, _FLOAT32 = "rgb8", "32FC1"
 _AS_USUAL = PictureFormat()
 
@@ -76,7 +77,7 @@ def sample_of(message: Message, sensor: LoggedSensor, t_ns: int) -> Sample:
             _, sample = codec.decode_sample(message)
             return Sample(t_ns, sample.data, sample.rate_hz)
         case RawAudio():
-            rows, rate_hz = _decode_audio(message)
+            rows, rate_hz = decode_audio(message)
             return Sample(t_ns, rows, rate_hz)
         case CompressedImage():
             return Sample(t_ns, _decode_picture(message, sensor))
@@ -84,6 +85,27 @@ def sample_of(message: Message, sensor: LoggedSensor, t_ns: int) -> Sample:
             return Sample(t_ns, _decode_raw(message, sensor))
         case _:
             raise TypeError(f"{type(message).__name__} is not a message of `parse`")
+
+
+def end_ns(schema: str, t_ns: int, data: bytes) -> int:
+    """Return the time at which a sample exists: that of its last row; `t_ns` for a picture and what is not a sample."""
+    if schema not in (AUDIO_SCHEMA, SAMPLE_SCHEMA):
+        return t_ns
+    try:
+        message = parse(schema, data)
+    except BadData:
+        return t_ns
+    row_bytes, rate_hz, block = 1, 0.0, b""
+    match message:
+        case RawAudio():
+            row_bytes, rate_hz, block = 2 * message.number_of_channels, float(message.sample_rate), message.data
+        case SensorSample(imu=ImuBlock() as imu) if message.HasField("imu"):
+            row_bytes, rate_hz, block = _IMU_ROW_BYTES, imu.rate_hz, imu.data
+        case SensorSample(audio=AudioBlock() as audio) if message.HasField("audio"):
+            value_bytes = 2 if audio.encoding == AudioBlock.ENCODING_PCM_S16 else 4
+            row_bytes, rate_hz, block = value_bytes * audio.channels, audio.rate_hz, audio.data
+    known = row_bytes and MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ
+    return t_ns + round(len(block) // row_bytes * 1e9 / rate_hz) if known else t_ns
 
 
 def picture_body(message: Message) -> bytes:
@@ -143,7 +165,8 @@ def _encode_audio(stamp: Timestamp, sample: Sample) -> RawAudio:
     )
 
 
-def _decode_audio(message: RawAudio) -> tuple[NDArray[np.float32], float]:
+def decode_audio(message: RawAudio) -> tuple[NDArray[np.float32], float]:
+    """Return audio rows, float32 [n, channels], and their rate. Raises BadData."""
     if message.format != _PCM_S16:
         raise BadData(f"audio in format {message.format!r}; only {_PCM_S16!r} is known")
     return codec.decode_audio(

@@ -1,7 +1,7 @@
 """The records of a log from front to back, distrusting the bytes: no index is needed, and no length is believed.
 
 A log that was cut off (a killed recorder, a full disk, a partial copy) or damaged gives what stands before, then raises
-`Damaged`. Memory is bounded by one chunk, and a chunk by `MAX_CHUNK_BYTES`, also once decompressed. What all chunks
+`Damaged`. Memory is bounded by one chunk, and of a chunk beyond `MAX_CHUNK_BYTES` by one record. What all chunks
 together cost is bounded by how long the file is: `Allowance`.
 
 Source of the layout: the MCAP specification, https://mcap.dev/spec.
@@ -9,96 +9,51 @@ Source of the layout: the MCAP specification, https://mcap.dev/spec.
 
 from __future__ import annotations
 
+import os
 import struct
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-import lz4.frame
-import zstandard
 from mcap import records as mcap
 from mcap.data_stream import ReadDataStream
-from mcap.exceptions import McapError
 from mcap.opcode import Opcode
 
-from agent.log.format import FACTS_RECORD, LogError, ReplayError, RunFacts
-from common.printable import brief, shortened
+from agent.log.format import FACTS_RECORD, ReplayError, RunFacts
+from agent.log.unpacking import (
+    MAX_CHUNK_BYTES,
+    RECORD_BYTES,
+    RECORD_HEAD,
+    UNPARSABLE,
+    Allowance,
+    Body,
+    Damaged,
+    NotMcap,
+    PackedChunk,
+    unpacked,
+)
+from common.printable import brief
 
 MAGIC = b"\x89MCAP0\r\n"
-MAX_CHUNK_BYTES = 256 * 2**20
-"""Size limit of a record, packed and unpacked. A chunk ends with the message that fills it; the largest message
-is a raw picture of 133 MB."""
-
 MAX_DEFINITION_BYTES = 2**22
 """Size limit of a schema, a channel or a metadata record."""
-EXPANSION = 256
-"""Bytes that a byte of a chunk may become on average: LZ4 reaches 255, zstd far more with equal bytes."""
-FREE_BYTES = 16 * 2**20
-"""Allowance beyond that, so that a short file may hold a long run of equal bytes."""
-RECORD_BYTES = 4
-"""Bytes of a file per record in its chunks, on average; compressed messages of real sensors take ten times that."""
-FREE_RECORDS = 20_000
 _CHANNEL_BYTES = 16
 """Bytes of a channel that cost as much as a message: it holds a map."""
 
-RECORD_HEAD = struct.Struct("<BQ")
 MESSAGE_HEAD = struct.Struct("<HIQQ")
-CHUNK_HEAD = struct.Struct("<QQQII")
-"""Start, end, size once decompressed, CRC of that, length of the compression's name."""
-
 DEFINITIONS = (Opcode.SCHEMA, Opcode.CHANNEL)
 _MESSAGE = int(Opcode.MESSAGE)  # compared for every message
 _BOUNDED = (*DEFINITIONS, Opcode.METADATA)
+_READ = frozenset((*_BOUNDED, Opcode.HEADER, Opcode.MESSAGE, Opcode.CHUNK, Opcode.DATA_END, Opcode.FOOTER))
+"""Kinds of records that are read. Others (attachments, indexes, private ones) are passed over, however large."""
 _SPAN = struct.Struct("<QQ")
-_MAX_WINDOW_BYTES = 2**27
-"""Largest window of every zstd level except `--ultra --long`."""
-
-# Errors of parsing bytes that are not a record.
-_UNPARSABLE = (McapError, ValueError, struct.error)
-
 Span = Callable[[int, int], bool]
 """Says of the earliest and latest log time in a chunk whether its messages are wanted."""
 
 Item = TypeVar("Item")
 Record = mcap.Schema | mcap.Channel | mcap.Message | mcap.Metadata
 """Records that reading returns; indexes and statistics only repeat them."""
-
-
-class Damaged(LogError):
-    """A log is cut off or damaged; `offset` is where, in bytes."""
-
-    def __init__(self, offset: int, what: str) -> None:
-        super().__init__(f"cut off or damaged at byte {offset}: {shortened(what, 300)}")
-        self.offset = offset
-
-
-class NotMcap(Damaged):
-    """The bytes do not begin, or do not end, as MCAP does."""
-
-
-class Allowance:
-    """Bytes and records to which the chunks of one file may expand, by how much of the file has been read.
-
-    Without it, a kilobyte can stand for a hundred million records, each of which costs some microseconds.
-    """
-
-    def __init__(self) -> None:
-        self._bytes = float(FREE_BYTES)
-        self.records = float(FREE_RECORDS)
-        """Number of records that may still come."""
-
-    def read(self, size: int) -> None:
-        """Note that this many bytes of the file were read."""
-        self._bytes += size * EXPANSION
-        self.records += size / RECORD_BYTES
-
-    def expand(self, offset: int, size: int) -> None:
-        """A chunk wants to become so many bytes. Raises Damaged."""
-        if size > self._bytes:
-            raise Damaged(offset, f"a chunk of {size} bytes once decompressed; {EXPANSION} a byte are allowed in all")
-        self._bytes -= size
 
 
 def open_log(path: Path) -> BinaryIO:
@@ -123,14 +78,21 @@ def facts_of(path: Path) -> RunFacts:
 
 def _find_facts(path: Path, stream: BinaryIO) -> dict[str, str] | None:
     try:
-        for record in records(stream):
-            if isinstance(record, mcap.Metadata) and record.name == FACTS_RECORD:
-                return record.metadata
+        return metadata_of(stream, FACTS_RECORD)
     except Damaged as damage:
         if isinstance(damage, NotMcap) and damage.offset == 0:
             raise ReplayError(f"{path}: not a log; give an MCAP file that sensebind recorded") from None
         if damage.offset < len(MAGIC):
             raise ReplayError(f"{path}: is empty, or cut off within its first bytes") from None
+    return None
+
+
+def metadata_of(stream: BinaryIO, name: str) -> dict[str, str] | None:
+    """The first metadata record of a name, wherever it stands; None when there is none. Raises Damaged."""
+    for offset, opcode, body in frames(stream):
+        for record in parse(offset, opcode, body) if opcode == Opcode.METADATA else ():
+            if isinstance(record, mcap.Metadata) and record.name == name:
+                return record.metadata
     return None
 
 
@@ -161,28 +123,60 @@ def records(stream: BinaryIO, wanted: Span = _always) -> Iterator[Record]:
             yield record
 
 
-def frames(stream: BinaryIO) -> Iterator[tuple[int, int, bytes]]:
-    """The records of a file as (offset, opcode, body), chunks whole. Raises Damaged unless it ends as MCAP does."""
-    offset = _read_magic(stream, 0)
+def frames(stream: BinaryIO) -> Iterator[tuple[int, int, Body]]:
+    """The records of a file as (offset, opcode, body), chunks whole. Raises Damaged unless it ends as MCAP does.
+
+    The bodies of attachments, indexes and private records are left out, as empty.
+    """
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(0)
+    offset = read_magic(stream, 0)
     opcode = 0
     while opcode != Opcode.FOOTER:
-        opcode, length = RECORD_HEAD.unpack(_read(stream, offset, RECORD_HEAD.size))
-        if not opcode or length > MAX_CHUNK_BYTES:
-            raise Damaged(offset, f"record {opcode} of {length} bytes; {MAX_CHUNK_BYTES} are allowed")
-        yield offset, opcode, _read(stream, offset, length)
-        offset += RECORD_HEAD.size + length
-    _read_magic(stream, offset)
+        opcode, body, after = frame_at(stream, offset, size)
+        yield offset, opcode, body
+        offset = after
+    stream.seek(offset)
+    read_magic(stream, offset)
 
 
-def chunk_records(offset: int, body: bytes, allowance: Allowance, wanted: Span = _always) -> Iterator[Record]:
+def frame_at(stream: BinaryIO, offset: int, size: int) -> tuple[int, Body, int]:
+    """Read a record of a file of `size` bytes: opcode, body as `frames` gives it, offset behind it. Raises Damaged."""
+    stream.seek(offset)
+    opcode, length = RECORD_HEAD.unpack(_read(stream, offset, RECORD_HEAD.size))
+    begin = offset + RECORD_HEAD.size
+    large = opcode == Opcode.CHUNK and length > MAX_CHUNK_BYTES
+    if large or (opcode and opcode not in _READ):
+        if begin + length > size:
+            raise Damaged(offset, "the file ends inside a record")
+        return opcode, PackedChunk(stream, begin, length) if large else b"", begin + length
+    if not opcode or length > MAX_CHUNK_BYTES:
+        raise Damaged(offset, f"record {opcode} of {length} bytes; {MAX_CHUNK_BYTES} are allowed")
+    return opcode, _read(stream, offset, length), begin + length
+
+
+def library_of(stream: BinaryIO) -> str:
+    """The program that wrote a file; empty when it does not say."""
+    size = stream.seek(0, os.SEEK_END)
+    try:
+        opcode, body, _ = frame_at(stream, len(MAGIC), size)
+        if opcode == Opcode.HEADER and isinstance(body, bytes):
+            return str(mcap.Header.read(ReadDataStream(BytesIO(body))).library)
+        return ""
+    except (*UNPARSABLE, Damaged):
+        return ""
+
+
+def chunk_records(offset: int, body: Body, allowance: Allowance, wanted: Span = _always) -> Iterator[Record]:
     """The records in a chunk whose checksum holds. Raises Damaged."""
-    start_ns, end_ns = _SPAN.unpack_from(body) if len(body) >= _SPAN.size else (0, 0)
+    head = body.head if isinstance(body, PackedChunk) else body
+    start_ns, end_ns = _SPAN.unpack_from(head) if len(head) >= _SPAN.size else (0, 0)
     return chunk_contents(offset, body, allowance, parse, messages=wanted(start_ns, end_ns))
 
 
 def chunk_contents(
     offset: int,
-    body: bytes,
+    body: Body,
     allowance: Allowance,
     made: Callable[[int, int, memoryview], Iterable[Item]],
     *,
@@ -193,51 +187,26 @@ def chunk_contents(
     Raises Damaged, also for any other record in a chunk.
     """
     allowance.read(len(body))
-    data = memoryview(_unpacked(offset, body, allowance))
-    size, most, at, taken = len(data), allowance.records, 0, 0
-    while at < size:
-        begin = at + RECORD_HEAD.size
-        opcode, length = RECORD_HEAD.unpack_from(data, at) if begin <= size else (0, size)
-        at = begin + length
-        if at > size:
-            raise Damaged(offset, "a chunk that ends inside a record")
+    most, taken = allowance.records, 0
+    for opcode, record in unpacked(offset, body, allowance):
         taken += 1
         is_message = opcode == _MESSAGE
         if not is_message:
             if opcode not in DEFINITIONS:
                 raise Damaged(offset, f"a chunk with a record {opcode}; schemas, channels and messages are allowed")
-            taken += length // _CHANNEL_BYTES if opcode == Opcode.CHANNEL else 0
+            taken += len(record) // _CHANNEL_BYTES if opcode == Opcode.CHANNEL else 0
         if taken > most:
             allowance.records = 0.0
             raise Damaged(offset, f"a chunk with more records than one for {RECORD_BYTES} bytes of the file")
         if messages or not is_message:
-            yield from made(offset, opcode, data[begin:at])
+            yield from made(offset, opcode, record)
     allowance.records -= taken
 
 
-def _unpacked(offset: int, body: bytes, allowance: Allowance) -> bytes:
-    """Return the contents of a chunk, decompressed and checked. Raises Damaged."""
-    try:
-        _, _, size, crc, name_length = CHUNK_HEAD.unpack_from(body)
-        at = CHUNK_HEAD.size + name_length
-        compression = body[CHUNK_HEAD.size : at].decode()
-        (length,) = struct.unpack_from("<Q", body, at)
-    except _UNPARSABLE as error:
-        raise Damaged(offset, f"not a chunk: {error}") from None
-    packed = body[at + 8 :]
-    if length != len(packed) or size > MAX_CHUNK_BYTES:
-        raise Damaged(offset, f"a chunk of {length} bytes, {size} once decompressed; {MAX_CHUNK_BYTES} are allowed")
-    allowance.expand(offset, size)
-    data = _decompress(offset, compression, packed, size)
-    if len(data) != size:
-        raise Damaged(offset, f"a chunk that holds other than the {size} bytes it declares")
-    if crc and zlib.crc32(data) != crc:
-        raise Damaged(offset, "a chunk whose checksum is wrong")
-    return data
-
-
-def parse(offset: int, opcode: int, body: bytes | memoryview) -> list[Record]:
+def parse(offset: int, opcode: int, body: Body | memoryview) -> list[Record]:
     """The one record that a body holds, or none when it only repeats or indexes others. Raises Damaged."""
+    if isinstance(body, PackedChunk):
+        return []
     if len(body) > MAX_DEFINITION_BYTES and opcode in _BOUNDED:
         raise Damaged(offset, f"record {opcode} of {len(body)} bytes; {MAX_DEFINITION_BYTES} are allowed")
     try:
@@ -251,34 +220,10 @@ def parse(offset: int, opcode: int, body: bytes | memoryview) -> list[Record]:
                 return [mcap.Channel.read(ReadDataStream(BytesIO(body)))]
             case Opcode.METADATA:
                 return [mcap.Metadata.read(ReadDataStream(BytesIO(body)))]
-    except _UNPARSABLE as error:
+    except UNPARSABLE as error:
         what = str(error) or type(error).__name__
         raise Damaged(offset, f"record {opcode} of {len(body)} bytes: {what}") from None
     return []
-
-
-def _decompress(offset: int, compression: str, packed: bytes, size: int) -> bytes:
-    """Return at most one byte more than `size`, however large the packed data would become. Consecutive frames are
-    one.
-    """
-    try:
-        match compression:
-            case "":
-                return packed
-            case "lz4":
-                frame = lz4.frame.LZ4FrameDecompressor()
-                data: bytes = frame.decompress(packed, max_length=size + 1)
-                if frame.eof and frame.unused_data and len(data) <= size:
-                    with lz4.frame.open(BytesIO(frame.unused_data)) as rest:
-                        data += rest.read(size + 1 - len(data))
-                return data
-            case "zstd":
-                unpacker = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW_BYTES)
-                with unpacker.stream_reader(packed, read_across_frames=True) as reader:
-                    return reader.read(size + 1)
-    except (RuntimeError, EOFError, zstandard.ZstdError) as error:
-        raise Damaged(offset, f"a chunk that cannot be decompressed: {error}") from None
-    raise Damaged(offset, f"a chunk compressed by {brief(compression)}; lz4 and zstd are known")
 
 
 def _read(stream: BinaryIO, offset: int, length: int) -> bytes:
@@ -288,7 +233,7 @@ def _read(stream: BinaryIO, offset: int, length: int) -> bytes:
     return data
 
 
-def _read_magic(stream: BinaryIO, offset: int) -> int:
+def read_magic(stream: BinaryIO, offset: int) -> int:
     """Return the offset behind it."""
     magic = stream.read(len(MAGIC))
     if len(magic) < len(MAGIC):

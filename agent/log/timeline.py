@@ -9,12 +9,16 @@ from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
-from mcap.records import Channel, Message, Metadata, Schema
+from mcap.records import Channel, Message, Schema
 
 from agent.log.files import recording_files
 from agent.log.format import EVENTS_TOPIC, MODEL_RECORD, LoggedSensor, ReplayError, RunFacts
-from agent.log.reading import Damaged, facts_of, open_log, records
-from agent.log.seeking import chunks_of, records_from
+from agent.log.messages import end_ns
+from agent.log.ordering import by_time
+from agent.log.reading import facts_of, metadata_of, open_log
+from agent.log.seeking import places_of
+from agent.log.unpacking import Damaged
+from agent.log.writing import LIBRARY
 from agent.streams import LONGEST_HOLE_NS
 
 log = logging.getLogger(__name__)
@@ -41,9 +45,10 @@ class LogFile:
 
 
 class Timeline:
-    """The messages of a recording in the order in which they were written, its files one after the other.
+    """The messages of a recording by time, its files one after the other.
 
-    Memory is bounded by a chunk, and while a time is sought by 24 bytes for each chunk of one file.
+    What our own recorder wrote keeps the order in which samples came. Memory is bounded by HELD_BYTES, a chunk, and
+    some bytes for each chunk of one file, whatever the order in it.
     """
 
     def __init__(self, logs: Sequence[Path]) -> None:
@@ -72,7 +77,7 @@ class Timeline:
         """The capture time of the last message; the start of a recording that holds none. Raises ReplayError."""
         for file in reversed(self.files):
             with open_log(file.path) as stream:
-                end_ns = chunks_of(stream).end_ns(longest_ns=LONGEST_HOLE_NS)
+                end_ns = places_of(stream).end_ns(longest_ns=LONGEST_HOLE_NS)
             if end_ns is not None:
                 return max(end_ns, self.start_ns)
         return self.start_ns
@@ -83,18 +88,11 @@ class Timeline:
         A file that is cut off or damaged is read up to there; then the next one is.
         """
         for file in self.files[self._first_file(from_ns) :]:
-            schemas: dict[int, str] = {0: ""}
-            channels: dict[int, Channel] = {}
             with open_log(file.path) as stream:
                 try:
-                    for record in records(stream) if from_ns is None else records_from(stream, from_ns):
-                        if isinstance(record, Message):
-                            channel = channels[record.channel_id]
-                            yield Entry(channel.topic, schemas[channel.schema_id], record, file.facts.start_ns)
-                        elif isinstance(record, Schema):
-                            schemas[record.id] = record.name
-                        elif isinstance(record, Channel):
-                            channels[record.id] = record
+                    for given in by_time(stream, from_ns or 0, _sample_end, recorder=LIBRARY):
+                        topic, schema = given.channel.topic, given.schema.name
+                        yield Entry(topic, schema, given.message, file.facts.start_ns)
                 except Damaged as damage:
                     self.unfinished = f"{file.path}: the log is cut off or damaged; the part before is replayed"
                     log.warning("%s (%s)", self.unfinished, damage)
@@ -108,11 +106,11 @@ class Timeline:
         for file in self.files:
             with open_log(file.path) as stream:
                 try:
-                    for record in records(stream):
-                        if isinstance(record, Metadata) and record.name == MODEL_RECORD:
-                            return record.metadata.get("model", "")
+                    record = metadata_of(stream, MODEL_RECORD)
                 except Damaged:
                     continue
+            if record is not None:
+                return record.get("model", "")
         return ""
 
     def _first_file(self, from_ns: int | None) -> int:
@@ -122,6 +120,10 @@ class Timeline:
         """
         begun = [i for i, file in enumerate(self.files) if from_ns is not None and file.facts.start_ns <= from_ns]
         return max(0, begun[-1] - 1) if begun else 0
+
+
+def _sample_end(schema: Schema, _channel: Channel, message: Message) -> int:
+    return end_ns(schema.name, message.log_time, message.data)
 
 
 def _in_order(files: Sequence[LogFile]) -> list[LogFile]:

@@ -36,10 +36,13 @@ def check_free(path: Path) -> None:
 
 
 @contextmanager
-def whole_log(path: Path) -> Iterator[LogWriter]:
-    """Give the writer of a new log, which is finished when the block ends without an error. Raises as `whole_file`."""
+def whole_log(path: Path, library: str = "") -> Iterator[LogWriter]:
+    """Give the writer of a new log, which is finished when the block ends without an error. Raises as `whole_file`.
+
+    `library` is the program that put the messages in their order, by default this one.
+    """
     with whole_file(path) as write:
-        writer = LogWriter(write, CHUNK_BYTES)
+        writer = LogWriter(write, CHUNK_BYTES, library)
         try:
             yield writer
             writer.finish()

@@ -25,9 +25,12 @@ from mcap.data_stream import RecordBuilder
 from mcap.opcode import Opcode
 
 from agent.log.format import SEQUENCE_MASK
-from agent.log.reading import CHUNK_HEAD, MAGIC, MESSAGE_HEAD, RECORD_HEAD
+from agent.log.reading import MAGIC, MESSAGE_HEAD
+from agent.log.unpacking import CHUNK_HEAD, RECORD_HEAD
 from common.versions import version_of
 
+LIBRARY = "sensebind"
+"""Name of this program in the header of a file, before its version: samples lie in the order in which they came."""
 REDEFINE_CHUNKS = 64
 """Number of chunks after which schemas and channels are written again: 12 kB in 16 MB."""
 INDEX_BYTES_IN_MEMORY = 2**20
@@ -78,7 +81,8 @@ class LogWriter:
     bounded by one chunk and INDEX_BYTES_IN_MEMORY: a larger index goes to a temporary file.
     """
 
-    def __init__(self, write: Callable[[bytes], None], chunk_bytes: int) -> None:
+    def __init__(self, write: Callable[[bytes], None], chunk_bytes: int, library: str = "") -> None:
+        """Write a header that names a `library`, by default this program."""
         self.size = 0
         """Number of bytes written."""
         self._sink = write
@@ -94,7 +98,7 @@ class LogWriter:
         self.chunks = 0
         """Number of chunks written."""
         self._start_ns, self._end_ns = _MAX_NS, 0
-        self._write(MAGIC + _packed(mcap.Header("", f"sensebind {version_of('sensebind')}")))
+        self._write(MAGIC + _packed(mcap.Header("", library or f"{LIBRARY} {version_of(LIBRARY)}")))
 
     def add_metadata(self, name: str, record: dict[str, str]) -> None:
         """Write a metadata record; it stands before the messages of the chunk that is being filled."""

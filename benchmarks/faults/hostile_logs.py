@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 import zstandard
 
 from agent.log.format import FACTS_RECORD, LoggedSensor, RunFacts
-from agent.log.reading import CHUNK_HEAD, MAGIC, MESSAGE_HEAD, RECORD_HEAD
+from agent.log.reading import MAGIC, MESSAGE_HEAD
+from agent.log.unpacking import CHUNK_HEAD, RECORD_HEAD
 
 START_NS = 1_700_000_000_000_000_000
 SIZE = 80_000

@@ -7,7 +7,8 @@ import random
 import struct
 import zlib
 
-from agent.log.reading import CHUNK_HEAD, MAGIC, RECORD_HEAD, frames
+from agent.log.reading import MAGIC, frames
+from agent.log.unpacking import CHUNK_HEAD, RECORD_HEAD
 
 CHUNK, DATA_END, FOOTER = 0x06, 0x0F, 0x02
 _ODD = (0, 1, 2**31 - 1, 2**31, 2**32 - 1, 2**62, 2**63 - 1, 2**63, 2**64 - 1)

@@ -14,7 +14,8 @@ import lz4.frame
 import zstandard
 from mcap.opcode import Opcode
 
-from agent.log.reading import CHUNK_HEAD, MAGIC, RECORD_HEAD, frames
+from agent.log.reading import MAGIC, frames
+from agent.log.unpacking import CHUNK_HEAD, RECORD_HEAD
 
 STEP = struct.Struct("<BH")
 APART = b"\x1f"

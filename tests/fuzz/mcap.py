@@ -6,8 +6,10 @@ from io import BytesIO
 
 from agent.log.editing.copying import contents
 from agent.log.format import ReplayError
-from agent.log.reading import MAGIC, Damaged, frames, records
-from agent.log.seeking import chunks_of, records_from
+from agent.log.ordering import by_time
+from agent.log.reading import MAGIC, frames, records
+from agent.log.seeking import places_of
+from agent.log.unpacking import Damaged
 from fuzz.log_info import small_log
 from fuzz.log_recipe import log_of, recipe_of
 
@@ -28,8 +30,8 @@ PEAK_MB = 700.0
 def one(data: bytes) -> None:
     """From front to back, with what is damaged left out, and from a time on."""
     t_ns, log = int.from_bytes(data[:8], "little"), data[8:]
-    chunks_of(BytesIO(log))
-    for read in (_records, _contents, lambda stream: records_from(stream, t_ns)):
+    places_of(BytesIO(log))
+    for read in (_records, _contents, lambda stream: by_time(stream, t_ns)):
         try:
             for _ in read(BytesIO(log)):
                 pass

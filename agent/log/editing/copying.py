@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from mcap.opcode import Opcode
 from mcap.records import Channel as ChannelRecord
 from mcap.records import Message, Metadata, Schema
 
 from agent.log.format import EVENTS_TOPIC, sensor_of
-from agent.log.reading import Allowance, Damaged, Span, chunk_records, parse
-from agent.log.writing import Channel, LogWriter
-from common.printable import brief
+from agent.log.reading import Span, chunk_records, library_of, open_log, parse
+from agent.log.unpacking import Allowance, Body, Damaged, PackedChunk
+from agent.log.writing import LIBRARY, Channel, LogWriter
+from common.printable import brief, shortened
 
-Frame = tuple[int, int, bytes]
+Frame = tuple[int, int, Body]
 _NAME_LENGTH = slice(28, 32)
 """Place of the length of the compression's name in a chunk."""
 
@@ -50,6 +52,19 @@ class Copied:
         )
 
 
+def order_of(files: Iterable[Path]) -> str:
+    """The program, as LogWriter takes it, that put the messages of files in their order; empty for this one.
+
+    A copy in the order of another program's file must not pass for a recording of ours, which replays as it lies.
+    """
+    for path in files:
+        with open_log(path) as stream:
+            library = library_of(stream)
+        if not library.startswith(LIBRARY):
+            return shortened(library) or "unknown"
+    return ""
+
+
 def _raise(damage: Damaged) -> None:
     raise damage
 
@@ -68,7 +83,8 @@ def contents(
     allowance = Allowance()
     for offset, opcode, body in frames:
         is_chunk = opcode == Opcode.CHUNK
-        compressed = is_chunk and any(body[_NAME_LENGTH])
+        head = body.head if isinstance(body, PackedChunk) else body
+        compressed = is_chunk and any(head[_NAME_LENGTH])
         try:
             for record in chunk_records(offset, body, allowance, wanted) if is_chunk else parse(offset, opcode, body):
                 if isinstance(record, Message):

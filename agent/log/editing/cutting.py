@@ -12,9 +12,10 @@ from pathlib import Path
 
 from mcap.records import Metadata
 
-from agent.log.editing.copying import Copied, contents
+from agent.log.editing.copying import Copied, contents, order_of
 from agent.log.format import FACTS_RECORD, LogError, LoggedSensor, ReplayError, RunFacts
-from agent.log.reading import Damaged, Span, facts_of, frames, open_log
+from agent.log.reading import Span, facts_of, frames, open_log
+from agent.log.unpacking import Damaged
 from agent.log.whole_file import whole_log
 from agent.log.writing import LogWriter
 
@@ -55,7 +56,7 @@ def cut(
     from_ns, to_ns = from_ns or 0, _NEVER_NS if to_ns is None else to_ns
     piece = replace(facts, start_ns=max(from_ns, facts.start_ns), sensors=chosen, part=0)
     written = Written(out)
-    with whole_log(out) as writer:
+    with whole_log(out, order_of(files)) as writer:
         writer.add_metadata(FACTS_RECORD, piece.to_record())
         others = OtherMetadata(writer)
         for item in read(files, lambda start_ns, end_ns: end_ns >= from_ns and start_ns < to_ns):

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from mcap.records import Metadata
 
-from agent.log.editing.copying import Copied
+from agent.log.editing.copying import Copied, order_of
 from agent.log.editing.cutting import OtherMetadata, Written, read
 from agent.log.editing.survey import Survey, survey
 from agent.log.format import EVENTS_TOPIC, FACTS_RECORD, MODEL_RECORD, LogError, RunFacts
@@ -49,7 +49,7 @@ def merge(first: Sequence[Path], second: Sequence[Path], out: Path) -> Written:
     # Facts of the run whose events are in it.
     main, minor = (other, one) if EVENTS_TOPIC not in one.topics and EVENTS_TOPIC in other.topics else (one, other)
     written = Written(out)
-    with whole_log(out) as writer:
+    with whole_log(out, order_of([*first, *second])) as writer:
         writer.add_metadata(FACTS_RECORD, _merged_facts(main.facts, minor.facts).to_record())
         writer.add_metadata(MERGED_RECORD, minor.facts.to_record())
         metadata = OtherMetadata(writer)

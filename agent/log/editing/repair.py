@@ -16,13 +16,17 @@ from typing import BinaryIO
 
 from mcap.opcode import Opcode
 
-from agent.log.editing.copying import Copied, Frame, contents
+from agent.log.editing.copying import Copied, Frame, contents, order_of
 from agent.log.format import FACTS_RECORD, ReplayError
-from agent.log.reading import CHUNK_HEAD, MAGIC, MAX_CHUNK_BYTES, RECORD_HEAD, Damaged, open_log
-from agent.log.seeking import chunks_of
+from agent.log.reading import MAGIC, frame_at, open_log
+from agent.log.seeking import places_of
+from agent.log.unpacking import CHUNK_HEAD, MAX_CHUNK_BYTES, RECORD_HEAD, Damaged
 from agent.log.whole_file import whole_log
 
 _KNOWN = frozenset(Opcode)
+_ANY_SIZE = (Opcode.ATTACHMENT, Opcode.CHUNK)
+_PRIVATE = 0x80
+"""Opcodes from here on are private records of other programs."""
 _MAX_TOLD = 20
 _SCAN_BYTES = 2**22
 _CHUNK_START_BYTES = RECORD_HEAD.size + CHUNK_HEAD.size + 4
@@ -59,7 +63,7 @@ def repair(source: Path, out: Path) -> Repaired:
     Raises ReplayError when that is nothing, RecordError when the copy cannot be written.
     """
     repaired = Repaired()
-    with open_log(source) as stream, whole_log(out) as writer:
+    with open_log(source) as stream, whole_log(out, order_of([source])) as writer:
         for item in contents(_salvaged(stream, repaired), on_damage=repaired.add_damage):
             if isinstance(item, Copied):
                 item.write(writer)
@@ -87,22 +91,25 @@ def _salvaged(stream: BinaryIO, repaired: Repaired) -> Iterator[Frame]:
             repaired.add_damage(Damaged(offset, f"{found - offset} bytes that are not records"))
             offset = found
             continue
-        stream.seek(offset)
-        frame = stream.read(RECORD_HEAD.size + length)
-        if frame[0] == Opcode.DATA_END:
+        try:
+            opcode, body, after = frame_at(stream, offset, size)
+        except Damaged as damage:
+            repaired.add_damage(damage)
             return
-        chunked |= frame[0] == Opcode.CHUNK
-        if chunked and frame[0] == Opcode.MESSAGE:
+        if opcode == Opcode.DATA_END:
+            return
+        chunked |= opcode == Opcode.CHUNK
+        if chunked and opcode == Opcode.MESSAGE:
             # No writer mixes them, and one flipped bit makes a message of an index, which no checksum covers.
             repaired.add_damage(Damaged(offset, "a message outside of the chunks"))
         else:
-            yield offset, frame[0], frame[RECORD_HEAD.size :]
-        offset += len(frame)
+            yield offset, opcode, body
+        offset = after
     repaired.add_damage(Damaged(size, "the file ends without its summary"))
 
 
 def _definitions(stream: BinaryIO) -> Iterator[Frame]:
-    data = chunks_of(stream).definitions or b""
+    data = places_of(stream).definitions or b""
     at = 0
     while at < len(data):
         opcode, length = RECORD_HEAD.unpack_from(data, at)
@@ -117,8 +124,10 @@ def _frame_length(stream: BinaryIO, offset: int, size: int) -> int | None:
         return None
     stream.seek(offset)
     start = stream.read(_CHUNK_START_BYTES + 8)
+    if _is_chunk(start, length) != (start[0] == Opcode.CHUNK):  # or a chunk whose opcode is damaged
+        return None
     if start[0] == Opcode.CHUNK:
-        return length if _is_chunk(start, length) else None
+        return length
     after = offset + RECORD_HEAD.size + length
     if start[0] != Opcode.FOOTER and after + RECORD_HEAD.size <= size and _plausible_length(stream, after) is None:
         return None
@@ -131,7 +140,8 @@ def _plausible_length(stream: BinaryIO, offset: int) -> int | None:
     if len(head) < RECORD_HEAD.size:
         return None
     opcode, length = RECORD_HEAD.unpack(head)
-    return length if opcode in _KNOWN and length <= MAX_CHUNK_BYTES else None
+    any_size = opcode in _ANY_SIZE or opcode >= _PRIVATE
+    return length if any_size or (opcode in _KNOWN and length <= MAX_CHUNK_BYTES) else None
 
 
 def _is_chunk(start: bytes, length: int) -> bool:

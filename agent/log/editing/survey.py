@@ -1,4 +1,4 @@
-"""Contents of a log, read from front to back, so that every statement about it has been checked."""
+"""Contents of a log, all of it read, so that every statement about it has been checked."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agent.log.editing.copying import Copied, contents
+from mcap.records import Message
+
 from agent.log.format import MODEL_RECORD, RAW_TOPIC, SENSORS_TOPIC, SEQUENCE_MASK, RunFacts
-from agent.log.reading import Damaged, facts_of, frames, open_log
+from agent.log.ordering import by_time
+from agent.log.reading import facts_of, metadata_of, open_log
+from agent.log.unpacking import Damaged
+from agent.log.writing import LIBRARY
 
 
 @dataclass
@@ -20,18 +24,18 @@ class TopicSurvey:
     """Size in bytes."""
     first_ns: int = 0
     last_ns: int = 0
-    """Log times of the first and the last message."""
+    """The earliest and the latest log time."""
     first_number: int = 0
     last_number: int = -1
     gaps: int = 0
     missing: int = 0
     """Numbers that are skipped: rows or images that were lost, or events that are not in the log."""
 
-    def add(self, copied: Copied) -> None:
+    def add(self, message: Message) -> None:
         """Take the next message."""
-        message = copied.message
         if not self.count:
-            self.first_ns, self.first_number = message.log_time, message.sequence
+            self.first_ns = self.last_ns = message.log_time
+            self.first_number = message.sequence
         else:
             skipped = (message.sequence - self.last_number - 1) & SEQUENCE_MASK
             if 0 < skipped <= SEQUENCE_MASK // 2:  # more is a step back
@@ -39,7 +43,8 @@ class TopicSurvey:
                 self.missing += skipped
         self.count += 1
         self.size += len(message.data)
-        self.last_ns, self.last_number = message.log_time, message.sequence
+        self.first_ns, self.last_ns = min(self.first_ns, message.log_time), max(self.last_ns, message.log_time)
+        self.last_number = message.sequence
 
     @property
     def rate_hz(self) -> float:
@@ -64,28 +69,26 @@ class Survey:
 
     @property
     def first_ns(self) -> int:
-        """The earliest log time of a topic's first message."""
+        """The earliest log time."""
         return min((topic.first_ns for topic in self.topics.values()), default=self.facts.start_ns)
 
     @property
     def last_ns(self) -> int:
-        """The latest log time of a topic's last message."""
+        """The latest log time."""
         return max((topic.last_ns for topic in self.topics.values()), default=self.facts.start_ns)
 
 
 def survey(files: Sequence[Path]) -> Survey:
-    """Read the files of a recording, in time order. Memory is bounded by a chunk. Raises ReplayError."""
+    """Read the files of a recording, in time order. Memory is bounded as of a Timeline. Raises ReplayError."""
     found = Survey(files, facts_of(files[0]))
     for path in files:
         found.size += path.stat().st_size
         with open_log(path) as stream:
             try:
-                for item in contents(frames(stream)):
-                    if isinstance(item, Copied):
-                        name = item.channel.topic.replace(RAW_TOPIC, SENSORS_TOPIC, 1)
-                        found.topics.setdefault(name, TopicSurvey()).add(item)
-                    elif item.name == MODEL_RECORD:
-                        found.model = item.metadata.get("model", "")
+                for given in by_time(stream, recorder=LIBRARY):
+                    name = given.channel.topic.replace(RAW_TOPIC, SENSORS_TOPIC, 1)
+                    found.topics.setdefault(name, TopicSurvey()).add(given.message)
+                found.model = (metadata_of(stream, MODEL_RECORD) or {}).get("model", found.model)
             except Damaged as damage:
                 found.damages.append(f"{path}: {damage}")
     return found
