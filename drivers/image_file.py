@@ -1,4 +1,4 @@
-"""JPEG and PNG bytes to arrays and back, distrusting the bytes.
+"""JPEG, PNG and WebP bytes to arrays and back, distrusting the bytes.
 
 A picture's size is read from its header, and its end looked for, before the decoder sees it: a decode bomb or a
 truncated file is refused instead of allocating for it or returning a picture that is half grey.
@@ -27,6 +27,7 @@ MAX_MARKERS = 4096
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_GREY = 0
+_WEBP_HEAD_BYTES = 30
 _SOI, _EOI, _SOS = b"\xff\xd8", b"\xff\xd9", b"\xff\xda"
 # Start-of-frame markers hold the size; C4, C8 and CC in their range are other things (ITU-T T.81, table B.1).
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -109,6 +110,29 @@ def png_size(data: bytes) -> tuple[int, int]:
     raise BadData(f"truncated PNG: it ends inside a chunk, after {len(data)} bytes")
 
 
+def webp_size(data: bytes) -> tuple[int, int]:
+    """Return width and height of a WebP picture that is whole by its own length.
+
+    Raises BadData, also when it has more pixels than allowed. Source: RFC 9649, section 2.
+    """
+    if data[:4] != b"RIFF" or data[8:12] != b"WEBP" or len(data) < _WEBP_HEAD_BYTES:
+        raise BadData("not a WebP file: it does not begin as one")
+    if len(data) < 8 + int.from_bytes(data[4:8], "little"):
+        raise BadData(f"truncated WebP: it ends after {len(data)} bytes")
+    match data[12:16]:
+        case b"VP8X":
+            width, height = (1 + int.from_bytes(data[at : at + 3], "little") for at in (24, 27))
+        case b"VP8L":
+            bits = int.from_bytes(data[21:25], "little")
+            width, height = 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+        case b"VP8 ":
+            width, height = (size & 0x3FFF for size in struct.unpack_from("<HH", data, 26))
+        case kind:
+            raise BadData(f"WebP of the unknown kind {kind!r}")
+    check_pixels(width, height)
+    return width, height
+
+
 def read_jpeg(data: bytes) -> NDArray[np.uint8]:
     """Decode a JPEG to RGB, uint8 [H, W, 3]; an orientation tag is not applied. Raises BadData."""
     import cv2
@@ -124,6 +148,13 @@ def read_png(data: bytes) -> NDArray[Any]:
     if pixels.ndim == 3:
         return np.ascontiguousarray(pixels[:, :, 2::-1])  # BGR or BGRA
     return pixels
+
+
+def read_webp(data: bytes) -> NDArray[np.uint8]:
+    """Decode a WebP picture, without its transparency, to RGB, uint8 [H, W, 3]. Raises BadData."""
+    import cv2
+
+    return _read(data, webp_size(data), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
 
 
 def write_jpeg(pixels: NDArray[np.uint8], quality: int = 90) -> bytes:

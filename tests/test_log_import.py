@@ -207,7 +207,11 @@ OUT_OF_TIME = "start_ns .* is not a whole number from 0 up to and without"
         ({"a.mp4": b"ffconcat version 1.0\nfile b.mp4"}, None, r"a\.mp4: is text, perhaps a list of other files"),
         ({"a.wav": b"nothing"}, None, r"a\.wav: libsndfile cannot read it"),
         ({"a.csv": b"\n"}, None, r"a\.csv: is empty"),
-        ({"a.csv": b"0,0,9.81,0,0,0\n"}, None, r"a\.csv: has no column t_ns, t_us, t_ms or t_s, and no `rate_hz`"),
+        (
+            {"a.csv": b"0,0,9.81,0,0,0\n"},
+            None,
+            r"a\.csv: has no column t_ns, t_us, t_ms, t_s or time, and no `rate_hz`",
+        ),
         ({"a.csv": b"t_s,ax,ay,az,gx,gy\n1,2,3,4,5,6\n"}, None, r"a\.csv: columns .*'gz' must stand there once"),
         ({"a.csv": b"t_s,ax,ay,az,gx,gy,gz\nno,row,at,all,of,it,1\n"}, None, "hold no row of t_s, ax"),
         ({"a.csv": b"t_s,ax,ay,az,gx,gy,gz\n1,0,0,9,0,0,0\n1,0,0,9,0,0,0\n"}, None, "its times do not rise"),
@@ -288,7 +292,7 @@ def test_a_log_is_never_overwritten_and_other_things_are_refused(tmp_path: Path)
         import_log(tmp_path / "away", tmp_path / "new.mcap")
     with pytest.raises(LogError, match="there is no such file or folder"):
         import_log(tmp_path / (300 * "x"), tmp_path / "new.mcap")
-    with pytest.raises(LogError, match=r"a\.wav: neither a folder of media nor a ROS 2 bag"):
+    with pytest.raises(LogError, match=r"a\.wav: neither a folder of media nor a bag"):
         import_log(tmp_path / "a.wav", tmp_path / "new.mcap")
     with pytest.raises(LogError, match="--topic and --audio are for ROS 2 bags"):
         import_log(tmp_path, tmp_path / "new.mcap", ["/camera=front"])

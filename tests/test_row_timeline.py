@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.capture.source import CaptureReport
-from agent.exchange.ros_topics import IMAGE, STAMPED_AUDIO, AudioFormat, AudioTopic, PictureTopic, Received
+from agent.exchange.bag_topics import IMAGE, STAMPED_AUDIO, AudioFormat, AudioTopic, PictureTopic, Received
 from agent.exchange.row_blocks import RowBlocks
 from agent.health.health import Health
 from agent.streams import Stream

@@ -15,8 +15,8 @@ from drivers.driver import MODALITIES
 from drivers.forms import image_like
 
 if TYPE_CHECKING:
+    from agent.exchange.bag_topics import AudioFormat, Wanted
     from agent.exchange.log_file import ImportReport
-    from agent.exchange.ros_topics import AudioFormat, Wanted
 
 TARGETS = ("media", "shards")
 BAG_SUFFIXES = (".mcap", ".db3")
@@ -54,14 +54,16 @@ def export_log(
 
 
 def import_log(source: Path, out: Path, topics: Sequence[str] = (), audio: str | None = None) -> None:
-    """Make a log of a folder of media or of a ROS 2 bag, and print what is in it. Raises LogError and ConfigError.
+    """Make a log of a folder of media, a ROS 2 bag or another MCAP file, and print what is in it.
+
+    Raises LogError and ConfigError.
 
     `topics` are as `/camera/image_raw=front_camera`, or `=heat:thermal`; `audio` is as `16000x1`, rate and channels of
     sound whose bag does not tell.
     """
     if not os.path.exists(source):  # Path.exists raises for a name that is too long, and where one may not look
         raise LogError(f"{source}: there is no such file or folder; give a folder of media or a ROS 2 bag")
-    if source.is_dir() and not (source / "metadata.yaml").exists():
+    if source.is_dir() and not _is_bag(source):
         if topics or audio:
             raise LogError(f"{source}: is a folder of media; --topic and --audio are for ROS 2 bags")
         from agent.exchange.media import import_folder
@@ -74,20 +76,33 @@ def import_log(source: Path, out: Path, topics: Sequence[str] = (), audio: str |
             raise LogError(f"{source}: is a log of sensebind already; run it: sensebind replay {source}")
         report = import_bag(source, out, _wanted(topics), _audio(audio))
     else:
-        raise LogError(f"{source}: neither a folder of media nor a ROS 2 bag (a folder, .mcap or .db3)")
+        raise LogError(f"{source}: neither a folder of media nor a bag (a folder, .mcap or .db3)")
     _print_import(out, report)
 
 
+def _is_bag(folder: Path) -> bool:
+    """Return whether a folder is a bag; one whose recorder lost power has no metadata.yaml, and no media either."""
+    if (folder / "metadata.yaml").exists():
+        return True
+    from agent.exchange.description import NAME
+    from agent.exchange.media import SUFFIXES
+
+    kinds = {path.suffix.lower() for path in folder.iterdir()}
+    is_media = (folder / NAME).exists() or kinds & SUFFIXES.keys()
+    return not is_media and bool(kinds & set(BAG_SUFFIXES))
+
+
 def _is_log(path: Path) -> bool:
+    """Return whether a file, or the first of a folder, is a log that can be replayed."""
     try:
-        facts_of(path)
+        facts_of(next(iter(sorted(path.glob("*.mcap"))), path) if path.is_dir() else path)
     except ReplayError:
         return False
     return True
 
 
 def _wanted(topics: Sequence[str]) -> Mapping[str, Wanted]:
-    from agent.exchange.ros_topics import Wanted
+    from agent.exchange.bag_topics import Wanted
 
     wanted: dict[str, Wanted] = {}
     for text in topics:
@@ -102,7 +117,7 @@ def _wanted(topics: Sequence[str]) -> Mapping[str, Wanted]:
 
 
 def _audio(text: str | None) -> AudioFormat | None:
-    from agent.exchange.ros_topics import AudioFormat
+    from agent.exchange.bag_topics import AudioFormat
 
     if text is None:
         return None
@@ -117,6 +132,8 @@ def _print_import(out: Path, report: ImportReport) -> None:
         what = "pictures" if image_like(sensor.modality) else "rows"
         say(f"{name}: {sensor.rows} {what}" + (f", {sensor.missing} missing" if sensor.missing else ""))
         _print_faults(name, sensor.faults)
+    for line in report.notes:
+        say(line)
     for line in report.skipped:
         say(f"skipped: {line}")
     say(f"{out}: written; run it: sensebind replay {out}")

@@ -133,7 +133,8 @@ def export(
 @log_app.command("import")
 def import_(
     source: Annotated[
-        Path, typer.Argument(help="Folder of video, sound and tables, or a ROS 2 bag, such as bag/ or bag.db3.")
+        Path,
+        typer.Argument(help="Folder of video, sound and tables, a ROS 2 bag, or another MCAP file, such as bag/."),
     ],
     out: Out,
     topic: Annotated[
@@ -146,7 +147,7 @@ def import_(
         str | None, typer.Option(help="Rate and channels of a bag's sound, when the bag does not say: 16000x1.")
     ] = None,
 ) -> None:
-    """Convert a folder of media or a ROS 2 bag to a log."""
+    """Convert a folder of media, a ROS 2 bag or an MCAP file of Foxglove's messages to a log."""
     from agent.commands.exchange import import_log
 
     import_log(source, out, topic or [], audio)

@@ -61,7 +61,10 @@ class SensorFile(_Strict):
     """Metres, or degrees Celsius, of a count of 0."""
     columns: list[str] | None = None
     """Columns of a table whose first line does not name them."""
-    delimiter: Annotated[str, Field(min_length=1)] = ","
+    delimiter: Annotated[str, Field(min_length=1)] | None = None
+    """Of a table; by default the comma, semicolon, tab or blank that its first line fits."""
+    decimal: Literal[".", ","] = "."
+    """Decimal sign of a table's numbers."""
     accel_unit: Literal["m/s2", "g"] = "m/s2"
     gyro_unit: Literal["rad/s", "deg/s"] = "rad/s"
 

@@ -46,6 +46,8 @@ class ImportReport:
     sensors: dict[str, ImportedSensor]
     skipped: list[str]
     """Inputs that were not imported at all, one line each."""
+    notes: list[str] = field(default_factory=list)
+    """Further lines about what was imported."""
 
 
 def write_log(

@@ -222,6 +222,7 @@ def _open(folder: Path, name: str, entry: SensorFile) -> Media:
                 path,
                 columns=entry.columns,
                 delimiter=entry.delimiter,
+                decimal=entry.decimal,
                 accel_unit=entry.accel_unit,
                 gyro_unit=entry.gyro_unit,
                 rate_hz=entry.rate_hz,

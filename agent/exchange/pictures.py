@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from agent.exchange.tables import PICTURE_TIMES, TimesTable, read_times, times_beside
 from agent.exchange.track import Media, Track
+from agent.exchange.units import check_picture
 from agent.log.format import LogError, LoggedSensor
 from common import private_files
 from drivers import codec
@@ -80,8 +81,12 @@ class PictureMedia(Media):
         if rate_hz is None:
             raise LogError(f"{path}: rate_hz is missing; give pictures per second, such as rate_hz: 10")
         self.sensor = LoggedSensor(modality, rate_hz, scale, offset)
-        height, width = self._read(self._files[0]).shape
-        self.options = {"width": width, "height": height}
+        first = self._read(self._files[0])
+        self.options = {"width": first.shape[1], "height": first.shape[0]}
+        try:
+            check_picture(first, modality)
+        except BadData as error:
+            raise LogError(f"{path}: {error}; correct `scale` and `offset`") from None
 
     def samples(self, begin_ns: int) -> Iterator[Sample]:
         """Pictures at the times of the table beside the folder, or else at an even rate."""

@@ -13,6 +13,10 @@ from drivers.row_timeline import JITTER_CEILING_S, RowTimeline
 
 LONGEST_GAP_S = 3600.0
 """A longer step of the stamps tells of another clock, or another recording, not of rows that are missing."""
+COUNTER_BITS = (16, 32)
+"""Sizes of counters that wrap while a recording lasts: micros() of a microcontroller after 71.6 minutes."""
+WRAP_ROWS = 20
+"""Rows that may be missing where a counter wraps."""
 BATCHED_SHARE = 0.01
 """Share of long intervals above which stamps are those of batches."""
 
@@ -52,6 +56,31 @@ class RowBlocks:
         data: NDArray[np.float32] = np.array(self._rows, np.float32)
         self._rows = []
         return [Sample(self._t_ns, data, self._rate_hz, self._lost)]
+
+
+class RisingTimes:
+    """Times of rows that go on where a clock was set back, or a counter began anew. Give every row's own time."""
+
+    def __init__(self, unit_ns: int, rate_hz: float) -> None:
+        """`unit_ns` are the nanoseconds of one count of the times."""
+        self._wraps_ns = [2**bits * unit_ns for bits in COUNTER_BITS]
+        self._step_ns = round(1e9 / rate_hz)
+        self._last_ns: int | None = None
+        self._shift_ns = 0
+
+    def risen(self, own_ns: int) -> tuple[int, str]:
+        """Return the time of a row, and what is to be said of it, if anything."""
+        t_ns, note = own_ns + self._shift_ns, ""
+        back_ns = 0 if self._last_ns is None else self._last_ns - t_ns
+        if back_ns > JITTER_CEILING_S * 1e9:
+            # After a wrap the next row stands as far ahead as rows usually do.
+            wrap_ns = next((w for w in self._wraps_ns if 0 <= w - back_ns <= WRAP_ROWS * self._step_ns), 0)
+            shift_ns = wrap_ns or back_ns + self._step_ns
+            note = f"step of its times by -{back_ns / 1e9:.1f} s, " + ("a wrapped counter" if wrap_ns else "taken out")
+            self._shift_ns += shift_ns
+            t_ns += shift_ns
+        self._last_ns = t_ns
+        return t_ns, note
 
 
 def rate_of(times_ns: Sequence[int]) -> float | None:

@@ -68,9 +68,7 @@ class CsvParser:
         self._places = [columns.index(name) for name in NEEDED]
         self._columns = len(columns)
         self._delimiter = None if delimiter == " " else delimiter
-        accel = STANDARD_GRAVITY_MPS2 if accel_unit == "g" else 1.0
-        gyro = math.pi / 180 if gyro_unit == "deg/s" else 1.0
-        self._scales = (accel, accel, accel, gyro, gyro, gyro)
+        self._scales = scales(accel_unit, gyro_unit)
         self._checked = checksum == "xor"
         self._buffer = b""
         self._skipping = True
@@ -112,6 +110,13 @@ class CsvParser:
             return None
         row = (ax, ay, az, gx, gy, gz)
         return row if len(fields) == self._columns and possible(row) else None
+
+
+def scales(accel_unit: AccelUnit, gyro_unit: GyroUnit) -> Row:
+    """Return what the values of a row are multiplied by to be in m/s2 and rad/s."""
+    accel = STANDARD_GRAVITY_MPS2 if accel_unit == "g" else 1.0
+    gyro = math.pi / 180 if gyro_unit == "deg/s" else 1.0
+    return accel, accel, accel, gyro, gyro, gyro
 
 
 def _content(line: bytes) -> bytes | None:

@@ -29,7 +29,7 @@ def one(data: bytes) -> None:
     kind = data[0] if data else 0
     path = scratch.file("imu.csv", data[1:])
     try:
-        table = ImuMedia(path, delimiter=",; \t"[kind & 3], rate_hz=50.0 if kind & 4 else None)
+        table = ImuMedia(path, delimiter=None if kind & 8 else ",; \t"[kind & 3], rate_hz=50.0 if kind & 4 else None)
         rows = sum(len(sample.data) for sample in table.samples(0))
     except LogError:
         return

@@ -47,6 +47,48 @@ WEIGHTS = "agent/embedding/weights.py"
 MUTANTS = (
     # Direction of arrival.
     Mutant(
+        "order: messages that were let go are not read again",
+        "agent/log/ordering.py",
+        "return None if limit is None else",
+        "return None if limit else",
+        "tests/test_log_ordering.py -k read_again",
+    ),
+    Mutant(
+        "order: messages beside chunks are overlooked",
+        "agent/log/seeking.py",
+        "elif opcode == Opcode.MESSAGE and length >= MESSAGE_HEAD.size:",
+        "elif opcode == Opcode.CHUNK:",
+        "tests/test_log_ordering.py -k beside_chunks",
+    ),
+    Mutant(
+        "bag: a clock that was set back is not noticed",
+        "agent/exchange/stamp_clock.py",
+        "if self._judges and not self._fits(t_ns, delay_ns):",
+        "if self._judges and False:",
+        "tests/test_bag_faults.py -k step_of_the_clock",
+    ),
+    Mutant(
+        "bag: acceleration is held between messages",
+        "agent/exchange/split_imu.py",
+        "along = (at_ns - before_ns) / (t_ns - before_ns) if at_ns > before_ns else 0.0",
+        "along = 0.0",
+        "tests/test_bag_faults.py -k two_topics",
+    ),
+    Mutant(
+        "shard: the end of a tar is not looked for",
+        "models/datasets/dataset.py",
+        "if file.read(_END_BYTES) != bytes(_END_BYTES):",
+        "if False:",
+        "tests/test_dataset.py -k cut_off_anywhere",
+    ),
+    Mutant(
+        "units: too small is fine",
+        "common/usual_values.py",
+        "self.too_small if value < self.lowest else ",
+        "",
+        "tests/test_extreme_values.py -k guess",
+    ),
+    Mutant(
         "doa: left for right",
         DOA,
         "apart_m = mics_m[self._first] - mics_m[self._second]",
