@@ -95,6 +95,7 @@ def embedding(embedded: Embedded, scores: Scores | None = None) -> pb.Event:
                 missing_reason="" if vector is not None else embedded.missing.get(sensor, window.missing),
                 vector=None if vector is None else vector_message(vector),
                 newest_ns=window.newest_ns,
+                meaningless=embedded.meaningless.get(sensor, ""),
             )
         )
     if embedded.fused is not None:
@@ -112,6 +113,8 @@ def audio_source(source: AudioSource) -> pb.Event:
         camera=source.camera,
         state=_SOURCE_STATES[source.state.value],
         similarity=source.similarity,
+        reason=source.reason,
+        in_view=source.in_view,
     )
     if source.direction is not None:
         direction = source.direction
