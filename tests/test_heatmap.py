@@ -17,6 +17,12 @@ def bump(row: float, column: float, width: float = 1.5, height: float = 0.4, noi
     return (0.1 + top + np.random.default_rng(seed).normal(0, noise, (16, 16))).astype(np.float32)
 
 
+def box_of(heat: Map, level: float = 0.5) -> tuple[float, float, float, float]:
+    """The box of what reaches some of the peak's height over the median."""
+    peak = find_peak(heat)
+    return find_box(heat, peak.patch, peak.similarity - (1 - level) * peak.contrast)
+
+
 def test_similarity_is_the_cosine_of_every_patch() -> None:
     rng = np.random.default_rng(0)
     patches = rng.normal(size=(16, 16, 8))
@@ -66,7 +72,7 @@ def test_the_box_holds_the_thing_and_not_its_neighbour() -> None:
     heat[5, 3] = 0.6
     heat[10:14, 9:15] = 0.55  # as high, but apart
     # Its level is 0.35, which a slope from 0.5 to 0.1 between two patches' middles crosses after 0.375 of a patch.
-    assert find_box(heat, find_peak(heat)) == pytest.approx((4.125, 2.125, 7.875, 4.875), abs=1e-4)
+    assert box_of(heat) == pytest.approx((4.125, 2.125, 7.875, 4.875), abs=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +84,7 @@ def test_an_edge_between_patches_is_found_between_them(rows: tuple[float, float]
         np.clip(np.minimum(b, np.arange(16) + 1) - np.maximum(a, np.arange(16)), 0, 1) for a, b in (rows, columns)
     ]
     heat = (0.1 + 0.4 * np.outer(*covered)).astype(np.float32)
-    top, left, bottom, right = find_box(heat, find_peak(heat))
+    top, left, bottom, right = box_of(heat)
     assert (top, bottom) == pytest.approx(rows, abs=0.15)
     assert (left, right) == pytest.approx(columns, abs=0.15)
 
@@ -95,8 +101,8 @@ def test_the_mean_of_the_best_patches_is_of_allowed_columns() -> None:
 def test_the_box_of_a_single_patch_is_that_patch() -> None:
     heat = np.zeros((16, 16), np.float32)
     heat[0, 15] = 0.5
-    assert find_box(heat, find_peak(heat)) == pytest.approx((0, 15, 1, 16))
-    assert find_box(np.zeros((16, 16), np.float32), find_peak(np.zeros((16, 16), np.float32))) == (0, 0, 16, 16)
+    assert box_of(heat) == pytest.approx((0, 15, 1, 16))
+    assert box_of(np.zeros((16, 16), np.float32)) == (0, 0, 16, 16)
 
 
 @settings(deadline=None)
@@ -104,7 +110,7 @@ def test_the_box_of_a_single_patch_is_that_patch() -> None:
 def test_a_higher_level_never_widens_the_box(level: float, seed: int) -> None:
     heat = bump(7, 9, width=3.0, seed=seed)
     peak = find_peak(heat)
-    outer, inner = find_box(heat, peak, level), find_box(heat, peak, level + 0.1)
+    outer, inner = box_of(heat, level), box_of(heat, level + 0.1)
     assert outer[0] <= inner[0] <= peak.patch[0] + 0.5 <= inner[2] <= outer[2]
     assert outer[1] <= inner[1] <= peak.patch[1] + 0.5 <= inner[3] <= outer[3]
 

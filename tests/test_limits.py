@@ -117,12 +117,12 @@ def test_moments_are_those_at_which_one_thing_alone_sounds() -> None:
 
 
 def test_limits_are_measured_on_scenes() -> None:
-    limits, provenance = lab.measure(ModelSettings(), first_seed=1, scenes=2, seconds=16)
+    limits, provenance = lab.measure(ModelSettings(), first_seed=2, scenes=2, seconds=16)
     assert limits.in_view is not None
     assert 0.2 < -limits.in_view.offset / limits.in_view.slope < 0.6, "similarity at which it is even"
     assert not limits.steady_means_something, "the shipped weights give steady sound the names of things"
     assert provenance.steady_named > lab.MOST_NAMED
-    assert provenance.seeds == "1 to 2"
+    assert provenance.seeds == "2 to 3"
     assert min(provenance.sounds_in_view, provenance.sounds_out_of_view) > 0
     assert provenance.kept > 0.8 > 0.3 > provenance.let_through
 

@@ -150,6 +150,16 @@ def test_a_thing_that_fills_the_picture_is_in_view_though_it_does_not_stand_out(
     assert locate(heat, EXTENT, WIDTH, None, HFOV_DEG, EVEN_AT_THREE).state is SourceState.IN_VIEW
 
 
+def test_the_box_of_a_large_thing_is_the_thing() -> None:
+    # More than half of the picture, so that the median of the map lies on it.
+    box = (55.0, 15.0, 280.0, 210.0)
+    heat = things(box, similarity=0.5)
+    heat += np.linspace(0, 0.05, 16, dtype=np.float32)  # which makes the thing uneven
+    found = locate(heat, EXTENT, WIDTH, None, HFOV_DEG, EVEN_AT_THREE).box
+    assert found is not None
+    assert (found.x0, found.y0, found.x1, found.y1) == pytest.approx(box, abs=8.0)
+
+
 def test_a_direction_into_the_picture_counts_for_it() -> None:
     heat, ahead = things(BOX, similarity=0.27), direction(azimuth_of(BOX))
     alone, pointed = (locate(heat, EXTENT, WIDTH, d, HFOV_DEG, EVEN_AT_THREE) for d in (None, ahead))

@@ -34,7 +34,7 @@ from agent.perceiving.findings import Finding, QueryFailed, ScoredTick
 from agent.perceiving.limits import UNKNOWN, Limits
 from agent.perceiving.localization.doa import DirectionFinder
 from agent.perceiving.localization.source import SourceFinder
-from agent.perceiving.steadiness import SILENCE, meaningless
+from agent.perceiving.steadiness import meaningless, silent
 from agent.query import Query, QueryError, StandingQuery
 from agent.scores import Scores
 from agent.vectors import Vectors
@@ -159,9 +159,9 @@ class Perception:
         for sensor in embedded.vectors:
             window = embedded.tick.windows[sensor]
             if window.modality == "audio" and window.data is not None:
-                reasons[sensor] = meaningless(window.data, window.rate_hz)
-        known = self._limits.steady_means_something
-        return {sensor: reason for sensor, reason in reasons.items() if reason and (reason == SILENCE or not known)}
+                known = self._limits.steady_means_something
+                reasons[sensor] = (silent if known else meaningless)(window.data, window.rate_hz)
+        return {sensor: reason for sensor, reason in reasons.items() if reason}
 
     def _score(self, embedded: Embedded, failed: dict[str, str]) -> Scores | None:
         """The scores of all queries; without those that cannot be scored, which are added to `failed` with the reason.

@@ -48,13 +48,18 @@ def rms_dbfs(sound: NDArray[np.float32]) -> float:
     return 10.0 * float(np.log10(max(mean_square, 1e-20)))
 
 
+def silent(sound: NDArray[np.float32], rate_hz: float) -> str:  # noqa: ARG001  as `meaningless`
+    """Return SILENCE for a window [n, channels] below SILENT_DBFS, else an empty string."""
+    return SILENCE if rms_dbfs(sound) < SILENT_DBFS else ""
+
+
 def meaningless(sound: NDArray[np.float32], rate_hz: float) -> str:
     """Return SILENCE or STEADY for a window [n, channels] in which nothing happens, else an empty string.
 
     The mean over the channels counts, as for the model. Less than half a second is never called steady.
     """
-    if rms_dbfs(sound) < SILENT_DBFS:
-        return SILENCE
+    if silence := silent(sound, rate_hz):
+        return silence
     # Neighbouring samples are added up at high rates: what folds back is as steady as it was. As one product, since
     # numpy's mean over so short an axis takes ten times as long.
     joined = max(1, int(rate_hz // ENOUGH_HZ))

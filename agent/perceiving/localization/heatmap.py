@@ -82,14 +82,13 @@ def best_mean(heat: Map, columns: NDArray[np.bool_] | None = None, patches: int 
     return float(np.sort(allowed)[-patches:].mean())
 
 
-def find_box(heat: Map, peak: Peak, level: float = 0.5) -> tuple[float, float, float, float]:
-    """The place of what belongs to the peak, in patches: top, left, bottom, right.
+def find_box(heat: Map, start: tuple[int, int], threshold: float) -> tuple[float, float, float, float]:
+    """The place of the patches that reach `threshold` and hang together with the one of `start`, side by side.
 
-    To it belong the patches that rise over the median by at least `level` of the peak's contrast and hang together with
-    the peak's patch, side by side. An edge lies where the map, linear between the middles of patches, falls below that.
+    In patches: top, left, bottom, right. An edge lies where the map, linear between the middles of patches, falls below
+    the threshold.
     """
-    threshold = peak.similarity - (1.0 - level) * peak.contrast
-    member = _connected(heat >= threshold, peak.patch)
+    member = _connected(heat >= threshold, start)
     bottom, right = _reach(heat, member, threshold, 0), _reach(heat, member, threshold, 1)
     rows, columns = heat.shape
     top = rows - _reach(heat[::-1], member[::-1], threshold, 0)

@@ -65,7 +65,8 @@ UNLIKE = "nothing in the picture is like it"
 FLAT = "nothing stands out in the picture"
 UNCHECKED = "stands out in the picture; the weights have no limits to tell from how like it is"
 BOX_LEVEL = 0.5
-"""Patches that reach this part of the peak's contrast belong to the box: half its height, as of any peak."""
+"""Patches that reach this part of the height of the best ones belong to the box. With limits height is the cosine: the
+median of the map lies on the thing itself where that is large. Without, it is over the median."""
 
 
 class SourceState(Enum):
@@ -252,10 +253,10 @@ def locate(
         away_deg = np.abs(azimuths_deg(centres, width, hfov_deg) - direction.azimuth_deg)
         columns = away_deg <= max(COLUMN_MARGIN_DEG, float(away_deg.min()))
     peak = find_peak(heat, columns)
-    probability, doubt = None, ""
+    probability, doubt, threshold = None, "", peak.similarity - (1.0 - BOX_LEVEL) * peak.contrast
     if limits.in_view is not None:
-        log_odds = 0.0 if columns is None else POINTED_AT_LOG_ODDS
-        probability = limits.in_view.probability(best_mean(heat, columns), log_odds)
+        best, log_odds = best_mean(heat, columns), 0.0 if columns is None else POINTED_AT_LOG_ODDS
+        probability, threshold = limits.in_view.probability(best, log_odds), BOX_LEVEL * best
         doubt = UNLIKE if probability < IN_VIEW_FROM else ""
     elif peak.contrast < MIN_CONTRAST or peak.sigmas < MIN_SIGMAS:
         doubt = FLAT
@@ -265,7 +266,7 @@ def locate(
     return AudioSource(
         SourceState.IN_VIEW,
         direction,
-        _box(heat, peak, extent, BOX_LEVEL),
+        _box(heat, peak, extent, threshold),
         to_pixels(extent, heat.shape, peak.row, peak.column),
         peak.similarity,
         heat,
@@ -295,8 +296,8 @@ def _last(window: Window, stretch_s: float) -> NDArray[np.float32]:
     return window.data[-max(1, round(stretch_s * window.rate_hz)) :]
 
 
-def _box(heat: Map, peak: Peak, extent: Box, level: float) -> Box:
-    top, left, bottom, right = find_box(heat, peak, level)
+def _box(heat: Map, peak: Peak, extent: Box, threshold: float) -> Box:
+    top, left, bottom, right = find_box(heat, peak.patch, threshold)
     return Box(*to_pixels(extent, heat.shape, top, left), *to_pixels(extent, heat.shape, bottom, right))
 
 
