@@ -173,7 +173,7 @@ def steady(seeds: Sequence[int]) -> None:
                     elif isinstance(finding, Transition):
                         alerts[finding.query_id] += finding.phase == "begin"
                     elif isinstance(finding, ScoredTick) and finding.scores is not None:
-                        scores.append(float(finding.scores.values.max()))
+                        scores.append(float(finding.scores.values[:, finding.scores.modalities.index("audio")].max()))
             told = ", ".join(f"{asked} {n}" for asked, n in alerts.items() if n) or "none"
             print(
                 f"  {kind:12} {label:12} in view {found[SourceState.IN_VIEW] / ticks:4.0%} of {ticks}, nothing heard"

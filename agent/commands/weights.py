@@ -230,6 +230,8 @@ def limits(
     from models.files import store
 
     file = path_beside(store.find(name)) if out is None else out
+    if not file.parent.is_dir():
+        raise WeightsError(f"--out {file}: {file.parent} is not a folder; make it, or give another --out")
     try:
         found, provenance = measure(ModelSettings(weights=name), first_seed=first_seed, scenes=scenes, report=say)
         write_limits(file, found, provenance)
