@@ -13,12 +13,12 @@ import pytest
 from agent.config.settings import ModelSettings
 from agent.lab import limits as lab
 from agent.lab.assessment import Verdict
-from agent.perceiving.limits import UNKNOWN, InView, Limits, Provenance, path_beside, read_limits, write_limits
+from agent.perceiving.limits import UNKNOWN, InView, Provenance, WeightLimits, path_beside, read_limits, write_limits
 from models.files import checkpoint, store
 from world.scene import Scene, SceneOptions
 
 PROVENANCE = Provenance("aaaabbbbcccc", "a test", "1 to 2", 10, 20, 0.9, 0.1, 0.5)
-LIMITS = Limits(InView(slope=30.0, offset=-11.0), steady_means_something=False)
+LIMITS = WeightLimits(InView(slope=30.0, offset=-11.0), steady_means_something=False)
 
 
 def test_limits_are_read_as_they_were_written(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from agent.embedding.weights import load_embedder
 from agent.events.messages import found
 from agent.lab.limits import steady_sound, tick_of
 from agent.log.replay.ticks import RecordedEmbedder, recorded_tick
-from agent.perceiving.limits import UNKNOWN, Limits, read_limits
+from agent.perceiving.limits import UNKNOWN, WeightLimits, read_limits
 from agent.perceiving.perception import Perception
 from agent.query import Query
 from agent.scores import scores_of
@@ -40,12 +40,12 @@ def model() -> Embedder:
 
 
 @pytest.fixture(scope="module")
-def limits() -> Limits:
+def limits() -> WeightLimits:
     weights = store.find("imagebind_nano")
     return read_limits(weights, load_embedder(ModelSettings(), set())[1].split()[-1])
 
 
-def perception_of(model: Embedder, limits: Limits, *queries: Query, microphones: int = 1) -> Perception:
+def perception_of(model: Embedder, limits: WeightLimits, *queries: Query, microphones: int = 1) -> Perception:
     sensors = {"microphone": {"type": "synthetic_microphone"}, "camera": {"type": "synthetic_camera"}}
     sensors |= {f"other{i}": {"type": "synthetic_microphone"} for i in range(1, microphones)}
     keys = {} if microphones == 1 else {"localization": {"microphone": "microphone"}}
@@ -88,7 +88,7 @@ def audio_scores(events: Iterator[pb.Event]) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("kind", ["white noise", "pink noise", "tone", "hum"])
-def test_steady_sound_scores_nothing_and_raises_no_alert(kind: str, model: Embedder, limits: Limits) -> None:
+def test_steady_sound_scores_nothing_and_raises_no_alert(kind: str, model: Embedder, limits: WeightLimits) -> None:
     perception = perception_of(model, limits, *THINGS.values())
     for index in range(1, 4):
         told = list(events(perception, heard(model, steady(kind, seed=index), index=index)))
@@ -111,28 +111,28 @@ def test_without_limits_steady_sound_is_scored_like_any_other(model: Embedder) -
 
 
 @pytest.mark.parametrize("kind", ["rain", "chainsaw", "helicopter", "sea_waves"])
-def test_noisy_things_are_heard_as_before(kind: str, model: Embedder, limits: Limits) -> None:
+def test_noisy_things_are_heard_as_before(kind: str, model: Embedder, limits: WeightLimits) -> None:
     tick = heard(model, sounding(kind))
     with_limits = audio_scores(events(perception_of(model, limits, *THINGS.values()), tick))
     assert with_limits == audio_scores(events(perception_of(model, UNKNOWN, *THINGS.values()), tick))
     assert max(with_limits, key=lambda query_id: with_limits[query_id]) == kind
 
 
-def test_a_query_for_noise_itself_is_answered_by_it(model: Embedder, limits: Limits) -> None:
+def test_a_query_for_noise_itself_is_answered_by_it(model: Embedder, limits: WeightLimits) -> None:
     tick = heard(model, steady("white noise"))
     asked = audio_scores(events(perception_of(model, limits, THINGS["dog"], QUIET), tick))
     assert asked["quiet"] == audio_scores(events(perception_of(model, UNKNOWN, QUIET), tick))["quiet"] > 0
     assert asked["dog"] == 0
 
 
-def test_another_microphone_that_hears_something_is_scored_alone(model: Embedder, limits: Limits) -> None:
+def test_another_microphone_that_hears_something_is_scored_alone(model: Embedder, limits: WeightLimits) -> None:
     both = perception_of(model, limits, *THINGS.values(), microphones=2)
     bark, alone = sounding("dog"), perception_of(model, limits, *THINGS.values())
     scores = audio_scores(events(both, heard(model, steady("tone"), bark)))
     assert scores == pytest.approx(audio_scores(events(alone, heard(model, bark))), abs=1e-5)
 
 
-def test_a_replay_of_vectors_knows_what_meant_nothing(model: Embedder, limits: Limits) -> None:
+def test_a_replay_of_vectors_knows_what_meant_nothing(model: Embedder, limits: WeightLimits) -> None:
     perception = perception_of(model, limits, *THINGS.values())
     (event,) = (e for e in events(perception, heard(model, steady("tone"))) if e.HasField("embedding"))
     tick = recorded_tick(event, frozenset({"microphone", "camera"}))

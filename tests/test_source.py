@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from agent.embedding.model import Embedded
-from agent.perceiving.limits import InView, Limits
+from agent.perceiving.limits import InView, WeightLimits
 from agent.perceiving.localization.doa import Direction, DirectionFinder
 from agent.perceiving.localization.heatmap import Box, Map
 from agent.perceiving.localization.source import (
@@ -128,7 +128,7 @@ def test_the_place_agrees_with_the_direction(azimuth_deg: float, error_deg: floa
     assert abs(shown_deg - azimuth_deg - error_deg) < 10 + 4.2
 
 
-EVEN_AT_THREE = Limits(InView(slope=40.0, offset=-12.0))
+EVEN_AT_THREE = WeightLimits(InView(slope=40.0, offset=-12.0))
 """Weights for which a sound is as likely in view as not at a cosine of 0.3."""
 BOX = (100.0, 60.0, 145.0, 150.0)
 

@@ -16,7 +16,7 @@ from agent.embedding.weights import load_embedder
 from agent.lab.assessment import DIRECTION_WINDOW_S, Verdict, certainly_in_view
 from agent.perceiving.alerts.prompts import QUIET, THINGS, embed_prompts
 from agent.perceiving.alerts.scoring import share
-from agent.perceiving.limits import InView, Limits, Provenance
+from agent.perceiving.limits import InView, Provenance, WeightLimits
 from agent.perceiving.localization.heatmap import best_mean, heat_map
 from agent.perceiving.localization.source import IN_VIEW_FROM
 from agent.windows.window import Tick, Window
@@ -35,7 +35,7 @@ MOST_NAMED: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class HeardMoment:
     """A tick at which one thing sounds that certainly is, or is not, in view."""
 
     similarity: float
@@ -50,13 +50,13 @@ def measure(
     scenes: int = SCENES,
     seconds: int = SCENE_S,
     report: Callable[[str], None] = lambda _: None,
-) -> tuple[Limits, Provenance]:
+) -> tuple[WeightLimits, Provenance]:
     """Measure the limits of weights on scenes of so many seconds, which takes seconds for each. `report` takes lines.
 
     Raises CheckpointError and DeviceError, and ValueError where the scenes hold no sound in view, or none out of view.
     """
     model, name = load_embedder(settings, {"vision", "audio"})
-    moments: list[Moment] = []
+    moments: list[HeardMoment] = []
     for seed in range(first_seed, first_seed + scenes):
         moments += moments_of(seed, model, seconds)
         report(f"scene {seed}: {len(moments)} moments")
@@ -75,10 +75,10 @@ def measure(
         let_through=round(float(found[~in_view].mean()), 4),
         steady_named=round(named, 4),
     )
-    return Limits(curve, steady_means_something=named <= MOST_NAMED), provenance
+    return WeightLimits(curve, steady_means_something=named <= MOST_NAMED), provenance
 
 
-def moments_of(seed: int, model: Embedder, seconds: int) -> Iterator[Moment]:
+def moments_of(seed: int, model: Embedder, seconds: int) -> Iterator[HeardMoment]:
     """Yield the moments of a scene, a second apart, heard by one microphone."""
     config = synthetic(seed)
     assert config.camera is not None
@@ -90,7 +90,7 @@ def moments_of(seed: int, model: Embedder, seconds: int) -> Iterator[Moment]:
             continue
         [embedded] = model.embed([tick_of(scene, t_s)])
         heat = heat_map(embedded.patches["camera"], embedded.vectors["microphone"])
-        yield Moment(best_mean(heat), verdict is Verdict.YES)
+        yield HeardMoment(best_mean(heat), verdict is Verdict.YES)
 
 
 def in_view(scene: Scene, t_s: float) -> Verdict | None:

@@ -33,8 +33,8 @@ class InView:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """Limits of some weights."""
+class WeightLimits:
+    """When a sound is in view, and whether steady sound means anything, for some weights."""
 
     in_view: InView | None = None
     """None where nothing is known: whatever stands out in a picture then counts as the source."""
@@ -42,7 +42,7 @@ class Limits:
     """False for weights that give noise, hum and tones the name of a thing, since they were never trained on them."""
 
 
-UNKNOWN: Final = Limits()
+UNKNOWN: Final = WeightLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +70,12 @@ def path_beside(weights: Path) -> Path:
     return weights / "limits.json" if weights.is_dir() else weights.with_suffix(".limits.json")
 
 
-def write_limits(path: Path, limits: Limits, provenance: Provenance) -> None:
+def write_limits(path: Path, limits: WeightLimits, provenance: Provenance) -> None:
     """Write a file. Raises OSError."""
     path.write_text(json.dumps({"limits": asdict(limits), "provenance": asdict(provenance)}, indent=2) + "\n")
 
 
-def read_limits(weights: Path, content_hash: str) -> Limits:
+def read_limits(weights: Path, content_hash: str) -> WeightLimits:
     """Return the limits beside weights of that hash; UNKNOWN, with a warning, where none can be used."""
     path = path_beside(weights)
     try:
@@ -94,7 +94,7 @@ def read_limits(weights: Path, content_hash: str) -> Limits:
     return limits
 
 
-def _parsed(tree: Any) -> tuple[Limits, str]:
+def _parsed(tree: Any) -> tuple[WeightLimits, str]:
     limits, view = tree["limits"], tree["limits"]["in_view"]
     in_view = None
     if view is not None:
@@ -105,4 +105,4 @@ def _parsed(tree: Any) -> tuple[Limits, str]:
     steady = limits["steady_means_something"]
     if not isinstance(steady, bool):
         raise TypeError(f"steady_means_something is {steady!r}, not true or false")
-    return Limits(in_view, steady), str(tree["provenance"]["weights"])
+    return WeightLimits(in_view, steady), str(tree["provenance"]["weights"])

@@ -31,7 +31,7 @@ from agent.perceiving.alerts.prompts import (
 from agent.perceiving.alerts.scoring import Scorer
 from agent.perceiving.alerts.table import Column, QueryTable
 from agent.perceiving.findings import Finding, QueryFailed, ScoredTick
-from agent.perceiving.limits import UNKNOWN, Limits
+from agent.perceiving.limits import UNKNOWN, WeightLimits
 from agent.perceiving.localization.doa import DirectionFinder
 from agent.perceiving.localization.source import SourceFinder
 from agent.perceiving.steadiness import meaningless, silent
@@ -74,7 +74,7 @@ class Perception:
     """Scores every tick against the queries and finds the audio source."""
 
     def __init__(
-        self, model: TextModel, config: Config, faults: Faults | None = None, limits: Limits = UNKNOWN
+        self, model: TextModel, config: Config, faults: Faults | None = None, limits: WeightLimits = UNKNOWN
     ) -> None:
         """A fault of one query, or of the search for the source, is counted in `faults` and costs nothing else.
 
@@ -264,7 +264,7 @@ def _by_modality(embedded: Embedded) -> tuple[dict[Modality, Vectors], Vectors |
 
 
 def _source_finders(
-    model: TextModel, config: Config, audio_scale: float, limits: Limits
+    model: TextModel, config: Config, audio_scale: float, limits: WeightLimits
 ) -> Callable[[], SourceFinder | None]:
     if config.microphone is None:
         return lambda: None

@@ -25,7 +25,7 @@ from agent.log.replay.control import ALL, ReplayControl, ReplayOptions
 from agent.log.replay.samples import SampleReplay, check_sensors, with_sensors
 from agent.log.stored_config import stored_config
 from agent.log.timeline import Timeline
-from agent.perceiving.limits import Limits, read_limits
+from agent.perceiving.limits import WeightLimits, read_limits
 from agent.policy import LIVE, LOSSLESS, Policy
 from agent.run.model import LoadedModel
 from agent.run.perceiving import Perceiving
@@ -205,7 +205,7 @@ class _Builder:
         worker = Worker(model, stage.take, self.policy, max_pending=max_pending, batch=self.batch, embeds=relieved)
         return LoadedModel(name, model, str(model.device), model.dimensions, worker, stage, perceiving)
 
-    def _limits(self, name: str) -> Limits:
+    def _limits(self, name: str) -> WeightLimits:
         """The limits beside the weights of that name and hash."""
         from models.files import store
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.perceiving.alerts.scoring import share
-from agent.perceiving.limits import UNKNOWN, Limits
+from agent.perceiving.limits import UNKNOWN, WeightLimits
 from agent.perceiving.localization.doa import Direction, DirectionFinder
 from agent.perceiving.localization.heatmap import (
     Box,
@@ -146,7 +146,7 @@ class SourceFinder:
         things: Vectors | None = None,
         audio_scale: float = 20.0,
         stretch_s: float = 0.5,
-        limits: Limits = UNKNOWN,
+        limits: WeightLimits = UNKNOWN,
     ) -> None:
         self._microphone, self._camera = microphone, camera
         self._finder = finder
@@ -235,7 +235,7 @@ def locate(
     width: int,
     direction: Direction | None,
     hfov_deg: float | None,
-    limits: Limits = UNKNOWN,
+    limits: WeightLimits = UNKNOWN,
 ) -> AudioSource:
     """Decide whether a sound that is heard is in view, and where.
 
