@@ -34,7 +34,7 @@ class InView:
 
 @dataclass(frozen=True, slots=True)
 class WeightLimits:
-    """When a sound is in view, and whether steady sound means anything, for some weights."""
+    """Likeness from which a sound is in view, and meaning of steady sound, for some weights."""
 
     in_view: InView | None = None
     """None where nothing is known: whatever stands out in a picture then counts as the source."""
