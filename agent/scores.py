@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -33,6 +33,14 @@ class Scores:
         """The scores of one query; KeyError when it was not scored. A client's are nan where a query lacks one."""
         row = self.values[self._index[query_id]]
         return dict(zip(self.modalities, row.tolist(), strict=True))
+
+    def without(self, modality: Modality, queries: NDArray[np.bool_]) -> Scores:
+        """Return the scores with 0 for some queries in a modality; `queries` [rows of the table]."""
+        if modality not in self.modalities:
+            return self
+        values = self.values.copy()
+        values[queries if self.rows is None else queries[self.rows], self.modalities.index(modality)] = 0
+        return replace(self, values=values)
 
     @cached_property
     def _index(self) -> dict[str, int]:

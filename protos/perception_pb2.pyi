@@ -321,6 +321,7 @@ class WindowEmbedding(_message.Message):
     VECTOR_FIELD_NUMBER: _builtins.int
     NEWEST_NS_FIELD_NUMBER: _builtins.int
     FILLED_FIELD_NUMBER: _builtins.int
+    MEANINGLESS_FIELD_NUMBER: _builtins.int
     sensor: _builtins.str
     modality: _sensors_pb2.Modality.ValueType
     present: _builtins.bool
@@ -330,6 +331,8 @@ class WindowEmbedding(_message.Message):
     """capture time of the newest sample in the window"""
     filled: _builtins.float
     """0..1, share of its rows that never came: zeros in sound, interpolated in motion; 0 if not present"""
+    meaningless: _builtins.str
+    """reason for which its sound means nothing and scores 0: "silence", "steady noise"; else empty"""
     @_builtins.property
     def vector(self) -> Global___Vector:
         """absent if not present, or not requested"""
@@ -344,10 +347,11 @@ class WindowEmbedding(_message.Message):
         vector: Global___Vector | None = ...,
         newest_ns: _builtins.int = ...,
         filled: _builtins.float = ...,
+        meaningless: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["vector", b"vector"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filled", b"filled", "missing_reason", b"missing_reason", "modality", b"modality", "newest_ns", b"newest_ns", "present", b"present", "sensor", b"sensor", "vector", b"vector"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filled", b"filled", "meaningless", b"meaningless", "missing_reason", b"missing_reason", "modality", b"modality", "newest_ns", b"newest_ns", "present", b"present", "sensor", b"sensor", "vector", b"vector"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -589,6 +593,8 @@ class AudioSource(_message.Message):
     PEAK_Y_FIELD_NUMBER: _builtins.int
     SIMILARITY_FIELD_NUMBER: _builtins.int
     HEAT_MAP_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    IN_VIEW_FIELD_NUMBER: _builtins.int
     tick: _builtins.int
     microphone: _builtins.str
     """sensor names"""
@@ -600,6 +606,10 @@ class AudioSource(_message.Message):
     peak_y: _builtins.float
     similarity: _builtins.float
     """cosine at the peak"""
+    reason: _builtins.str
+    """why it is not heard or not in view: "steady noise", "its direction lies outside the picture" ..."""
+    in_view: _builtins.float
+    """0..1, probability that it is in the picture; absent if it was not looked for, or the weights have no limits"""
     @_builtins.property
     def direction(self) -> Global___Direction:
         """needs two or more microphones"""
@@ -621,19 +631,25 @@ class AudioSource(_message.Message):
         peak_y: _builtins.float = ...,
         similarity: _builtins.float = ...,
         heat_map: Global___HeatMap | None = ...,
+        reason: _builtins.str = ...,
+        in_view: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_box", b"_box", "_direction", b"_direction", "box", b"box", "direction", b"direction", "heat_map", b"heat_map"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_box", b"_box", "_direction", b"_direction", "_in_view", b"_in_view", "box", b"box", "direction", b"direction", "heat_map", b"heat_map", "in_view", b"in_view"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_box", b"_box", "_direction", b"_direction", "box", b"box", "camera", b"camera", "direction", b"direction", "heat_map", b"heat_map", "microphone", b"microphone", "peak_x", b"peak_x", "peak_y", b"peak_y", "similarity", b"similarity", "state", b"state", "tick", b"tick"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_box", b"_box", "_direction", b"_direction", "_in_view", b"_in_view", "box", b"box", "camera", b"camera", "direction", b"direction", "heat_map", b"heat_map", "in_view", b"in_view", "microphone", b"microphone", "peak_x", b"peak_x", "peak_y", b"peak_y", "reason", b"reason", "similarity", b"similarity", "state", b"state", "tick", b"tick"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__box: _TypeAlias = _typing.Literal["box"]  # noqa: Y015
     _WhichOneofArgType__box: _TypeAlias = _typing.Literal["_box", b"_box"]  # noqa: Y015
     _WhichOneofReturnType__direction: _TypeAlias = _typing.Literal["direction"]  # noqa: Y015
     _WhichOneofArgType__direction: _TypeAlias = _typing.Literal["_direction", b"_direction"]  # noqa: Y015
+    _WhichOneofReturnType__in_view: _TypeAlias = _typing.Literal["in_view"]  # noqa: Y015
+    _WhichOneofArgType__in_view: _TypeAlias = _typing.Literal["_in_view", b"_in_view"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__box) -> _WhichOneofReturnType__box | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__direction) -> _WhichOneofReturnType__direction | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__in_view) -> _WhichOneofReturnType__in_view | None: ...
 
 Global___AudioSource: _TypeAlias = AudioSource  # noqa: Y015
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.perceiving.localization.heatmap import Box, Map, find_box, find_peak, heat_map, to_pixels
+from agent.perceiving.localization.heatmap import Box, Map, best_mean, find_box, find_peak, heat_map, to_pixels
 
 WHOLE = Box(40.0, 0.0, 280.0, 240.0)  # the middle of a 320 x 240 image: 15 pixels a patch
 
@@ -15,6 +15,12 @@ def bump(row: float, column: float, width: float = 1.5, height: float = 0.4, noi
     r, c = np.mgrid[0:16, 0:16] + 0.5
     top = height * np.exp(-((r - row) ** 2 + (c - column) ** 2) / (2 * width**2))
     return (0.1 + top + np.random.default_rng(seed).normal(0, noise, (16, 16))).astype(np.float32)
+
+
+def box_of(heat: Map, level: float = 0.5) -> tuple[float, float, float, float]:
+    """The box of what reaches some of the peak's height over the median."""
+    peak = find_peak(heat)
+    return find_box(heat, peak.patch, peak.similarity - (1 - level) * peak.contrast)
 
 
 def test_similarity_is_the_cosine_of_every_patch() -> None:
@@ -65,14 +71,38 @@ def test_the_box_holds_the_thing_and_not_its_neighbour() -> None:
     heat[4:8, 2:5] = 0.5
     heat[5, 3] = 0.6
     heat[10:14, 9:15] = 0.55  # as high, but apart
-    assert find_box(heat, find_peak(heat)) == (4, 2, 7, 4)
+    # Its level is 0.35, which a slope from 0.5 to 0.1 between two patches' middles crosses after 0.375 of a patch.
+    assert box_of(heat) == pytest.approx((4.125, 2.125, 7.875, 4.875), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns"), [((3.0, 8.0), (5.0, 11.0)), ((2.4, 9.1), (4.7, 8.3)), ((6.8, 11.5), (0, 16))]
+)
+def test_an_edge_between_patches_is_found_between_them(rows: tuple[float, float], columns: tuple[float, float]) -> None:
+    """A patch that a thing covers in part is like it in part."""
+    covered = [
+        np.clip(np.minimum(b, np.arange(16) + 1) - np.maximum(a, np.arange(16)), 0, 1) for a, b in (rows, columns)
+    ]
+    heat = (0.1 + 0.4 * np.outer(*covered)).astype(np.float32)
+    top, left, bottom, right = box_of(heat)
+    assert (top, bottom) == pytest.approx(rows, abs=0.15)
+    assert (left, right) == pytest.approx(columns, abs=0.15)
+
+
+def test_the_mean_of_the_best_patches_is_of_allowed_columns() -> None:
+    heat = np.zeros((16, 16), np.float32)
+    heat[3, :6] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
+    assert best_mean(heat) == pytest.approx(0.45)
+    assert best_mean(heat, patches=2) == pytest.approx(0.55)
+    assert best_mean(heat, np.arange(16) < 3) == pytest.approx(0.15)
+    assert best_mean(heat[:1, :3]) == 0.0
 
 
 def test_the_box_of_a_single_patch_is_that_patch() -> None:
     heat = np.zeros((16, 16), np.float32)
     heat[0, 15] = 0.5
-    assert find_box(heat, find_peak(heat)) == (0, 15, 0, 15)
-    assert find_box(np.zeros((16, 16), np.float32), find_peak(np.zeros((16, 16), np.float32))) == (0, 0, 15, 15)
+    assert box_of(heat) == pytest.approx((0, 15, 1, 16))
+    assert box_of(np.zeros((16, 16), np.float32)) == (0, 0, 16, 16)
 
 
 @settings(deadline=None)
@@ -80,9 +110,9 @@ def test_the_box_of_a_single_patch_is_that_patch() -> None:
 def test_a_higher_level_never_widens_the_box(level: float, seed: int) -> None:
     heat = bump(7, 9, width=3.0, seed=seed)
     peak = find_peak(heat)
-    outer, inner = find_box(heat, peak, level), find_box(heat, peak, level + 0.1)
-    assert outer[0] <= inner[0] <= peak.patch[0] <= inner[2] <= outer[2]
-    assert outer[1] <= inner[1] <= peak.patch[1] <= inner[3] <= outer[3]
+    outer, inner = box_of(heat, level), box_of(heat, level + 0.1)
+    assert outer[0] <= inner[0] <= peak.patch[0] + 0.5 <= inner[2] <= outer[2]
+    assert outer[1] <= inner[1] <= peak.patch[1] + 0.5 <= inner[3] <= outer[3]
 
 
 def test_patches_map_to_the_pixels_that_they_cover() -> None:

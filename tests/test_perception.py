@@ -114,7 +114,7 @@ def test_a_text_may_have_another_vector_for_sound_than_for_sight(embedder: WordE
     perception = Perception(embedder, config)
     perception.add(Query("dog", "a dog"), embedder)
     seen = embedded(0, unit("dog"))
-    sound = Window("ear", "audio", np.zeros((8, 1), np.float32), 16000.0, 0, "")
+    sound = Window("ear", "audio", np.full((8, 1), 0.1, np.float32), 16000.0, 0, "")
     windows = {**seen.tick.windows, "ear": sound}
 
     def scores(heard: str) -> dict[int, int]:

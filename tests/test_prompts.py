@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from agent.perceiving.alerts.prompts import BACKGROUND, TEMPLATES, embed_prompts, rivals
+from agent.perceiving.alerts.prompts import BACKGROUND, TEMPLATES, asks_for_quiet, embed_prompts, rivals
 from agent.vectors import Vectors
 
 
@@ -84,3 +84,13 @@ def test_a_query_without_rivals_is_refused() -> None:
     encoder = WordVectors()
     with pytest.raises(ValueError, match="background_prompts"):
         rivals("a dog", encoder.of("q"), ["the dog", "dogs barking"], encoder(["the dog", "dogs barking"]))
+
+
+@pytest.mark.parametrize("text", ["white noise", "silence", "the noise in the background", "a hum"])
+def test_a_query_for_noise_or_silence_asks_for_quiet(text: str) -> None:
+    assert asks_for_quiet(text)
+
+
+@pytest.mark.parametrize("text", ["a dog barking", "rain", "noise of a helicopter", "a humming fridge in the kitchen"])
+def test_a_query_for_a_thing_does_not_ask_for_quiet(text: str) -> None:
+    assert not asks_for_quiet(text)

@@ -87,3 +87,15 @@ def test_a_modality_that_this_version_does_not_know_is_left_out() -> None:
     found = scores_of(pb.Embedding(score_table=table))
     assert found.of("a") == {"audio": 0.25}
     assert set(found.modalities) <= set(MODALITIES)
+
+
+def test_scores_of_some_queries_are_taken_away_in_one_modality() -> None:
+    values = np.array([[0.1, 0.2], [0.3, 0.4]], np.float32)
+    of_all = Scores(("a", "b"), ("vision", "audio"), values)
+    kept = of_all.without("audio", np.array([True, False]))
+    np.testing.assert_array_equal(kept.values, np.array([[0.1, 0.0], [0.3, 0.4]], np.float32))
+    # Of three queries in the table, the rows 0 and 2 were scored.
+    of_some = Scores(("a", "c"), ("vision", "audio"), values, np.array([0, 2]))
+    assert of_some.without("audio", np.array([False, True, True])).of("c") == pytest.approx({"vision": 0.3, "audio": 0})
+    assert of_some.without("imu", np.array([True, True, True])) is of_some
+    np.testing.assert_array_equal(of_all.values, np.array([[0.1, 0.2], [0.3, 0.4]], np.float32))

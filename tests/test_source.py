@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from agent.embedding.model import Embedded
+from agent.perceiving.limits import InView, WeightLimits
 from agent.perceiving.localization.doa import Direction, DirectionFinder
 from agent.perceiving.localization.heatmap import Box, Map
 from agent.perceiving.localization.source import (
@@ -20,8 +21,8 @@ from agent.perceiving.localization.source import (
     azimuths_deg,
     is_heard,
     locate,
-    rms_dbfs,
 )
+from agent.perceiving.steadiness import rms_dbfs
 from agent.windows.window import Tick, Window
 from common.physics import SPEED_OF_SOUND_MPS
 
@@ -125,6 +126,70 @@ def test_the_place_agrees_with_the_direction(azimuth_deg: float, error_deg: floa
     shown_deg = float(azimuths_deg(np.array([source.peak[0]]), WIDTH, HFOV_DEG)[0])
     # The margin of the columns, and what the centroid may move by: a patch of 15 pixels at a focal length of 209.
     assert abs(shown_deg - azimuth_deg - error_deg) < 10 + 4.2
+
+
+EVEN_AT_THREE = WeightLimits(InView(slope=40.0, offset=-12.0))
+"""Weights for which a sound is as likely in view as not at a cosine of 0.3."""
+BOX = (100.0, 60.0, 145.0, 150.0)
+
+
+@pytest.mark.parametrize(("similarity", "in_view"), [(0.25, False), (0.35, True)])
+def test_what_stands_out_is_the_source_only_if_it_is_like_the_sound(similarity: float, in_view: bool) -> None:
+    heat = things(BOX, similarity=similarity)
+    assert located(heat, None).state is SourceState.IN_VIEW, "without limits, whatever stands out is"
+    source = locate(heat, EXTENT, WIDTH, None, HFOV_DEG, EVEN_AT_THREE)
+    assert (source.state is SourceState.IN_VIEW) is in_view
+    assert source.in_view == pytest.approx(1 / (1 + math.exp(12 - 40 * similarity)), abs=0.12)
+    assert source.similarity == pytest.approx(similarity, abs=0.04)
+    assert (source.reason == "") is in_view
+
+
+def test_a_thing_that_fills_the_picture_is_in_view_though_it_does_not_stand_out() -> None:
+    heat = things((40, 0, 280, 240), similarity=0.5)
+    assert located(heat, None).state is SourceState.NOT_IN_VIEW
+    assert locate(heat, EXTENT, WIDTH, None, HFOV_DEG, EVEN_AT_THREE).state is SourceState.IN_VIEW
+
+
+def test_the_box_of_a_large_thing_is_the_thing() -> None:
+    # More than half of the picture, so that the median of the map lies on it.
+    box = (55.0, 15.0, 280.0, 210.0)
+    heat = things(box, similarity=0.5)
+    heat += np.linspace(0, 0.05, 16, dtype=np.float32)  # which makes the thing uneven
+    found = locate(heat, EXTENT, WIDTH, None, HFOV_DEG, EVEN_AT_THREE).box
+    assert found is not None
+    assert (found.x0, found.y0, found.x1, found.y1) == pytest.approx(box, abs=8.0)
+
+
+def test_a_direction_into_the_picture_counts_for_it() -> None:
+    heat, ahead = things(BOX, similarity=0.27), direction(azimuth_of(BOX))
+    alone, pointed = (locate(heat, EXTENT, WIDTH, d, HFOV_DEG, EVEN_AT_THREE) for d in (None, ahead))
+    assert (alone.state, pointed.state) == (SourceState.NOT_IN_VIEW, SourceState.IN_VIEW)
+    assert alone.in_view is not None
+    assert pointed.in_view is not None
+    odds = [p / (1 - p) for p in (alone.in_view, pointed.in_view)]
+    assert odds[1] / odds[0] == pytest.approx(9.0, rel=0.01)
+    beside = locate(heat, EXTENT, WIDTH, direction(-30.0), HFOV_DEG, EVEN_AT_THREE)
+    assert beside.state is SourceState.NOT_IN_VIEW, "the columns that it points to hold nothing like the sound"
+    outside = locate(heat, EXTENT, WIDTH, direction(90.0), HFOV_DEG, EVEN_AT_THREE)
+    assert (outside.state, outside.in_view) == (SourceState.NOT_IN_VIEW, None)
+    assert "outside" in outside.reason
+
+
+def test_it_is_said_when_nothing_tells_whether_a_sound_is_in_view() -> None:
+    source = located(things(BOX), None)
+    assert (source.state, source.in_view) == (SourceState.IN_VIEW, None)
+    assert "no limits" in source.reason
+
+
+@pytest.mark.parametrize(("level", "state"), [(0.0, SourceState.NOTHING_HEARD), (0.1, SourceState.NOT_IN_VIEW)])
+def test_sound_without_meaning_may_be_loud_but_is_not_in_view(level: float, state: SourceState) -> None:
+    box = (100.0, 60.0, 145.0, 150.0)
+    tick = embedded(sound_from(azimuth_of(box), level=level), DOG, scene(box))
+    source = finder().find(replace(tick, meaningless={"array": "steady noise", "other": "silence"}))
+    assert source is not None
+    assert (source.state, source.reason) == (state, "steady noise")
+    assert source.box is None
+    assert (source.direction is not None) is (level > 0)
 
 
 def test_heard_by_energy_direction_or_meaning() -> None:

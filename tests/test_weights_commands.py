@@ -191,3 +191,23 @@ def test_whoever_sits_at_the_terminal_is_asked(
     assert bool(server.requests) == fetched
     if not fetched:
         assert done.stderr == "sensebind: imagebind-huge: the licence was not accepted; nothing is fetched\n"
+
+
+def test_limits_are_measured_and_written(tmp_path: Path) -> None:
+    out = tmp_path / "nano.limits.json"
+    result = CliRunner().invoke(
+        weights_app, ["limits", "imagebind_nano", "--out", str(out), "--first-seed", "4", "--scenes", "1"]
+    )
+    assert result.exit_code == 0, result.output
+    assert f"{out}: written" in result.output
+    written = json.loads(out.read_text())
+    assert written["limits"]["in_view"]["slope"] > 0
+    assert written["provenance"]["made_by"] == "sensebind weights limits imagebind_nano --first-seed 4 --scenes 1"
+    assert written["provenance"]["weights"] == checkpoint.content_hash(Store().find("imagebind_nano"))
+
+
+def test_limits_that_cannot_be_written_are_refused_before_they_are_measured(tmp_path: Path) -> None:
+    out = tmp_path / "missing" / "nano.limits.json"
+    result = CliRunner().invoke(weights_app, ["limits", "imagebind_nano", "--out", str(out)])
+    assert isinstance(result.exception, WeightsError)
+    assert f"{out.parent} is not a folder" in str(result.exception)

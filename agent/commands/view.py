@@ -80,8 +80,9 @@ def model_trouble(model: pb.ModelState) -> str:
 
 def source_line(source: pb.AudioSource) -> str:
     """The audio source in words."""
+    why = f": {printable(source.reason)}" if source.reason else ""
     if source.state == pb.SOURCE_STATE_NOTHING_HEARD:
-        return "nothing heard"
+        return f"nothing heard{why}"
     where = []
     if source.HasField("direction"):
         azimuth = source.direction.azimuth_deg
@@ -91,7 +92,7 @@ def source_line(source: pb.AudioSource) -> str:
         where.append(f"in view at x {source.peak_x:.0f}, y {source.peak_y:.0f}")
     else:
         where.append("heard, but not in view" if source.state == pb.SOURCE_STATE_NOT_IN_VIEW else "heard, no picture")
-    return ", ".join(where)
+    return ", ".join(where) + why
 
 
 class LiveView:

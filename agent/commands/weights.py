@@ -248,6 +248,36 @@ def calibrate(
     say(f"{file}: written")
 
 
+@weights_app.command()
+def limits(
+    name: Annotated[str, typer.Argument(help="Name that `weights list` shows, such as imagebind_nano, or a file.")],
+    out: Annotated[
+        Path | None, typer.Option(help="File to write, such as nano.limits.json. Default: beside the weights.")
+    ] = None,
+    first_seed: Annotated[int, typer.Option(min=0, help="Seed of the first scene; the others follow.")] = 25_000,
+    scenes: Annotated[int, typer.Option(min=1, help="Scenes of a minute.")] = 60,
+) -> None:
+    """Measure when a sound is in view and whether steady noise means anything, on synthetic scenes; minutes."""
+    from agent.config.settings import ModelSettings
+    from agent.lab.limits import measure
+    from agent.perceiving.limits import path_beside, write_limits
+    from models.files import store
+
+    file = path_beside(store.find(name)) if out is None else out
+    if not file.parent.is_dir():
+        raise WeightsError(f"--out {file}: {file.parent} is not a folder; make it, or give another --out")
+    try:
+        found, provenance = measure(ModelSettings(weights=name), first_seed=first_seed, scenes=scenes, report=say)
+        write_limits(file, found, provenance)
+    except ValueError as error:
+        raise WeightsError(f"--scenes {scenes}: {error}") from None
+    except OSError as error:
+        raise WeightsError(f"{file}: cannot be written ({error.strerror}); give another --out") from None
+    say(
+        f"{file}: written; {provenance.kept:.1%} of the sounds in view are kept, {provenance.let_through:.1%} of others"
+    )
+
+
 def _offer(name: str, url: str | None, sizes: Path | None) -> Published:
     from models.files.published_weights import IMAGEBIND_HUGE, Published
     from models.files.store import key_of

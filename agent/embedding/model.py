@@ -39,6 +39,8 @@ class Embedded:
     """Of `inference_ms`, what each modality took; not those that were computed before, or left out."""
     declined: frozenset[Modality] = frozenset()
     """Modalities that the budget did not allow."""
+    meaningless: Mapping[str, str] = field(default_factory=dict)
+    """Sensor -> reason for which its sound means nothing: from a log, or filled in by perception."""
 
 
 class Model(Answers, Protocol):

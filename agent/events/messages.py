@@ -96,6 +96,7 @@ def embedding(embedded: Embedded, scores: Scores | None = None) -> pb.Event:
                 vector=None if vector is None else vector_message(vector),
                 newest_ns=window.newest_ns,
                 filled=0.0 if vector is None else window.filled,
+                meaningless=embedded.meaningless.get(sensor, ""),
             )
         )
     if embedded.fused is not None:
@@ -113,6 +114,8 @@ def audio_source(source: AudioSource) -> pb.Event:
         camera=source.camera,
         state=_SOURCE_STATES[source.state.value],
         similarity=source.similarity,
+        reason=source.reason,
+        in_view=source.in_view,
     )
     if source.direction is not None:
         direction = source.direction

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -19,12 +20,23 @@ from agent.microphone_array import voiced_band_hz
 from agent.perceiving.alerts.acceptance import accepted
 from agent.perceiving.alerts.book import AlertBook, Transition, hold_s_of
 from agent.perceiving.alerts.curves import curves_of, usable
-from agent.perceiving.alerts.prompts import BACKGROUND, QUIET, THINGS, by_modality, embed_prompts, in_templates, rivals
+from agent.perceiving.alerts.prompts import (
+    BACKGROUND,
+    QUIET,
+    THINGS,
+    asks_for_quiet,
+    by_modality,
+    embed_prompts,
+    in_templates,
+    rivals,
+)
 from agent.perceiving.alerts.scoring import Margins, Scorer
-from agent.perceiving.alerts.table import QueryTable
+from agent.perceiving.alerts.table import Column, QueryTable
 from agent.perceiving.findings import Finding, QueryFailed, ScoredTick
+from agent.perceiving.limits import UNKNOWN, WeightLimits
 from agent.perceiving.localization.doa import DirectionFinder
 from agent.perceiving.localization.source import SourceFinder
+from agent.perceiving.steadiness import meaningless, silent
 from agent.query import Query, QueryError, StandingQuery
 from agent.scores import Scores
 from agent.vectors import Vectors
@@ -70,9 +82,15 @@ class TextModel(QueryTexts, Protocol):
 class Perception:
     """Scores every tick against the queries and finds the audio source."""
 
-    def __init__(self, model: TextModel, config: Config, faults: Faults | None = None) -> None:
-        """A fault of one query, or of the search for the source, is counted in `faults` and costs nothing else."""
+    def __init__(
+        self, model: TextModel, config: Config, faults: Faults | None = None, limits: WeightLimits = UNKNOWN
+    ) -> None:
+        """A fault of one query, or of the search for the source, is counted in `faults` and costs nothing else.
+
+        `limits` are those of the model's weights.
+        """
         self._faults = faults or Faults()
+        self._limits = limits
         logit_scales = model.logit_scales(config.alerts.logit_scales)
         self._background = config.background_prompts or BACKGROUND
         self._background_vectors = by_modality(lambda modality: _embed(model, self._background, modality))
@@ -86,8 +104,9 @@ class Perception:
             calibrated=self._calibration is not None,
         )
         self._book = AlertBook(self._table, hold_s=hold_s_of(config.hop_ns))
+        self._asks_for_quiet: Column[np.bool_] = self._table.column(np.bool_)
         self._clips_saved = config.clips.folder is not None
-        self._new_source_finder = _source_finders(model, config, logit_scales["audio"])
+        self._new_source_finder = _source_finders(model, config, logit_scales["audio"], limits)
         self._source_finder = self._new_source_finder()
 
     def texts_of(self, reading: Reading) -> Mapping[Modality, list[str]]:
@@ -111,6 +130,7 @@ class Perception:
         try:
             curves = None if self._calibration is None else curves_of(self._calibration, vectors["vision"])
             self._scorer.set(row, vectors, held_against, curves)
+            self._asks_for_quiet.rows[row] = asks_for_quiet(reading.text)
         except BaseException:
             self._book.remove(query.id)
             raise
@@ -135,6 +155,8 @@ class Perception:
     def perceive(self, embedded: Embedded) -> Iterator[Finding]:
         """Yield the findings of a tick, each as soon as it is known: the audio source takes longest."""
         failed: dict[str, str] = {}
+        with self._faults.guard("steadiness of sound"):
+            embedded = replace(embedded, meaningless=self._meaningless(embedded))
         scores = self._score(embedded, failed) if len(self._table) else None
         yield ScoredTick(embedded, scores)
         if scores is not None:
@@ -151,12 +173,31 @@ class Perception:
         """Return the margins of a tick, of the queries in order: what a calibration is made of."""
         return self._scorer.margins(*_by_modality(embedded))
 
+    def _meaningless(self, embedded: Embedded) -> dict[str, str]:
+        """Return the sensors whose sound means nothing to the model, with the reason."""
+        reasons = dict(embedded.meaningless)
+        for sensor in embedded.vectors:
+            window = embedded.tick.windows[sensor]
+            if window.modality == "audio" and window.data is not None:
+                known = self._limits.steady_means_something
+                reasons[sensor] = (silent if known else meaningless)(window.data, window.rate_hz)
+        return {sensor: reason for sensor, reason in reasons.items() if reason}
+
     def _score(self, embedded: Embedded, failed: dict[str, str]) -> Scores | None:
         """The scores of all queries; without those that cannot be scored, which are added to `failed` with the reason.
 
-        None when it cannot be found out which these are.
+        None when it cannot be found out which these are. Sound without meaning scores 0, but for queries that ask for
+        quiet or noise.
         """
-        vectors, patches = _by_modality(embedded)
+        scores = self._all_scores(*_by_modality(embedded), failed)
+        heard = embedded.vectors.keys() - embedded.meaningless.keys()
+        if scores is None or any(embedded.tick.windows[sensor].modality == "audio" for sensor in heard):
+            return scores
+        return scores.without("audio", ~self._asks_for_quiet.rows)
+
+    def _all_scores(
+        self, vectors: Mapping[Modality, Vectors], patches: Vectors | None, failed: dict[str, str]
+    ) -> Scores | None:
         scores = _finite_scores(self._scorer, vectors, patches)
         if isinstance(scores, Scores):
             return scores
@@ -229,15 +270,22 @@ def _left_out(embedded: Embedded) -> set[Modality]:
 
 
 def _by_modality(embedded: Embedded) -> tuple[dict[Modality, Vectors], Vectors | None]:
-    """The vectors of each modality, float32 [sensors, D], and the patches of all cameras, [cameras, 16, 16, D]."""
+    """The vectors of each modality, float32 [sensors, D], and the patches of all cameras, [cameras, 16, 16, D].
+
+    Sound without meaning counts only where no other sensor hears anything.
+    """
     rows: dict[Modality, list[Vectors]] = {}
-    for sensor, vector in embedded.vectors.items():
-        rows.setdefault(embedded.tick.windows[sensor].modality, []).append(vector)
+    for sensor in sorted(embedded.vectors, key=embedded.meaningless.__contains__):
+        modality = embedded.tick.windows[sensor].modality
+        if sensor not in embedded.meaningless or modality not in rows:
+            rows.setdefault(modality, []).append(embedded.vectors[sensor])
     patches = np.stack(list(embedded.patches.values())) if embedded.patches else None
     return {modality: np.stack(vectors) for modality, vectors in rows.items()}, patches
 
 
-def _source_finders(model: TextModel, config: Config, audio_scale: float) -> Callable[[], SourceFinder | None]:
+def _source_finders(
+    model: TextModel, config: Config, audio_scale: float, limits: WeightLimits
+) -> Callable[[], SourceFinder | None]:
     if config.microphone is None:
         return lambda: None
     microphone = config.sensors[config.microphone]
@@ -257,6 +305,7 @@ def _source_finders(model: TextModel, config: Config, audio_scale: float) -> Cal
         things=_embed(model, THINGS, "audio"),
         audio_scale=audio_scale,
         stretch_s=config.hop_ns / 1e9,
+        limits=limits,
     )
 
 

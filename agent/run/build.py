@@ -27,6 +27,7 @@ from agent.log.replay.control import ALL, ReplayControl, ReplayOptions
 from agent.log.replay.samples import SampleReplay, check_sensors, with_sensors
 from agent.log.stored_config import stored_config
 from agent.log.timeline import Timeline
+from agent.perceiving.limits import WeightLimits, read_limits
 from agent.policy import LIVE, LOSSLESS, Policy
 from agent.query import QueryError
 from agent.run.model import LoadedModel
@@ -211,7 +212,7 @@ class _Builder:
 
         model, name = self._model()
         try:
-            perception = Perception(model, self.config, self.faults)
+            perception = Perception(model, self.config, self.faults, self._limits(name))
             _ask(perception, self.config, model)
         except BaseException:
             model.close()
@@ -225,6 +226,12 @@ class _Builder:
         max_pending = 2 * self.batch if self.policy.in_order else MAX_PENDING_TICKS
         worker = Worker(model, stage.take, self.policy, max_pending=max_pending, batch=self.batch, embeds=relieved)
         return LoadedModel(name, model, str(model.device), model.dimensions, worker, stage, perceiving)
+
+    def _limits(self, name: str) -> WeightLimits:
+        """The limits beside the weights of that name and hash."""
+        from models.files import store
+
+        return read_limits(store.find(self.config.model.weights), name.split()[-1])
 
     def _model(self) -> tuple[Model, str]:
         """Load the model; returns it and the name of its weights."""

@@ -89,7 +89,7 @@ function describe(kind, body) {
     }
     case "audio_source": {
       const where = body.direction ? ` azimuth ${body.direction.azimuth_deg.toFixed(1)} deg` : "";
-      return `${lower(body.state, "SOURCE_STATE_")}${where}`;
+      return `${lower(body.state, "SOURCE_STATE_")}${where} ${body.reason}`.trimEnd();
     }
     case "alert":
       return `${lower(body.phase, "ALERT_PHASE_")} "${body.text}" by ${body.modalities.map(modality).join(", ")}`;

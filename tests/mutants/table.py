@@ -179,7 +179,35 @@ MUTANTS = (
         "hfov_deg=None",
         f"{KEYS} -k hfov_deg",
     ),
+    Mutant(
+        "source: whatever stands out is in view",
+        SOURCE,
+        "UNLIKE if probability < IN_VIEW_FROM",
+        "UNLIKE if probability < 0",
+        "tests/test_source.py",
+    ),
+    Mutant(
+        "source: steady sound is looked for",
+        SOURCE,
+        "            if meaningless:",
+        "            if not meaningless:",
+        "tests/test_source.py",
+    ),
+    Mutant(
+        "steadiness: a change within the window is never one",
+        "agent/perceiving/steadiness.py",
+        "    before, after = _parts(powers, bands)",
+        "    before, after = powers[:0], powers",
+        "tests/test_steadiness.py",
+    ),
     # Scores.
+    Mutant(
+        "scoring: steady sound is scored",
+        PERCEPTION,
+        'scores.without("audio", ~self._asks_for_quiet.rows)',
+        "scores",
+        "tests/test_meaningless_sound.py",
+    ),
     Mutant(
         "scoring: scales of the configuration ignored",
         PERCEPTION,

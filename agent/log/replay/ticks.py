@@ -37,6 +37,8 @@ class RecordedTick(Tick):
 
     vectors: Mapping[str, Vectors]
     """Sensor -> unit vector, float32 [D]."""
+    meaningless: Mapping[str, str]
+    """Sensor -> reason for which its sound means nothing."""
 
 
 class TickReplay(ReplaySource[RecordedTick]):
@@ -163,7 +165,10 @@ def recorded_tick(event: pb.Event, sensors: frozenset[str]) -> RecordedTick:
             vectors[sensor] = vector
         missing = recorded.missing_reason if not recorded.present else "" if vector is not None else "not recorded"
         windows[sensor] = Window(sensor, modality, None, 0.0, recorded.newest_ns, missing, recorded.filled)
-    return RecordedTick(event.embedding.tick, event.capture_ns, windows, event.embedding.settled_ns, vectors)
+    meaningless = {w.sensor: w.meaningless for w in event.embedding.windows if w.sensor in vectors and w.meaningless}
+    return RecordedTick(
+        event.embedding.tick, event.capture_ns, windows, event.embedding.settled_ns, vectors, meaningless
+    )
 
 
 def check_ticks(timeline: Timeline, hop_ns: int) -> None:
@@ -198,7 +203,8 @@ def _embedded(tick: Tick) -> Embedded:
     if not isinstance(tick, RecordedTick):
         raise TypeError(f"tick {tick.index} holds no vectors")
     missing = {sensor: window.missing for sensor, window in tick.windows.items() if sensor not in tick.vectors}
-    return Embedded(tick, dict(tick.vectors), {}, fuse(list(tick.vectors.values())), 0.0, missing)
+    fused = fuse(list(tick.vectors.values()))
+    return Embedded(tick, dict(tick.vectors), {}, fused, 0.0, missing, meaningless=tick.meaningless)
 
 
 def _unit_vector(message: pb.Vector) -> Vectors | None:

@@ -150,6 +150,11 @@ def rivals(
     return kept
 
 
+def asks_for_quiet(text: str) -> bool:
+    """Return whether a query asks for quiet or noise itself, which sound without meaning answers."""
+    return any(_says_the_same(_content(text), _content(prompt)) for prompt in QUIET)
+
+
 def _says_the_same(a: frozenset[str], b: frozenset[str]) -> bool:
     return bool(a and b) and (a <= b or b <= a)
 

@@ -73,22 +73,45 @@ def find_peak(heat: Map, columns: NDArray[np.bool_] | None = None) -> Peak:
     return Peak(row, column, (r, c), similarity, contrast, contrast / max(sigma, 1e-4))
 
 
-def find_box(heat: Map, peak: Peak, level: float = 0.5) -> tuple[int, int, int, int]:
-    """The patches that belong to the peak, as first row, first column, last row, last column (inclusive).
+def best_mean(heat: Map, columns: NDArray[np.bool_] | None = None, patches: int = 4) -> float:
+    """Return the mean of the highest patches, of those in the allowed columns as of `find_peak`.
 
-    They are those that rise over the median by at least `level` of the peak's contrast and hang together with the
-    peak's patch, side by side.
+    A thing worth a box covers four; the highest of 256 alone is more by chance.
     """
-    threshold = peak.similarity - (1.0 - level) * peak.contrast
-    member = _connected(heat >= threshold, peak.patch)
-    rows, columns = np.flatnonzero(member.any(axis=1)), np.flatnonzero(member.any(axis=0))
-    return int(rows[0]), int(columns[0]), int(rows[-1]), int(columns[-1])
+    allowed = (heat if columns is None else heat[:, columns]).ravel()
+    return float(np.sort(allowed)[-patches:].mean())
+
+
+def find_box(heat: Map, start: tuple[int, int], threshold: float) -> tuple[float, float, float, float]:
+    """The place of the patches that reach `threshold` and hang together with the one of `start`, side by side.
+
+    In patches: top, left, bottom, right. An edge lies where the map, linear between the middles of patches, falls below
+    the threshold.
+    """
+    member = _connected(heat >= threshold, start)
+    bottom, right = _reach(heat, member, threshold, 0), _reach(heat, member, threshold, 1)
+    rows, columns = heat.shape
+    top = rows - _reach(heat[::-1], member[::-1], threshold, 0)
+    left = columns - _reach(heat[:, ::-1], member[:, ::-1], threshold, 1)
+    return top, left, bottom, right
 
 
 def to_pixels(whole: Box, shape: tuple[int, ...], row: float, column: float) -> tuple[float, float]:
     """Patch coordinates on a map of `shape` that covers `whole` -> x, y in pixels of the image."""
     rows, columns = shape
     return whole.x0 + column * (whole.x1 - whole.x0) / columns, whole.y0 + row * (whole.y1 - whole.y0) / rows
+
+
+def _reach(heat: Map, member: NDArray[np.bool_], threshold: float, axis: int) -> float:
+    """Return how far the members reach along an axis, in patches from its start."""
+    values, inside = (heat, member) if axis == 1 else (heat.T, member.T)
+    last = int(np.flatnonzero(inside.any(axis=0))[-1])
+    if last == inside.shape[1] - 1:
+        return last + 1.0
+    edge = inside[:, last]
+    here, beyond = values[edge, last].astype(np.float64), values[edge, last + 1].astype(np.float64)
+    fall = (here - threshold) / np.maximum(here - beyond, 1e-9)
+    return last + 0.5 + float(np.clip(fall, 0.0, 1.0).max())
 
 
 def _connected(member: NDArray[np.bool_], start: tuple[int, int]) -> NDArray[np.bool_]:
