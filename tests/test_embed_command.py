@@ -42,7 +42,7 @@ def document(capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[str, Any]
     """The JSON that `embed` prints."""
 
     def run(*args: Any, **options: Any) -> dict[str, Any]:
-        embed(*args, **options, as_json=True, device="cpu")
+        embed(*args, **{"scored": False, **options}, as_json=True, device="cpu")
         printed: dict[str, Any] = json.loads(capsys.readouterr().out)
         return printed
 
@@ -114,16 +114,15 @@ def test_one_text_alone_says_whether_it_fits(document: Callable[..., dict[str, A
     assert not scene.truth(frame / 10).in_view("dog")
     (tmp_path / "fire.png").write_bytes(write_png(scene.image(frame)))
     for text, fits in (("a bonfire", True), ("a dog", False)):
-        (table,) = document({"text": [text], "image": [str(tmp_path / "fire.png")]})["tables"]
+        (table,) = document({"text": [text], "image": [str(tmp_path / "fire.png")]}, scored=True)["tables"]
         assert table["softmax"] == [[1.0]]
         assert (table["scores"][0][0] > 0.6) is fits
-    inputs = document({"text": ["a dog"], "image": IMAGES})
+    inputs = document({"text": ["a dog " + 2000 * "x"], "image": IMAGES}, scored=True)  # no query may be so long
     (table,) = inputs["tables"]
+    assert np.isfinite(table["scores"]).all()
     vectors = np.array([i["vector"] for i in inputs["inputs"]])
     np.testing.assert_allclose(table["cosines"], vectors[1:] @ vectors[:1].T, atol=1e-5)
-    assert document({"text": ["a dog"], "image": IMAGES}, scored=False)["tables"][0]["scores"] is None
-    long = "a dog " + 2000 * "x"  # no query may be so long; a text may
-    assert np.isfinite(document({"text": [long], "image": IMAGES})["tables"][0]["scores"]).all()
+    assert document({"text": ["a dog"], "image": IMAGES})["tables"][0]["scores"] is None
 
 
 def test_a_combination_is_the_papers_arithmetic(document: Callable[..., dict[str, Any]]) -> None:
