@@ -9,8 +9,10 @@ from typing import Final
 BUCKET_S: Final = 0.5
 SPAN_S: Final = 30.0
 LEAST_BUCKETS: Final = 6
-LEAST_EXCESS: Final = 1e-3
-"""Crystals are good to 100 ppm. A smaller excess moves the oldest row of a window by less than stamps jitter."""
+LEAST_EXCESS: Final = 2e-3
+"""Crystals are good to 100 ppm. A smaller excess puts the oldest row of 5 s off by 10 ms at most; below it, what
+windows hold does not depend on how long their stream has been known.
+"""
 MOST_EXCESS: Final = 0.2
 SIGMAS: Final = 6.0
 """An excess must be so many standard errors from zero: the first buckets are few."""
