@@ -48,7 +48,7 @@ class SpacingMeter:
         at_s = self._rows / self._rate_hz
         if self._times and at_s >= self._begin_s + BUCKET_S:
             self._buckets.append((self._sum_s / self._times, self._sum_excess_s / self._times))
-            while self._buckets[0][0] < at_s - SPAN_S:
+            while self._buckets and self._buckets[0][0] < at_s - SPAN_S:
                 self._buckets.popleft()
             self._fit()
             self._times = 0
