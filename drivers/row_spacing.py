@@ -9,8 +9,10 @@ from typing import Final
 BUCKET_S: Final = 0.5
 SPAN_S: Final = 30.0
 LEAST_BUCKETS: Final = 6
-LEAST_EXCESS: Final = 1e-3
-"""Crystals are good to 100 ppm. A smaller excess moves the oldest row of a window by less than stamps jitter."""
+LEAST_EXCESS: Final = 2e-3
+"""Crystals are good to 100 ppm. A smaller excess puts the oldest row of 5 s off by 10 ms at most; below it, what
+windows hold does not depend on how long their stream has been known.
+"""
 MOST_EXCESS: Final = 0.2
 SIGMAS: Final = 6.0
 """An excess must be so many standard errors from zero: the first buckets are few."""
@@ -46,7 +48,7 @@ class SpacingMeter:
         at_s = self._rows / self._rate_hz
         if self._times and at_s >= self._begin_s + BUCKET_S:
             self._buckets.append((self._sum_s / self._times, self._sum_excess_s / self._times))
-            while self._buckets[0][0] < at_s - SPAN_S:
+            while self._buckets and self._buckets[0][0] < at_s - SPAN_S:
                 self._buckets.popleft()
             self._fit()
             self._times = 0

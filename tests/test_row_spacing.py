@@ -111,6 +111,16 @@ def test_only_an_excess_that_no_crystal_and_every_setting_could_have_is_taken(ex
     assert meter.spacing == (pytest.approx(1 + excess, abs=1e-6) if known else 1.0)
 
 
+def test_a_hole_longer_than_the_memory_is_no_fault_and_no_rate() -> None:
+    meter = SpacingMeter(100.0)
+    for begin_s in (0, 3600, 3700):
+        for block in range(100):
+            meter.add(BEGIN_NS + begin_s * S + block * S // 10)
+            meter.count(10)
+        meter.count(100 * ({0: 3600, 3600: 3700}.get(begin_s, 0) - begin_s - 10))
+    assert meter.spacing == 1.0
+
+
 def test_a_new_beginning_keeps_the_spacing_until_it_is_measured_again() -> None:
     meter = SpacingMeter(100.0)
 
