@@ -170,10 +170,10 @@ def print_alerts(sense: str, scenes: Sequence[Measured], of: str = "") -> None:
 
 def print_reliability(scenes: Sequence[Measured]) -> None:
     """Print how far scores are from being probabilities, by modality."""
+    total = reliable(scenes)
     for modality, form in FORMS.items():
-        total = reliable(scenes)
-        if count := total.counted(modality):
-            bounds = interval([s for s in scenes if modality in s.reliability.scores], _error_of(modality))
+        if count := total.counts[modality]:
+            bounds = interval([s for s in scenes if s.reliability.counts[modality]], _error_of(modality))
             error = total.error(modality)
             print(f"calibration error, {form.sense:7} {error:.3f} {bounds} over {count} scores from {LEAST_SCORE}")
 

@@ -240,12 +240,12 @@ def test_the_error_of_a_calibration_is_the_distance_of_scores_from_the_truth() -
     reliability = Reliability()
     events = [embedding(fall_s + 1.5, 0.85), embedding(fall_s + 3.0, 0.95), embedding(fall_s - 2.0, 0.25)]
     reliability.observe(scene, 0, [*events, embedding(fall_s - 3.0, 0.01)], {FALLING: FALLING})  # too low to count
-    assert reliability.counted("imu") == 3
+    assert reliability.counts["imu"] == 3
     assert reliability.error("imu") == pytest.approx((0.15 + 0.05 + 0.25) / 3, abs=1e-6)
     twice = Reliability()
     twice.add(reliability)
     twice.add(reliability)
-    assert (twice.counted("imu"), twice.error("imu")) == (6, pytest.approx(reliability.error("imu")))
+    assert (twice.counts["imu"], twice.error("imu")) == (6, pytest.approx(reliability.error("imu")))
     assert math.isnan(reliability.error("audio"))
 
 

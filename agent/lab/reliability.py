@@ -6,6 +6,7 @@ Scores near 0 are left out: nine ticks of ten hold nothing, and would hide every
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -25,10 +26,12 @@ LEAST_SCORE = 0.05
 
 @dataclass
 class Reliability:
-    """Scores of ticks at which it is certain whether the thing was there, by modality."""
+    """Sums by modality of scores from LEAST_SCORE on, at ticks at which it is certain whether the thing was there."""
 
-    scores: dict[Modality, list[float]] = field(default_factory=dict)
-    true: dict[Modality, list[bool]] = field(default_factory=dict)
+    off: dict[Modality, NDArray[np.float64]] = field(default_factory=dict)
+    """Scores less truths (0 or 1), summed in each bin, [BINS]."""
+    counts: Counter[Modality] = field(default_factory=Counter)
+    """Scores."""
 
     def observe(self, scene: Scene, start_ns: int, events: Iterable[pb.Event], kinds: Mapping[str, str]) -> None:
         """Take the scores of a run; arguments as of `agent.lab.assessment.assess`."""
@@ -39,31 +42,20 @@ class Reliability:
             for query_id in scores.query_ids:
                 for modality, score in scores.of(query_id).items():
                     told = verdict(scene, t_s, kinds[query_id], FORMS[modality].sense)
-                    if told is not Verdict.UNSURE:
-                        self.scores.setdefault(modality, []).append(score)
-                        self.true.setdefault(modality, []).append(told is Verdict.YES)
+                    if told is not Verdict.UNSURE and score >= LEAST_SCORE:
+                        self._sums(modality)[min(int(score * BINS), BINS - 1)] += score - (told is Verdict.YES)
+                        self.counts[modality] += 1
 
     def add(self, other: Reliability) -> None:
         """Sum up several scenes."""
-        for modality, scores in other.scores.items():
-            self.scores.setdefault(modality, []).extend(scores)
-            self.true.setdefault(modality, []).extend(other.true[modality])
+        for modality, off in other.off.items():
+            self._sums(modality)[:] += off
+        self.counts.update(other.counts)
 
     def error(self, modality: Modality) -> float:
-        """Return the expected calibration error over scores of at least LEAST_SCORE; nan without any."""
-        scores, true = self._counted(modality)
-        if not len(scores):
-            return float("nan")
-        bins = np.minimum((scores * BINS).astype(np.intp), BINS - 1)
-        off = np.bincount(bins, scores - true, BINS)
-        return float(np.abs(off).sum() / len(scores))
+        """Return the expected calibration error; nan without a score."""
+        count = self.counts[modality]
+        return float(np.abs(self._sums(modality)).sum()) / count if count else float("nan")
 
-    def counted(self, modality: Modality) -> int:
-        """Return the number of scores that the error is over."""
-        return len(self._counted(modality)[0])
-
-    def _counted(self, modality: Modality) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        scores = np.array(self.scores.get(modality, []), np.float64)
-        true = np.array(self.true.get(modality, []), np.float64)
-        kept = scores >= LEAST_SCORE
-        return scores[kept], true[kept]
+    def _sums(self, modality: Modality) -> NDArray[np.float64]:
+        return self.off.setdefault(modality, np.zeros(BINS))
