@@ -1,8 +1,8 @@
 """Python's garbage collection while an agent starts.
 
 The collector looks through all objects again whenever their number has grown by a quarter, which it does time and
-again while torch and the model's classes come in; none of them is ever garbage. On two cores that is half a second of
-the start.
+again while torch and the model's classes come in; none of them is ever garbage. On two cores that is 0.4 s of the
+start.
 """
 
 from __future__ import annotations

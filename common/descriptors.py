@@ -11,7 +11,7 @@ import os
 import resource
 from collections.abc import Callable
 from contextlib import suppress
-from threading import Lock
+from threading import RLock
 from typing import TypeVar
 
 MOST = 65_536
@@ -41,7 +41,8 @@ class Reserve:
 
     def __init__(self) -> None:
         """Start with nothing in reserve."""
-        self._lock = Lock()
+        self._lock = RLock()
+        """Taken again by the thread that holds it: what ends in the middle of anything may give a place back."""
         self._size = 0
         self._lent = 0
         """Calls of `open` that use the reserve at present."""

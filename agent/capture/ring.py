@@ -87,7 +87,7 @@ class Ring:
         self._filled = -1
         """Slot written last."""
         self._held: set[int] = set()
-        """Slots of which views live. The kernel's locks do not keep apart what one process does."""
+        """Slots of which views live. Record locks keep processes apart, not a reader and a writer in one process."""
         self._releasing = threading.RLock()
         """Views end on any thread, and in the middle of anything."""
 
@@ -177,7 +177,7 @@ class Ring:
         self._bytes = np.empty(0, np.uint8)
         self._words.release()
         self._floats.release()
-        RESERVE.fill()  # a map holds a descriptor of its own, which is free now
+        RESERVE.fill()  # a map holds a descriptor of its own, which is free now unless a view lives
         RESERVE.close(memory_fd)
         RESERVE.close(event_fd)
 
@@ -217,6 +217,8 @@ class Ring:
             self._held.discard(slot)
             if self.memory_fd >= 0:
                 self._unlock(slot)
+                return
+        RESERVE.fill()  # with the last view of a closed ring its map has ended
 
     def _next_free(self) -> int:
         """Lock and return the slot written longest ago of those without a view. There are always some."""
@@ -246,8 +248,8 @@ class Ring:
 
 
 class _Held:
-    """What the arrays of one slot refer to, however they are sliced: with the last of them it ends, and gives
-    the slot back. The arrays are read-only (NumPy's array interface, version 3).
+    """Owner of the arrays of one slot, however they are sliced: it ends with the last of them, and gives the slot
+    back. The arrays are read-only (NumPy's array interface, version 3).
     """
 
     def __init__(
@@ -258,6 +260,7 @@ class _Held:
         self.__array_interface__ = {"version": 3, "shape": shape, "typestr": typestr, "data": (address, True)}
 
     def __del__(self) -> None:
+        del self._memory
         self._ring.release(self._slot)
 
 

@@ -173,6 +173,7 @@ def replay(
     """Run the agent on a recorded log instead of sensors, and print its events or serve them."""
     if serve:
         ending.meant()
+        defer_collection()
     from agent.commands.replay import open_replay
     from agent.commands.replay import replay as play
 
