@@ -51,7 +51,7 @@ def _run(step: str, folder: str) -> dict[str, float]:
 def _step(step: str, folder: Path) -> dict[str, float]:
     import torch
 
-    from models.files import checkpoint, published_weights
+    from models.files import checkpoint, description, published_weights
     from models.files.store import Store
 
     file, store = folder / "random.pth", Store(folder / "store")
@@ -63,7 +63,7 @@ def _step(step: str, folder: Path) -> dict[str, float]:
         case "import as float32":
             published_weights.import_file(store, file, NAME)
         case "verify":
-            checkpoint.verify(store.find(NAME))
+            description.verify(store.find(NAME))
         case "load all as bfloat16":
             checkpoint.load(store.find(NAME), torch.bfloat16)
         case "load vision as bfloat16":

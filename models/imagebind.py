@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Final, Literal, Self, get_args
+from typing import Any, Final, Self
 
 import torch
 import torch.nn.functional as F
@@ -40,10 +40,8 @@ from models.encoders import (
     vision_encoder,
 )
 from models.extent import IMAGE_PX, VISION_PATCH_PX
+from models.modalities import MODALITIES, Modality
 from models.transformer import WIDTH_MAX, TowerSizes, check_size
-
-Modality = Literal["vision", "audio", "depth", "thermal", "imu", "text"]
-MODALITIES: Final[tuple[Modality, ...]] = get_args(Modality)
 
 LOGIT_SCALES: Final[Mapping[Modality, float]] = {
     "vision": 1.0,

@@ -22,7 +22,8 @@ from torch import Tensor
 from common.errors import UserFault
 from models import packing
 from models.encoders import PatchEncoder
-from models.imagebind import Embeddings, ImageBind, InputError, Modality
+from models.imagebind import Embeddings, ImageBind, InputError
+from models.modalities import Modality
 
 DTYPES: Final = (torch.float32, torch.bfloat16, torch.float16)
 GRAPHS_MAX: Final = 16

@@ -35,7 +35,7 @@ _ID_OF_BYTE: Final = {byte: i for i, byte in enumerate(_PRINTABLE + sorted(set(r
 _WORD: Final = regex.compile(r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+", regex.IGNORECASE)
 
 
-class VocabularyError(RuntimeError):
+class TokenizerError(RuntimeError):
     """The vocabulary file is missing or damaged."""
 
 
@@ -95,13 +95,13 @@ def _vocabulary() -> Mapping[tuple[int, int], int]:
     """
     spec = importlib.util.find_spec("open_clip")
     if spec is None or spec.origin is None:
-        raise VocabularyError("text needs the vocabulary of open_clip_torch, which is not installed; pip install it")
+        raise TokenizerError("text needs the vocabulary of open_clip_torch, which is not installed; pip install it")
     path = Path(spec.origin).with_name("bpe_simple_vocab_16e6.txt.gz")
     try:
         lines = gzip.decompress(path.read_bytes()).decode().split("\n")[1 : _MERGES + 1]
         return _parsed(lines)
     except (OSError, EOFError, ValueError, KeyError, zlib.error) as error:
-        raise VocabularyError(f"{path}: cannot be read ({error!r}); reinstall open_clip_torch") from error
+        raise TokenizerError(f"{path}: cannot be read ({error!r}); reinstall open_clip_torch") from error
 
 
 def _parsed(lines: Sequence[str]) -> dict[tuple[int, int], int]:

@@ -26,6 +26,8 @@ def perceived(events: Sequence[pb.Event], start_ns: int) -> list[tuple[int, byte
             found.append((event.capture_ns - start_ns, event.embedding.SerializeToString()))
         elif event.HasField("audio_source"):
             event.audio_source.ClearField("tick")
+            if event.audio_source.HasField("direction"):
+                event.audio_source.direction.capture_ns -= start_ns
             found.append((event.capture_ns - start_ns, event.audio_source.SerializeToString()))
         elif event.HasField("alert"):
             event.alert.begin_ns -= start_ns

@@ -122,7 +122,7 @@ def test_first_messages_that_cannot_be_used_cost_no_topic(tmp_path: Path) -> Non
             t_ns = START_NS + k * 100 * MS
             bad = k < 2
             write("/raw", t_ns, image(t_ns, "rgb8", GREY[:0, :0] if bad else GREY))
-            write("/jpeg", t_ns, compressed(t_ns, "jpeg", jpeg[:-2] if bad else jpeg))
+            write("/jpeg", t_ns, compressed(t_ns, "jpeg", jpeg[: len(jpeg) // 2] if bad else jpeg))
             write("/imu", t_ns, imu(t_ns, (0, 0, float("inf") if bad else 9.8, 0, 0, 0.1)))
             write("/mic", t_ns, audio(t_ns, np.zeros(0 if bad else 1600, np.int16)))
     report = import_bag(tmp_path / "drive", tmp_path / "out.mcap", audio=AudioFormat(16000))

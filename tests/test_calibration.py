@@ -28,7 +28,7 @@ from agent.scores import Scores, put_scores
 from agent.vectors import Vectors
 from benchmarks.accuracy import FALLING, asking, measure_ride, poisson_interval, run
 from drivers.driver import MODALITIES, Modality
-from models.files import calibration, checkpoint, store
+from models.files import calibration, description, store
 from models.files.calibration import POOLED, Calibration, CalibrationError, path_beside
 from protos import perception_pb2 as pb
 from world.scene import Scene, SceneOptions
@@ -257,7 +257,7 @@ def test_intervals_of_rates_are_the_exact_ones() -> None:
 def test_the_shipped_weights_are_calibrated_with_the_prompts_of_today() -> None:
     """Make it anew with `sensebind weights calibrate imagebind_nano` after a change of prompts or weights."""
     weights = store.find("imagebind_nano")
-    shipped = calibration.beside(weights, checkpoint.content_hash(weights))
+    shipped = calibration.beside(weights, description.content_hash(weights))
     assert shipped is not None
     pipeline = build.offline(parse({"sensors": {"imu": {"type": "synthetic_imu", "pace": "fast", "duration_s": 1}}}))
     try:

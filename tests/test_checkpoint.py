@@ -18,8 +18,9 @@ from published_model import MEDIUM, peak_rss_bytes
 from published_model import model as published_model
 from torch import Tensor
 
-from models.files import checkpoint
-from models.files.checkpoint import CheckpointError, from_published, load, save
+from models.files import checkpoint, description
+from models.files.checkpoint import from_published, load, save
+from models.files.description import CheckpointError
 from models.imagebind import ImageBind, Sizes
 from models.transformer import TowerSizes
 
@@ -95,8 +96,8 @@ def test_save_and_load_give_the_same_model(model: ImageBind, path: Path) -> None
     assert not loaded.training
     for name, tensor in model.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], tensor), name
-    assert checkpoint.metadata(path)["trained_on"] == "nothing"
-    assert checkpoint.metadata(path)["dtype"] == "float32"
+    assert description.metadata(path)["trained_on"] == "nothing"
+    assert description.metadata(path)["dtype"] == "float32"
     assert list(path.parent.iterdir()) == [path]  # nothing partial is left
 
 
@@ -140,10 +141,10 @@ def test_a_failed_save_leaves_the_old_file(model: ImageBind, path: Path, tmp_pat
 def test_content_hash_follows_the_content(path: Path, tmp_path: Path) -> None:
     twin = tmp_path / "copy.safetensors"
     twin.write_bytes(path.read_bytes())
-    assert checkpoint.content_hash(twin) == checkpoint.content_hash(path)
-    assert len(checkpoint.content_hash(path)) == 12
+    assert description.content_hash(twin) == description.content_hash(path)
+    assert len(description.content_hash(path)) == 12
     twin.write_bytes(path.read_bytes()[:-1] + b"\x55")
-    assert checkpoint.content_hash(twin) != checkpoint.content_hash(path)
+    assert description.content_hash(twin) != description.content_hash(path)
 
 
 @pytest.mark.parametrize("kept", [0, 4, 100, 0.5, 0.999])
@@ -160,8 +161,8 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"none\.safetensors: no such weights file"):
         load(missing)
     with pytest.raises(CheckpointError, match=r"none\.safetensors: cannot be read"):
-        checkpoint.content_hash(missing)
-    for use in (load, checkpoint.content_hash, checkpoint.metadata, checkpoint.verify):
+        description.content_hash(missing)
+    for use in (load, description.content_hash, description.metadata, description.verify):
         with pytest.raises(CheckpointError, match=rf"{tmp_path}: holds no weights file such as vision\.safetensors"):
             use(tmp_path)
 
@@ -199,7 +200,7 @@ def test_a_foreign_file_is_refused(tmp_path: Path) -> None:
 )
 def test_unreadable_sizes_are_refused(tmp_path: Path, sizes: str) -> None:
     path = tmp_path / "sizes.safetensors"
-    stored = {"format": checkpoint.FORMAT, "sizes": sizes, "modalities": "audio"}
+    stored = {"format": description.FORMAT, "sizes": sizes, "modalities": "audio"}
     safetensors.torch.save_file({"w": torch.zeros(2)}, path, stored)
     with pytest.raises(CheckpointError, match="its sizes cannot be read"):
         load(path)
@@ -210,7 +211,7 @@ def test_a_file_with_values_that_are_not_finite_is_refused(path: Path, tmp_path:
     tensors = safetensors.torch.load_file(path)
     tensors["encoders.imu.cls_token"].view(-1)[3] = value
     broken = tmp_path / "broken.safetensors"
-    safetensors.torch.save_file(tensors, broken, checkpoint.metadata(path))
+    safetensors.torch.save_file(tensors, broken, description.metadata(path))
     with pytest.raises(
         CheckpointError, match=r"broken\.safetensors .*: encoders\.imu\.cls_token holds NaN or infinite"
     ):
@@ -235,7 +236,7 @@ def test_a_file_without_a_tensor_is_refused(path: Path, tmp_path: Path) -> None:
     tensors = safetensors.torch.load_file(path)
     del tensors["encoders.depth.cls_token"]
     broken = tmp_path / "broken.safetensors"
-    safetensors.torch.save_file(tensors, broken, checkpoint.metadata(path))
+    safetensors.torch.save_file(tensors, broken, description.metadata(path))
     with pytest.raises(CheckpointError, match=r"broken\.safetensors: encoders\.depth\.cls_token is missing"):
         load(broken)
     assert load(broken, modalities=["audio"]).modalities == ("audio",)
@@ -245,11 +246,11 @@ def test_a_file_with_a_tensor_too_many_or_misshapen_is_refused(path: Path, tmp_p
     tensors = safetensors.torch.load_file(path)
     broken = tmp_path / "broken.safetensors"
     for name in ("encoders.depth.trunk.blocks.1.norm_1.bias", "encoders.smell.cls_token", "cls_token"):
-        safetensors.torch.save_file(tensors | {name: torch.zeros(8)}, broken, checkpoint.metadata(path))
+        safetensors.torch.save_file(tensors | {name: torch.zeros(8)}, broken, description.metadata(path))
         with pytest.raises(CheckpointError, match=rf"broken\.safetensors: {name} is not part of this model"):
             load(broken)
     misshapen = {"encoders.depth.cls_token": torch.zeros(1, 1, 9)}
-    safetensors.torch.save_file(tensors | misshapen, broken, checkpoint.metadata(path))
+    safetensors.torch.save_file(tensors | misshapen, broken, description.metadata(path))
     with pytest.raises(CheckpointError, match=r"depth\.cls_token has shape \[1, 1, 9\], the model needs \[1, 1, 8\]"):
         load(broken)
 
@@ -267,7 +268,7 @@ def test_a_modality_that_nobody_asked_for_may_be_damaged(path: Path, tmp_path: P
     tensors = safetensors.torch.load_file(path)
     tensors["encoders.imu.cls_token"].fill_(math.nan)
     broken = tmp_path / "broken.safetensors"
-    safetensors.torch.save_file(tensors, broken, checkpoint.metadata(path))
+    safetensors.torch.save_file(tensors, broken, description.metadata(path))
     assert load(broken, modalities=["text", "audio"]).modalities == ("text", "audio")
 
 
@@ -287,7 +288,7 @@ def test_a_folder_loads_like_a_file(model: ImageBind, folder: Path) -> None:
     loaded = load(folder)
     assert (loaded.sizes, loaded.modalities, loaded.training) == (SIZES, model.modalities, False)
     assert all(torch.equal(loaded.state_dict()[name], tensor) for name, tensor in model.state_dict().items())
-    found = checkpoint.metadata(folder)
+    found = description.metadata(folder)
     assert (found["model"], found["dtype"]) == ("tiny", "float32")
     assert found["modalities"] == "vision,audio,depth,thermal,imu,text"
     assert "sha256" not in found  # each of its files has its own
@@ -322,26 +323,26 @@ def test_a_tower_under_another_name_is_refused(folder: Path) -> None:
 
 
 def test_the_hash_of_a_folder_comes_from_its_files(folder: Path, path: Path) -> None:
-    first = checkpoint.content_hash(folder)
+    first = description.content_hash(folder)
     assert len(first) == 12
     file = folder / "imu.safetensors"
     with file.open("r+b") as opened:
         opened.seek(-1, os.SEEK_END)
         opened.write(b"\x7f")
-    assert checkpoint.content_hash(folder) == first  # which read no tensor
+    assert description.content_hash(folder) == first  # which read no tensor
     with pytest.raises(CheckpointError, match=r"imu\.safetensors: damaged, its SHA-256 is \w{64} and was \w{64}"):
-        checkpoint.verify(folder)
+        description.verify(folder)
     file.unlink()
-    assert checkpoint.content_hash(folder) != first
-    checkpoint.verify(folder)
-    checkpoint.verify(path)
+    assert description.content_hash(folder) != first
+    description.verify(folder)
+    description.verify(path)
 
 
 def test_a_file_without_a_hash_cannot_be_verified(path: Path, tmp_path: Path) -> None:
     old = tmp_path / "vision.safetensors"
-    facts = {key: value for key, value in checkpoint.metadata(path).items() if key != "sha256"}
+    facts = {key: value for key, value in description.metadata(path).items() if key != "sha256"}
     safetensors.torch.save_file(safetensors.torch.load_file(path), old, facts)
-    for use in (checkpoint.verify, lambda file: checkpoint.content_hash(file.parent)):
+    for use in (description.verify, lambda file: description.content_hash(file.parent)):
         with pytest.raises(CheckpointError, match=r"vision\.safetensors: stores no hash"):
             use(old)
 
@@ -350,7 +351,7 @@ def test_what_is_loaded_does_not_need_its_file(folder: Path) -> None:
     """In a process of its own: memory that is mapped from a file that is cut ends the process when it is read."""
     script = f"""
 from pathlib import Path
-from models.files import checkpoint
+from models.files import checkpoint, description
 model = checkpoint.load(Path({str(folder)!r}))
 before = {{name: tensor.clone() for name, tensor in model.state_dict().items()}}
 for file in Path({str(folder)!r}).iterdir():

@@ -24,7 +24,7 @@ from drivers.png import read_png16
 from models import preprocess
 from models.arithmetic import CombinationError
 from models.files import checkpoint, store
-from models.files.checkpoint import CheckpointError
+from models.files.description import CheckpointError
 from models.imagebind import imagebind_nano
 from models.interop import published_api
 from models.interop.published_api import ImageBindModel
@@ -166,7 +166,7 @@ def test_depth_thermal_and_imu_files(tmp_path: Path, document: Callable[..., dic
     depth, thermal, imu = (str(tmp_path / name) for name in ("depth.png", "thermal.png", "imu.csv"))
     Path(depth).write_bytes(write_png(rng.integers(500, 4000, (60, 80), np.uint16)))
     Path(thermal).write_bytes(write_png(rng.integers(29000, 31000, (60, 80), np.uint16)))
-    rows = rng.normal(0, 1, (520, 6)).astype(np.float32)
+    rows = (rng.normal((0, 0, 9.8, 0, 0, 0), 1, (520, 6))).astype(np.float32)
     np.savetxt(imu, rows, fmt="%.6f", delimiter=",", header="ax,ay,az,gx,gy,gz", comments="")
     found = document({"depth": [depth], "thermal": [thermal], "imu": [imu], "text": ["a box"]}, imu_rate_hz=100.0)
     model = checkpoint.load(store.find("imagebind_nano"))

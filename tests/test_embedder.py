@@ -80,7 +80,7 @@ def test_every_modality_gives_what_the_model_gives_for_its_preprocessed_window(
         "audio": preprocess.audio(data["audio"][None], 16000.0),
         "depth": preprocess.depth(data["depth"][None]),
         "thermal": preprocess.thermal(data["thermal"][None]),
-        "imu": preprocess.imu(data["imu"][None], 400.0),
+        "imu": preprocess.imu(data["imu"][None], 400.0, guess_units=False),
     }
     with torch.inference_mode():
         wanted = model.embed(inputs, patches=True)

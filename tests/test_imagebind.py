@@ -17,16 +17,8 @@ from torch import Tensor
 
 from models.encoders import PatchEncoder, TextEncoder, VisionStem
 from models.files.checkpoint import published_constants, published_name
-from models.imagebind import (
-    HUGE,
-    MODALITIES,
-    ImageBind,
-    InputError,
-    Modality,
-    Sizes,
-    imagebind_huge,
-    imagebind_nano,
-)
+from models.imagebind import HUGE, ImageBind, InputError, Sizes, imagebind_huge, imagebind_nano
+from models.modalities import MODALITIES, Modality
 from models.tokenizer import tokenize
 from models.transformer import TowerSizes
 

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from models.files import checkpoint, store
-from models.imagebind import MODALITIES, ImageBind, InputError, Modality, Sizes
+from models.imagebind import ImageBind, InputError, Sizes
 from models.inference import Passes, Runner, RunnerError
+from models.modalities import MODALITIES, Modality
 from models.packing import can_pack
 from models.tokenizer import tokenize
 from models.transformer import TowerSizes

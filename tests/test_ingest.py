@@ -67,7 +67,11 @@ def test_no_more_is_lost_than_fits_between_two_samples(lost: int) -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_sound_that_we_stamp_has_no_gaps_from_how_it_arrives(seed: int) -> None:
-    """Blocks are held up by up to a quarter of a second and come in bursts; all of their rows are there, in place."""
+    """Blocks are held up by up to a quarter of a second and come in bursts; all of their rows are there, in place.
+
+    Those that come at once with the very first have its time: nothing tells yet how late that was, and none may end in
+    the future.
+    """
     rng = np.random.default_rng(seed)
     rig = Rig()
     arrived_ns = 0
@@ -86,13 +90,13 @@ def test_sound_that_we_stamp_has_no_gaps_from_how_it_arrives(seed: int) -> None:
         assert sample.lost == 0
         off_ns.append(sample.t_ns - T0 - number * BLOCK_NS)
         windower.push("mic", sample)
-    assert windower.drops() == {"mic": {}}
+    assert windower.drops() == {"mic": {"duplicate": S // 4 // BLOCK_NS - 1}}
     windows = [tick.windows["mic"] for tick in windower.advance(windower.newest_ns)]
     assert {window.missing for window in windows[5:]} == {""}
     assert max(window.filled for window in windows[5:]) == 0.0
     settled = np.array(off_ns[100:]) / 1e6
     assert np.ptp(settled) < 20.0
-    assert 0 < np.median(settled) < 25.0
+    assert abs(np.median(settled)) < 2.0
 
 
 def test_a_pause_of_the_sender_is_a_gap_of_its_length() -> None:

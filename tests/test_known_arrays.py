@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from agent.clock import ManualClock
 from agent.config.known_arrays import KNOWN_ARRAYS
 from agent.config.parse import Config, ConfigError, parse
-from agent.perceiving.localization.doa import SPEED_OF_SOUND_MPS, DirectionFinder
+from agent.perceiving.localization.doa import DirectionFinder
+from common.physics import SPEED_OF_SOUND_MPS
 from drivers.registry import make_driver
 
 RATE_HZ = 16_000

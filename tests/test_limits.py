@@ -14,7 +14,7 @@ from agent.config.settings import ModelSettings
 from agent.lab import limits as lab
 from agent.lab.assessment import Verdict
 from agent.perceiving.limits import UNKNOWN, InView, Provenance, WeightLimits, path_beside, read_limits, write_limits
-from models.files import checkpoint, store
+from models.files import description, store
 from world.scene import Scene, SceneOptions
 
 PROVENANCE = Provenance("aaaabbbbcccc", "a test", "1 to 2", 10, 20, 0.9, 0.1, 0.5)
@@ -70,7 +70,7 @@ def test_bytes_that_are_not_limits_are_not_used(data: bytes, tmp_path: Path, cap
 
 def test_the_shipped_weights_have_limits_of_their_own() -> None:
     weights = store.find("imagebind_nano")
-    limits = read_limits(weights, checkpoint.content_hash(weights))
+    limits = read_limits(weights, description.content_hash(weights))
     assert limits.in_view is not None
     assert not limits.steady_means_something
 

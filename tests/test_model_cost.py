@@ -13,7 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.model.cost import flops, weight_bytes
 from models.encoders import PatchEncoder
-from models.imagebind import HUGE, MODALITIES, ImageBind, Modality, Sizes
+from models.imagebind import HUGE, ImageBind, Sizes
+from models.modalities import MODALITIES, Modality
 from models.transformer import TowerSizes
 
 SMALL = Sizes(

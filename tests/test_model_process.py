@@ -43,7 +43,7 @@ from agent.run import build
 from agent.run.run import Run
 from agent.windows.window import Tick
 from drivers.driver import MODALITIES
-from models.files.checkpoint import CheckpointError
+from models.files.description import CheckpointError
 from protos import perception_pb2 as pb
 
 SHIPPED = ModelSettings(device="cpu", process=True)
@@ -411,7 +411,7 @@ def test_a_live_agent_whose_model_is_killed_sheds_tells_and_goes_on(tmp_path: Pa
             agent_.ask(lambda client: client.embed(texts=["a dog"]))
         assert refused.value.code == grpc.StatusCode.UNAVAILABLE
         with pytest.raises(ClientError, match="lost its process") as refused:
-            agent_.ask(lambda client: client.add_query("a cat"))
+            agent_.ask(lambda client: client.add_query("a dog"))
         assert refused.value.code == grpc.StatusCode.UNAVAILABLE
         until(lambda: assert_accounted(agent_).ticks_shed[MODEL_GONE] > 2)
         mark = subscriber.mark()
@@ -420,7 +420,7 @@ def test_a_live_agent_whose_model_is_killed_sheds_tells_and_goes_on(tmp_path: Pa
         subscriber.wait("the stream goes on", is_embedding, mark)
         until(serves(SERVING))
         assert_accounted(agent_)
-        assert agent_.ask(lambda client: client.add_query("a cat")).text == "a cat"
+        assert agent_.ask(lambda client: client.add_query("a dog")).text == "a dog"
         sequence = [event.seq for event in subscriber.events]
         assert sequence == list(range(sequence[0], sequence[0] + len(sequence)))
         assert agent_.end(signal.SIGTERM) == 0

@@ -17,9 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.files import checkpoint, store
-from models.imagebind import MODALITIES, ImageBind, Modality, Sizes
+from models.imagebind import ImageBind, Sizes
 from models.interop import onnx_export
 from models.interop.onnx_export import ITEM_SHAPES, Exported, ExportError, export
+from models.modalities import MODALITIES, Modality
 from models.tokenizer import tokenize
 from models.transformer import TowerSizes
 

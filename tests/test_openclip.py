@@ -21,8 +21,9 @@ from torch import Tensor, nn
 
 from models.encoders import PatchEncoder
 from models.files import checkpoint
-from models.imagebind import HUGE, MODALITIES, ImageBind
+from models.imagebind import HUGE, ImageBind
 from models.interop.openclip import OpenClipError, from_openclip, initialise, sizes_of
+from models.modalities import MODALITIES
 from models.preprocess import RGB_MEAN, RGB_STD
 from models.tokenizer import tokenize
 from models.training.loss import info_nce

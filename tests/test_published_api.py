@@ -18,7 +18,7 @@ from torch import Tensor
 
 from common.media.fault import MediaError
 from models.files import checkpoint
-from models.files.checkpoint import CheckpointError
+from models.files.description import CheckpointError
 from models.imagebind import ImageBind, InputError
 from models.interop import published_api
 from models.interop.published_api import (

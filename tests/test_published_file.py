@@ -14,7 +14,7 @@ import torch
 from published_model import MEDIUM, TINY, model, peak_rss_bytes, published_state
 from torch import Tensor
 
-from models.files import checkpoint, published_file
+from models.files import checkpoint, description, published_file
 from models.files.published_file import PublishedFile, PublishedFileError, check_parts, convert
 from models.transformer import TowerSizes
 
@@ -38,7 +38,7 @@ def test_a_file_becomes_one_file_per_modality(path: Path, tmp_path: Path, dtype:
     assert told == sorted(told)
     assert told[-1] == (published_file.stored_bytes(TINY, dtype),) * 2
     for modality in model().modalities:
-        facts = checkpoint.metadata(tmp_path / f"{modality}.safetensors")
+        facts = description.metadata(tmp_path / f"{modality}.safetensors")
         assert (facts["modalities"], facts["model"]) == (modality, "tiny")
         assert facts["dtype"] == str(dtype).removeprefix("torch.")
 

@@ -14,8 +14,8 @@ import torch
 from file_server import FileServer
 from published_model import TINY, published_state
 
-from models.files import checkpoint, published_weights
-from models.files.checkpoint import CheckpointError
+from models.files import checkpoint, description, published_weights
+from models.files.description import CheckpointError
 from models.files.download import DownloadError, HashMismatch
 from models.files.published_file import PublishedFileError
 from models.files.published_weights import IMAGEBIND_HUGE, Published, held
@@ -66,7 +66,7 @@ def test_a_fetched_model_is_in_the_store_and_its_source_is_not(store: Store, ser
     folder = fetch(store, server, report=lambda *told: steps.append(told[0]))
     assert list(dict.fromkeys(steps)) == ["download", "check", "import"]
     assert folder == store.find("tiny")
-    checkpoint.verify(folder)
+    description.verify(folder)
     assert checkpoint.load(folder).sizes == TINY
     found = store.describe("tiny")
     assert (found.licence, found.source_sha256) == ("CC BY-NC 4.0", SHA256)

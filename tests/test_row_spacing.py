@@ -66,7 +66,7 @@ def test_rows_of_a_wrong_rate_stand_where_they_were_captured(
     if modality == "audio":
         preprocess.audio(window.data[None], window.rate_hz, guess_units=False)
     else:
-        preprocess.imu(window.data[None], window.rate_hz)
+        preprocess.imu(window.data[None], window.rate_hz, guess_units=False)
 
 
 @pytest.mark.parametrize("jitter_s", [0.0, 0.005])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -12,8 +13,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.capture.source import CaptureReport
-from agent.exchange.bag_topics import IMAGE, STAMPED_AUDIO, AudioFormat, AudioTopic, PictureTopic, Received
+from agent.exchange.bag_topics import (
+    IMAGE,
+    STAMPED_AUDIO,
+    AudioFormat,
+    AudioTopic,
+    FirstMessages,
+    PictureTopic,
+    Received,
+)
 from agent.exchange.row_blocks import RowBlocks
+from agent.exchange.stamp_clock import StampClock
 from agent.health.health import Health
 from agent.streams import Stream
 from agent.windows.row_buffer import RowBuffer
@@ -50,6 +60,13 @@ class Watched:
         return max(0, self.blanks() - before), counted == 1
 
 
+def first_of(received: Sequence[Received], kind: str) -> FirstMessages:
+    probed = FirstMessages()
+    for one in received:
+        probed.add(kind, one)
+    return probed
+
+
 def block(t_ns: int, rows: int, rate_hz: float, lost: int = 0, columns: int = 1) -> Sample:
     data = np.full((rows, columns), 0.5, np.float32)
     return Sample(t_ns, data, rate_hz, lost)
@@ -70,7 +87,9 @@ def test_windows_health_and_import_find_the_same_gaps_in_blocks_of_sound(
         at += rows
         message.header = SimpleNamespace(stamp=SimpleNamespace(sec=t_ns // 10**9, nanosec=t_ns % 10**9))
         received = Received(message, t_ns)
-        imported = imported or AudioTopic("sound", [received], STAMPED_AUDIO, AudioFormat(int(rate_hz)))
+        imported = imported or AudioTopic(
+            "sound", first_of([received], STAMPED_AUDIO), StampClock(), STAMPED_AUDIO, AudioFormat(int(rate_hz))
+        )
         (sample,) = imported.samples(received)
         filled, counted = watched.gap(block(t_ns, rows, rate_hz))
         assert (filled, counted) == (sample.lost, sample.lost > 0)
@@ -130,7 +149,7 @@ def test_health_and_import_find_the_same_gaps_between_pictures(rate_hz: float, p
         stamp = SimpleNamespace(sec=t_ns // 10**9, nanosec=t_ns % 10**9)
         return Received(SimpleNamespace(**vars(picture), header=SimpleNamespace(stamp=stamp)), t_ns)
 
-    topic = PictureTopic("eye", [received(t_ns) for t_ns in stamps_ns[:3]], IMAGE, None)
+    topic = PictureTopic("eye", first_of([received(t_ns) for t_ns in stamps_ns[:3]], IMAGE), StampClock(), IMAGE, None)
     health = Health({"eye": Stream("eye", "vision", rate_hz, topic.sensor.rate_hz, 10**6, 0.0, "latest", 4, 0.2)})
     gaps = 0
     for t_ns in stamps_ns:

@@ -157,6 +157,11 @@ class Gulps(SampleReplay):
     def start(self) -> None:
         super().start()
         self._rng = random.Random(self.seed)
+        self._gave = False
+
+    @property
+    def ended(self) -> bool:
+        return super().ended and not self._gave  # the end comes after the last gulp, not with it
 
     def poll(self, timeout_s: float) -> list[tuple[str, Sample]] | Jump:
         gulp: Pairs = []
@@ -166,6 +171,7 @@ class Gulps(SampleReplay):
                 assert not gulp
                 return polled
             gulp += polled
+        self._gave = bool(gulp)
         return gulp
 
 

@@ -22,10 +22,10 @@ RECORD = ["record", "--out", "run.mcap", *AGENT]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, nano_weights: Path) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """With a configuration, and a log of two seconds."""
     folder = tmp_path_factory.mktemp("signals")
-    model = {"weights": str(nano_weights), "device": "cpu"}
+    model = {"device": "cpu"}
     (folder / "agent.yaml").write_text(yaml.safe_dump({"model": model, "sensors": {"thermal": THERMAL}}))
     fast = {"thermal": {**THERMAL, "pace": "fast", "duration_s": 2}}
     # Without `model`: of weights that a log names by a path nothing is read.

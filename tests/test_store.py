@@ -15,8 +15,8 @@ import pytest
 import torch
 from published_model import TINY, model, published_state
 
-from models.files import checkpoint, published_weights, store
-from models.files.checkpoint import CheckpointError
+from models.files import checkpoint, description, published_weights, store
+from models.files.description import CheckpointError
 from models.files.published_file import PublishedFileError
 from models.files.published_weights import import_file
 from models.files.store import Store, check_room, new_version, trust
@@ -61,7 +61,7 @@ def test_an_imported_model_is_found_by_its_name(place: Store, published: Path) -
     assert (found.name, found.dtype, found.licence, found.source) == ("my-model", "float32", "MIT", "tiny.pth")
     assert re.fullmatch(r"[0-9a-f]{64}", found.source_sha256)
     assert found.size_bytes == sum(file.stat().st_size for file in folder.iterdir())
-    facts = checkpoint.metadata(folder)
+    facts = description.metadata(folder)
     assert facts.keys() == {"model", "source", "source_sha256", "licence", "dtype", "sizes", "modalities", "format"}
 
 
@@ -117,11 +117,11 @@ def test_the_store_lies_where_the_environment_says(tmp_path: Path, monkeypatch: 
 
 def test_a_second_import_replaces_the_first(place: Store, published: Path, other: Path) -> None:
     first = import_file(place, published, "tiny", sizes=TINY)
-    before = checkpoint.content_hash(first)
+    before = description.content_hash(first)
     second = import_file(place, other, "tiny", sizes=TINY, dtype=torch.bfloat16)
     assert place.find("tiny") == second != first
     assert not first.exists()
-    assert checkpoint.content_hash(second) != before
+    assert description.content_hash(second) != before
     assert (place.describe("tiny").source, place.describe("tiny").dtype) == ("other.pth", "bfloat16")
 
 
@@ -134,7 +134,7 @@ def test_an_import_that_fails_leaves_what_was_there(place: Store, published: Pat
     with pytest.raises(CheckpointError, match=r"none\.pth: cannot be read \(No such file"):
         import_file(place, tmp_path / "none.pth", "tiny", sizes=TINY)
     assert place.find("tiny") == first
-    checkpoint.verify(first)
+    description.verify(first)
     assert sorted(p.name for p in (place.root / "tiny").iterdir()) == [".lock", "1"]
 
 
@@ -187,7 +187,7 @@ def test_a_killed_import_leaves_nothing_half(
     assert place.names() == []
     with pytest.raises(CheckpointError, match="no weights of this name"):
         place.find("tiny")
-    checkpoint.verify(import_file(place, published, "tiny", sizes=TINY))
+    description.verify(import_file(place, published, "tiny", sizes=TINY))
     assert sorted(p.name for p in folder.iterdir()) == [".lock", "1"]
 
 
@@ -199,7 +199,7 @@ def test_a_killed_import_leaves_the_former_version(
     child.send_signal(signal.SIGKILL)
     child.wait()
     assert place.find("tiny") == first
-    checkpoint.verify(first)
+    description.verify(first)
     assert place.describe("tiny").source == "tiny.pth"
 
 

@@ -12,8 +12,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from models.files import tensor_file
-from models.files.tensor_file import NotFiniteError, TensorFile, TensorFileError
+from models.files import tensor_file, tensor_header
+from models.files.tensor_file import NotFiniteError, TensorFile
+from models.files.tensor_header import TensorFileError
 
 TENSORS = {
     "weight": torch.arange(12.0).reshape(3, 4) / 7,
@@ -72,8 +73,8 @@ def test_an_existing_file_is_not_overwritten(path: Path) -> None:
 def test_every_changed_byte_changes_the_hash(path: Path) -> None:
     content = path.read_bytes()
     with TensorFile(path) as file:
-        stored = file.metadata[tensor_file.HASH]
-    assert tensor_file.digest(path) == stored
+        stored = file.metadata[tensor_header.HASH]
+    assert tensor_header.digest(path) == stored
     unseen = []
     for place in range(len(content)):
         changed = bytearray(content)
@@ -81,7 +82,7 @@ def test_every_changed_byte_changes_the_hash(path: Path) -> None:
         path.write_bytes(changed)
         try:
             with TensorFile(path) as file:
-                if tensor_file.digest(path) == file.metadata.get(tensor_file.HASH):
+                if tensor_header.digest(path) == file.metadata.get(tensor_header.HASH):
                     unseen.append(place)
         except TensorFileError:
             pass  # the header cannot be read any more

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models import tokenizer
-from models.tokenizer import END, START, VocabularyError, tokenize, words_of
+from models.tokenizer import END, START, TokenizerError, tokenize, words_of
 
 REFERENCE = json.loads((Path(__file__).parent / "data" / "reference" / "texts.json").read_text("utf-8"))
 
@@ -92,7 +92,7 @@ def test_open_clip_is_located_but_not_imported() -> None:
 @pytest.mark.usefixtures("fresh_vocabulary")
 def test_missing_vocabulary_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(VocabularyError, match="open_clip_torch, which is not installed"):
+    with pytest.raises(TokenizerError, match="open_clip_torch, which is not installed"):
         tokenize(["dog"])
 
 
@@ -107,5 +107,5 @@ def test_damaged_vocabulary_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         (tmp_path / "bpe_simple_vocab_16e6.txt.gz").write_bytes(content)
     spec = ModuleSpec("open_clip", None, origin=str(tmp_path / "__init__.py"))
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: spec)
-    with pytest.raises(VocabularyError, match="reinstall open_clip_torch"):
+    with pytest.raises(TokenizerError, match="reinstall open_clip_torch"):
         tokenize(["dog"])

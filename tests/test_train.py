@@ -10,7 +10,7 @@ import pytest
 import torch
 from made_up import SIZES, write_moments
 
-from models.files import checkpoint
+from models.files import checkpoint, description
 from models.tokenizer import tokenize
 from models.training.recipe import Recipe, TrainingStage
 from models.training.train import CHECKPOINT, LOG, train
@@ -55,7 +55,7 @@ def test_thirty_steps_lower_the_loss_and_are_written_down(shards: Path, tmp_path
     assert losses[-1] < losses[0] - 0.5
     last = log_of(tmp_path)[-1]
     assert {"seen", "heard", "pointing_by_audio", "motion_seen"} <= set(last)
-    card = checkpoint.metadata(path)
+    card = description.metadata(path)
     assert json.loads(card["scores"])["seen"] == last["seen"]
     assert card["trained_on"].startswith("64 examples")
 
@@ -77,17 +77,17 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(shards: Path, tmp_path: Path
 
 
 def test_resume_refuses_another_recipe_and_a_missing_checkpoint(shards: Path, tmp_path: Path) -> None:
-    with pytest.raises(checkpoint.CheckpointError, match="no checkpoint"):
+    with pytest.raises(description.CheckpointError, match="no checkpoint"):
         train(shards, tmp_path, recipe(2, 1), resume=True)
     train(shards, tmp_path, recipe(2, 1))
-    with pytest.raises(checkpoint.CheckpointError, match="another recipe"):
+    with pytest.raises(description.CheckpointError, match="another recipe"):
         train(shards, tmp_path, recipe(2, 2), resume=True)
 
 
 @pytest.mark.parametrize("content", [b"", b"no zip", b"PK\x03\x04 cut off"])
 def test_resume_refuses_a_damaged_checkpoint_in_one_line(shards: Path, tmp_path: Path, content: bytes) -> None:
     (tmp_path / CHECKPOINT).write_bytes(content)
-    with pytest.raises(checkpoint.CheckpointError, match=r"cannot be read .*; train without --resume") as error:
+    with pytest.raises(description.CheckpointError, match=r"cannot be read .*; train without --resume") as error:
         train(shards, tmp_path, recipe(2, 1), resume=True)
     assert "\n" not in str(error.value)
 

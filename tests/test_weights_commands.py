@@ -18,8 +18,8 @@ from typer.testing import CliRunner, Result
 
 from agent.commands.weights import WeightsError, weights_app
 from agent.embedding.weights import load_weights
-from models.files import checkpoint
-from models.files.checkpoint import CheckpointError
+from models.files import description
+from models.files.description import CheckpointError
 from models.files.download import DownloadError
 from models.files.store import ENVIRONMENT, Store
 
@@ -91,7 +91,7 @@ def test_import_list_verify_path(file: Path, sizes: Path, store: Store) -> None:
     ]
     assert output("path", "MY-TINY") == f"{folder}\n"
     assert output("verify") == output("verify", "my-tiny") == f"my-tiny: intact ({folder})\n"
-    assert load_weights("my_tiny", ["audio"], dtype="bfloat16")[1] == f"my-tiny {checkpoint.content_hash(folder)}"
+    assert load_weights("my_tiny", ["audio"], dtype="bfloat16")[1] == f"my-tiny {description.content_hash(folder)}"
 
 
 def test_verify_names_the_damaged_file(file: Path, sizes: Path, store: Store) -> None:
@@ -203,7 +203,7 @@ def test_limits_are_measured_and_written(tmp_path: Path) -> None:
     written = json.loads(out.read_text())
     assert written["limits"]["in_view"]["slope"] > 0
     assert written["provenance"]["made_by"] == "sensebind weights limits imagebind_nano --first-seed 4 --scenes 1"
-    assert written["provenance"]["weights"] == checkpoint.content_hash(Store().find("imagebind_nano"))
+    assert written["provenance"]["weights"] == description.content_hash(Store().find("imagebind_nano"))
 
 
 def test_limits_that_cannot_be_written_are_refused_before_they_are_measured(tmp_path: Path) -> None:

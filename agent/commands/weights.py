@@ -133,7 +133,7 @@ def import_weights(
 @weights_app.command("list")
 def list_weights() -> None:
     """List the shipped weights and those in the store."""
-    from models.files.checkpoint import CheckpointError
+    from models.files.description import CheckpointError
     from models.files.store import SHIPPED, Store
 
     store = Store()
@@ -193,13 +193,13 @@ def export(
     check: Annotated[bool, typer.Option(help="Run every file with ONNX Runtime and compare it with the model.")] = True,
 ) -> None:
     """Export one ONNX file per encoder, and check each with ONNX Runtime."""
-    from models.files import checkpoint, store
+    from models.files import checkpoint, description, store
     from models.interop import onnx_export
 
     folder = store.find(name)
     model = checkpoint.load(folder, modalities=modality)  # type: ignore[arg-type]  # which names are wrong, it says
-    stored = checkpoint.metadata(folder)
-    facts = {"model": stored.get("model", folder.stem), "weights": checkpoint.content_hash(folder)}
+    stored = description.metadata(folder)
+    facts = {"model": stored.get("model", folder.stem), "weights": description.content_hash(folder)}
     facts |= {key: value for key, value in stored.items() if key in ("licence", "source", "source_sha256")}
     exported = onnx_export.export(
         model,

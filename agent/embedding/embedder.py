@@ -24,8 +24,8 @@ from drivers.driver import MODALITIES, Clock, Modality
 from models import preprocess
 from models.files.calibration import Calibration
 from models.imagebind import LOGIT_SCALES, Embeddings, ImageBind
-from models.imagebind import Modality as ModelModality
 from models.inference import Runner
+from models.modalities import Modality as ModelModality
 from models.tokenizer import tokenize, words_of
 from models.vocabulary import Reading, Vocabulary, content_words
 

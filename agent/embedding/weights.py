@@ -9,8 +9,9 @@ import torch
 from agent.config.settings import ModelSettings
 from agent.embedding.embedder import Device, Dtype, Embedder, resolve_device
 from agent.faults import Faults
-from models.files import calibration, checkpoint, store
-from models.imagebind import ImageBind, Modality
+from models.files import calibration, checkpoint, description, store
+from models.imagebind import ImageBind
+from models.modalities import Modality
 from models.vocabulary import vocabulary_of
 
 
@@ -24,8 +25,8 @@ def load_weights(
     """
     path = store.find(name)
     model = checkpoint.load(path, getattr(torch, dtype), resolve_device(device), modalities)
-    called = checkpoint.metadata(path).get("model", path.stem) if path.is_dir() else path.stem
-    return model, f"{called} {checkpoint.content_hash(path)}"
+    called = description.metadata(path).get("model", path.stem) if path.is_dir() else path.stem
+    return model, f"{called} {description.content_hash(path)}"
 
 
 def load_embedder(

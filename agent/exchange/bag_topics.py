@@ -82,7 +82,7 @@ class Received:
 
 
 @dataclass(slots=True)
-class Probed:
+class FirstMessages:
     """The first messages of a topic."""
 
     stamps: list[Stamp] = field(default_factory=list)
@@ -115,7 +115,7 @@ class Topic(ABC):
     options: Mapping[str, Any]
     """Keys of the configuration beside modality and rate: size, channels."""
 
-    def __init__(self, name: str, probed: Probed, clock: StampClock) -> None:
+    def __init__(self, name: str, probed: FirstMessages, clock: StampClock) -> None:
         """Make the topic of a sensor `name` from its first messages."""
         self.name = name
         self._clock = clock
@@ -157,7 +157,9 @@ class Topic(ABC):
 class PictureTopic(Topic):
     """Pictures of a camera; gaps between their stamps tell which are missing."""
 
-    def __init__(self, name: str, probed: Probed, clock: StampClock, kind: str, modality: Modality | None) -> None:
+    def __init__(
+        self, name: str, probed: FirstMessages, clock: StampClock, kind: str, modality: Modality | None
+    ) -> None:
         """Raises BadData when none of the first pictures can be used."""
         super().__init__(name, probed, clock)
         self._decode = READ[kind]
@@ -191,7 +193,7 @@ class MissingImages:
 class ImuTopic(Topic):
     """Single inertial rows, put together to blocks."""
 
-    def __init__(self, name: str, probed: Probed, clock: StampClock) -> None:
+    def __init__(self, name: str, probed: FirstMessages, clock: StampClock) -> None:
         """Raises BadData when the first rows cannot be used, are of another unit, or no rate can be told."""
         super().__init__(name, probed, clock)
         probed.first()
@@ -225,7 +227,7 @@ class AudioTopic(Topic):
     """Blocks of sound; a stamp is of the first row, a time of recording of the last."""
 
     def __init__(
-        self, name: str, probed: Probed, clock: StampClock, kind: str, form: AudioFormat | None = None
+        self, name: str, probed: FirstMessages, clock: StampClock, kind: str, form: AudioFormat | None = None
     ) -> None:
         """`form` is that of messages which do not state it. Raises BadData when the first blocks cannot be used."""
         super().__init__(name, probed, clock)
@@ -267,7 +269,7 @@ class AudioTopic(Topic):
 class SampleTopic(Topic):
     """Samples in our own schema, as an agent writes those that no other schema can hold."""
 
-    def __init__(self, name: str, probed: Probed, clock: StampClock) -> None:
+    def __init__(self, name: str, probed: FirstMessages, clock: StampClock) -> None:
         """Raises BadData when none of the first samples can be used."""
         super().__init__(name, probed, clock)
         modality, sample = probed.first()

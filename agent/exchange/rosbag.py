@@ -19,9 +19,9 @@ from agent.exchange.bag_topics import (
     READ,
     AudioFormat,
     AudioTopic,
+    FirstMessages,
     ImuTopic,
     PictureTopic,
-    Probed,
     Received,
     SampleTopic,
     Topic,
@@ -76,7 +76,7 @@ class _Look:
     bag: Bag
     wanted: Mapping[str, Wanted]
     audio: AudioFormat | None
-    probed: Mapping[str, Probed]
+    probed: Mapping[str, FirstMessages]
     clocks: Mapping[str, StampClock]
 
 
@@ -152,9 +152,9 @@ def _audio_format(look: _Look, name: str) -> AudioFormat | None:
     return look.audio
 
 
-def _probe(bag: Bag, names: set[str]) -> dict[str, Probed]:
+def _probe(bag: Bag, names: set[str]) -> dict[str, FirstMessages]:
     """The first messages of topics that can be mapped."""
-    found = {name: Probed() for name in names if bag.topics[name].kind in READ}
+    found = {name: FirstMessages() for name in names if bag.topics[name].kind in READ}
     waiting = set(found)
     if not waiting:
         return found

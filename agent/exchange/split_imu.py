@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 
 from agent.exchange import ros_messages
-from agent.exchange.bag_topics import ImuTopic, Probed, Received
+from agent.exchange.bag_topics import FirstMessages, ImuTopic, Received
 from agent.exchange.ros_messages import Inertial, Vector
 from agent.exchange.stamp_clock import StampClock
 from drivers.driver import BadData, Sample
@@ -40,12 +40,16 @@ def _measures(readings: Sequence[Inertial]) -> tuple[bool, bool]:
 class SplitImu(ImuTopic):
     """Rows of a unit in two topics."""
 
-    def __init__(self, name: str, halves: Mapping[str, tuple[Probed, StampClock]], accel: str, gyro: str) -> None:
+    def __init__(
+        self, name: str, halves: Mapping[str, tuple[FirstMessages, StampClock]], accel: str, gyro: str
+    ) -> None:
         """`halves` are both topics. Raises BadData as ImuTopic does."""
         (accel_probed, self._accel_clock), (gyro_probed, gyro_clock) = halves[accel], halves[gyro]
         self._accel_topic = accel
         first = next(row.accel for row in accel_probed.readings if row.accel and any(row.accel))
-        rows = Probed(gyro_probed.stamps, [Inertial(first, row.gyro) for row in gyro_probed.readings if row.gyro])
+        rows = FirstMessages(
+            gyro_probed.stamps, [Inertial(first, row.gyro) for row in gyro_probed.readings if row.gyro]
+        )
         super().__init__(name, rows, gyro_clock)
         self.notes.append(f"its acceleration is that of {accel}, interpolated at the times of {gyro}")
         self._before: tuple[int, Vector] | None = None

@@ -26,8 +26,8 @@ from drivers.png import read_png16
 from drivers.thermal import temperature_c
 from models import preprocess
 from models.arithmetic import Term, combine
-from models.imagebind import MODALITIES, Modality
 from models.interop.published_api import ImageBindModel, audio_input, image_input, video_input
+from models.modalities import MODALITIES, Modality
 from models.preprocess import PreprocessError
 from models.tokenizer import tokenize
 

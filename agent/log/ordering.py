@@ -45,7 +45,7 @@ class Given:
     message: Message
 
 
-class Turn(NamedTuple):
+class MessageTurn(NamedTuple):
     """Order of a message: by its turn, then as in the file."""
 
     at_ns: int
@@ -53,8 +53,8 @@ class Turn(NamedTuple):
     number: int
 
 
-_Held = tuple[Turn, Given]
-_FIRST = Turn(-1, 0, 0)
+_Held = tuple[MessageTurn, Given]
+_FIRST = MessageTurn(-1, 0, 0)
 _NO_SCHEMA = Schema(0, b"", "", "")
 
 
@@ -84,7 +84,7 @@ def by_time(
     if recorder is not None and library_of(stream).startswith(recorder):
         yield from sorter.as_written()
     else:
-        again: Turn | None = _FIRST
+        again: MessageTurn | None = _FIRST
         while again is not None:
             again = yield from sorter.sweep(again)
     if sorter.damage is not None:
@@ -99,10 +99,10 @@ class _Pending:
     rows: list[_Held] = field(default_factory=list)
     """Sorted, but for those added last."""
     size: int = 0
-    limit: Turn | None = None
+    limit: MessageTurn | None = None
     """The earliest that was let go."""
 
-    def add(self, turn: Turn, given: Given) -> None:
+    def add(self, turn: MessageTurn, given: Given) -> None:
         if self.limit is not None and turn >= self.limit:
             return
         self.rows.append((turn, given))
@@ -166,7 +166,7 @@ class _Sorter:
                 self.damage = damage
                 return
 
-    def sweep(self, after: Turn) -> Generator[Given, None, Turn | None]:
+    def sweep(self, after: MessageTurn) -> Generator[Given, None, MessageTurn | None]:
         """Yield the messages after one; return the first that another sweep has to read again, if any."""
         pending = _Pending(self._held_bytes)
         allowance = Allowance()
@@ -205,7 +205,7 @@ class _Sorter:
             channel = self._channel(offset, record.channel_id)
             schema = self._schemas[channel.schema_id]
             at_ns = max(record.log_time, self._moment(schema, channel, record))
-            yield Turn(at_ns, offset, number), Given(schema, channel, record)
+            yield MessageTurn(at_ns, offset, number), Given(schema, channel, record)
             number += 1
 
     def _records(self, offset: int, length: int, allowance: Allowance) -> Iterator[Record]:

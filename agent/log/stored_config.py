@@ -15,6 +15,8 @@ from agent.config.parse import Config, ConfigError, parse
 from agent.config.settings import SensorSettings, StreamOptions
 from agent.log.timeline import Timeline
 from common.printable import brief
+from models.files.description import CheckpointError
+from models.files.store import Store, key_of
 
 WHAT_COUNTS = ("windows", "queries", "background_prompts", "alerts", "localization")
 """Sections that count as they are; of `model` and `sensors` only parts do."""
@@ -69,10 +71,6 @@ def judged(timeline: Timeline, model: Mapping[str, Any] | None = None) -> Config
 
 
 def _check_weights(config: Config) -> None:
-    # It imports torch, which a look at a log does not need.
-    from models.files.checkpoint import CheckpointError
-    from models.files.store import Store, key_of
-
     weights = config.model.weights
     try:
         Store().folder(key_of(weights))

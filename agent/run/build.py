@@ -41,6 +41,7 @@ from agent.streams import SensorSpec, in_any_order
 from agent.windows.windower import Windower
 from common.descriptors import RESERVE, raise_limit
 from drivers.driver import Clock
+from models.files import store
 from protos import perception_pb2 as pb
 
 if TYPE_CHECKING:
@@ -229,8 +230,6 @@ class _Builder:
 
     def _limits(self, name: str) -> WeightLimits:
         """The limits beside the weights of that name and hash."""
-        from models.files import store
-
         return read_limits(store.find(self.config.model.weights), name.split()[-1])
 
     def _model(self) -> tuple[Model, str]:

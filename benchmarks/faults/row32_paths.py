@@ -111,7 +111,7 @@ def _listed(folder: Path, text: str) -> bool:
     try:
         import_log(source, folder / "out.mcap")
     except LogError as error:
-        return "is text" not in str(error)
+        return "not a video but text" not in str(error)
     return True
 
 

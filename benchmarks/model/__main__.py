@@ -22,8 +22,9 @@ from benchmarks.model import machine
 from benchmarks.model.cost import shape, weight_bytes
 from benchmarks.model.published import gains, text_cosine
 from benchmarks.model.rows import CLIPS, WINDOW, WINDOW_OF_CLIPS, Row, random_model, tower_rows, window, window_rows
-from models.imagebind import HUGE, MODALITIES, NANO, Modality, Sizes
+from models.imagebind import HUGE, NANO, Sizes
 from models.inference import Runner
+from models.modalities import MODALITIES, Modality
 
 SIZES = {"huge": HUGE, "nano": NANO}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

@@ -19,7 +19,8 @@ from models.encoders import (
     MAP_PATCH_PX,
     TEXT_TOKENS,
 )
-from models.imagebind import ImageBind, Modality, Sizes
+from models.imagebind import ImageBind, Sizes
+from models.modalities import Modality
 from models.transformer import TowerSizes
 
 

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from benchmarks.model.machine import measure_ms
 from benchmarks.model.rows import CLIPS, LONG_TEXT, SENSORS, TEXT, random_model, window
 from models.encoders import PatchEncoder
-from models.imagebind import Modality, Sizes
+from models.imagebind import Sizes
 from models.inference import Runner
+from models.modalities import Modality
 from models.tokenizer import tokenize
 from models.transformer import Attention
 

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from benchmarks.model.cost import flops, weight_bytes
 from benchmarks.model.machine import Step
-from models.imagebind import ImageBind, Modality, Sizes
+from models.imagebind import ImageBind, Sizes
 from models.inference import Runner
+from models.modalities import Modality
 from models.tokenizer import tokenize
 
 SENSORS: Final[tuple[Modality, ...]] = ("vision", "audio", "depth", "thermal", "imu")

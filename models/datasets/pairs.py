@@ -22,7 +22,7 @@ from torch import Tensor
 
 from models import preprocess
 from models.datasets.dataset import About, Box, DatasetError, Example, count, decode, members_of
-from models.imagebind import Modality
+from models.modalities import Modality
 from models.preprocess import RGB_MEAN, RGB_STD, CropMap
 
 Group = tuple[Literal["thing", "nothing", "several", "movement", "any"], str]

@@ -14,7 +14,8 @@ from models.datasets.pairs import Examples, load
 from models.evaluation.pointing import hit_rate, peaks
 from models.evaluation.retrieval import recall_at, same_label
 from models.evaluation.zero_shot import accuracy, class_vectors, nearest
-from models.imagebind import ImageBind, Modality
+from models.imagebind import ImageBind
+from models.modalities import Modality
 
 ABSENT = ""
 """The label for "none of them"."""

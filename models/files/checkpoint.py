@@ -1,13 +1,10 @@
 """Weights: tensors under the published names in, our own safetensors files in and out.
 
-Ours are one file, or a folder with a file per modality, `vision.safetensors` and so on, so that only what is enabled is
-read. A file holds tensors under the module's own names; its metadata holds the format, the sizes as JSON, the
-modalities, the dtype, a hash, and whatever the writer added (what it was trained on, licence, ...).
+A file of ours holds tensors under the module's own names; `description` says what its metadata holds.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -21,14 +18,12 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from common.errors import UserFault
 from models.encoders import TEXT_TOKENS
 from models.files import tensor_file
-from models.files.tensor_file import NotFiniteError, TensorFile, TensorFileError
-from models.imagebind import LOGIT_SCALES, MODALITIES, ImageBind, Modality, Sizes
-
-FORMAT: Final = "sensebind-imagebind-1"
-SUFFIX: Final = ".safetensors"
+from models.files.description import FORMAT, CheckpointError, faults_of, files_of, shared_metadata
+from models.files.tensor_file import NotFiniteError, TensorFile
+from models.imagebind import LOGIT_SCALES, ImageBind, Sizes
+from models.modalities import MODALITIES, Modality
 
 _RENAMES: Final = (
     (r"encoders\.vision\.stem\.weight", r"modality_preprocessors.vision.rgbt_stem.proj.1.weight"),
@@ -52,14 +47,6 @@ _RENAMES: Final = (
     (r"encoders\.text\.log_logit_scale", r"modality_postprocessors.text.1.log_logit_scale"),
 )
 """Our name (a pattern for the whole name) -> published name; the first that matches holds."""
-
-
-_OF_ONE_MODEL: Final = ("sizes", "model", "source_sha256")
-"""Metadata in which the files of a folder must agree: towers of different models share no space."""
-
-
-class CheckpointError(UserFault):
-    """A weights file or state dict cannot be used; one line: which, what is wrong, what to do."""
 
 
 def published_name(name: str) -> str:
@@ -173,11 +160,11 @@ def load(
     Raises CheckpointError when a file is missing, damaged, not of this format, lacks a tensor or has one too many, or
     holds values that are not finite.
     """
-    files = _files(path)
+    files = files_of(path)
     wanted = list(files) if modalities is None else list(dict.fromkeys(modalities))
     if lacking := [m for m in wanted if m not in files]:
         raise CheckpointError(f"{path}: has no encoder for {lacking[0]}; it has {', '.join(files)}")
-    stored = _shared_metadata([files[m] for m in wanted] or files.values())
+    stored = shared_metadata([files[m] for m in wanted] or files.values())
     model = _without_memory(_sizes(path, stored), wanted).to(dtype)
     taken = model.state_dict()  # a cast model says in which dtype it takes each tensor: a logit scale is never rounded
     tensors: dict[str, Tensor] = {}
@@ -194,106 +181,14 @@ def load(
     return model.eval()
 
 
-def metadata(path: Path) -> dict[str, str]:
-    """Return the metadata beside the weights, without reading any tensor; of a folder, those that all its files share.
-
-    Raises CheckpointError as `load` does.
-    """
-    files = _files(path)
-    return {**_shared_metadata(files.values()), "modalities": ",".join(files)}
-
-
-def content_hash(path: Path) -> str:
-    """Return the first 12 hex digits of a SHA-256 that identifies the weights, for status and logs.
-
-    That of a file is over its content; that of a folder over the hashes that its files store, so that gigabytes are not
-    read at every start (`verify` says whether these hold). Raises CheckpointError.
-    """
-    if path.is_dir():
-        hashes = [f"{modality} {_stored_hash(file)}" for modality, file in _files(path).items()]
-        return hashlib.sha256("\n".join(hashes).encode()).hexdigest()[:12]
-    try:
-        with path.open("rb") as opened:
-            return hashlib.file_digest(opened, "sha256").hexdigest()[:12]
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
-
-
-def verify(path: Path) -> None:
-    """Read every byte and compare with the stored hashes; raises CheckpointError naming the first damaged file."""
-    for file in dict.fromkeys(_files(path).values()):
-        stored = _stored_hash(file)
-        with _faults(file):
-            found = tensor_file.digest(file)
-        if found != stored:
-            raise CheckpointError(
-                f"{file}: damaged, its SHA-256 is {found} and was {stored}; fetch or import the weights again"
-            )
-
-
-def _files(path: Path) -> dict[Modality, Path]:
-    """Modality -> the file that holds it, in the order of MODALITIES. Raises CheckpointError."""
-    if path.is_dir():
-        files = {m: path / f"{m}{SUFFIX}" for m in MODALITIES if (path / f"{m}{SUFFIX}").is_file()}
-        if not files:
-            raise CheckpointError(f"{path}: holds no weights file such as vision{SUFFIX}; fetch or import them first")
-        return files
-    held = _file_metadata(path).get("modalities", "").split(",")
-    if not set(held) & set(MODALITIES):
-        raise CheckpointError(f"{path}: its metadata names no modality; fetch or train the weights again")
-    return {m: path for m in MODALITIES if m in held}
-
-
-def _file_metadata(path: Path) -> dict[str, str]:
-    with _opened(path) as file:
-        stored = file.metadata
-        codes = {entry.code for entry in file.entries.values()}
-    if stored.get("format") != FORMAT:
-        raise CheckpointError(f"{path}: not a sensebind weights file (format {stored.get('format')!r}, not {FORMAT!r})")
-    dtypes = sorted(_word(tensor_file.DTYPES[code]) for code in codes if code in tensor_file.DTYPES)
-    # Keys that files from `models.training.train` lack, or spell otherwise.
-    implied = {"dtype": ",".join(dtypes)} | ({"licence": stored["license"]} if "license" in stored else {})
-    return implied | stored
-
-
-def _shared_metadata(files: Iterable[Path]) -> dict[str, str]:
-    """Return the metadata that all files share. Raises CheckpointError when they are not towers of one model."""
-    (first, shared), *others = [(file, _file_metadata(file)) for file in dict.fromkeys(files)]
-    for file, stored in others:
-        for key in _OF_ONE_MODEL:
-            if stored.get(key) != shared.get(key):
-                raise CheckpointError(
-                    f"{file}: is of another model than {first.name} ({key} differs); import both anew"
-                )
-    return {key: value for key, value in shared.items() if all(stored.get(key) == value for _, stored in others)}
-
-
-def _stored_hash(path: Path) -> str:
-    stored = _file_metadata(path)
-    if tensor_file.HASH not in stored:
-        raise CheckpointError(f"{path}: stores no hash to compare with; it was written by an older version")
-    return stored[tensor_file.HASH]
-
-
 @contextmanager
 def _opened(path: Path) -> Iterator[TensorFile]:
     """An open file, every fault of which is a CheckpointError that names it."""
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such weights file; fetch or train the weights first")
-    with _faults(path), TensorFile(path) as file:
-        yield file
-
-
-@contextmanager
-def _faults(path: Path) -> Iterator[None]:
     try:
-        yield
-    except TensorFileError as error:
-        raise CheckpointError(f"{path}: truncated or damaged ({error}); fetch or train the weights again") from error
+        with faults_of(path), TensorFile(path) as file:
+            yield file
     except NotFiniteError as error:
         raise CheckpointError(f"{path} cannot be used: {error}; fetch or train the weights again") from None
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def _sizes(path: Path, stored: Mapping[str, str]) -> Sizes:

@@ -19,10 +19,11 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from models.files import checkpoint
-from models.files.checkpoint import CheckpointError
+from models.files import checkpoint, description
+from models.files.description import CheckpointError
 from models.files.tensor_file import NotFiniteError
-from models.imagebind import MODALITIES, Sizes
+from models.imagebind import Sizes
+from models.modalities import MODALITIES
 
 Progress = Callable[[int, int], None]
 """Told bytes done and bytes in all."""
@@ -110,7 +111,7 @@ def convert(
         return tensor
 
     for modality in MODALITIES:
-        target = folder / f"{modality}{checkpoint.SUFFIX}"
+        target = folder / f"{modality}{description.SUFFIX}"
         try:
             checkpoint.write(target, sizes, [modality], read, dtype, metadata)
         except NotFiniteError as error:

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import torch
 
 from models.files import download, published_file
-from models.files.checkpoint import CheckpointError
+from models.files.description import CheckpointError
 from models.files.download import HashMismatch
 from models.files.published_file import PublishedFileError
 from models.files.store import Store, check_room, new_version, trust

@@ -25,9 +25,9 @@ from typing import Final
 
 import platformdirs
 
-from models.files import checkpoint
-from models.files.checkpoint import SUFFIX, CheckpointError
-from models.imagebind import MODALITIES
+from models.files import description
+from models.files.description import SUFFIX, CheckpointError
+from models.modalities import MODALITIES
 
 ENVIRONMENT: Final = "SENSEBIND_WEIGHTS"
 SHIPPED: Final = {"imagebind-nano": Path(__file__).parents[1] / "shipped" / f"imagebind_nano{SUFFIX}"}
@@ -101,7 +101,7 @@ class Store:
     def describe(self, name: str) -> Stored:
         """Return the facts of the weights stored under a name. Raises CheckpointError."""
         path = self.folder(name)
-        facts = checkpoint.metadata(path)
+        facts = description.metadata(path)
         return Stored(
             name=key_of(name),
             path=path,
@@ -119,7 +119,7 @@ class Store:
         for file in (path / f"{modality}{SUFFIX}" for modality in MODALITIES) if path.is_dir() else ():
             if not file.is_file():
                 raise CheckpointError(f"{file}: is missing; fetch or import {name} again")
-        checkpoint.verify(path)
+        description.verify(path)
         return path
 
     def trusted(self, name: str) -> str | None:

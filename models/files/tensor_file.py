@@ -3,8 +3,7 @@
 The safetensors package maps what it reads. Mapped pages count as memory of the process, and a mapped file that somebody
 cuts short kills the process. Here tensors are read with plain reads into memory of their own, and converted on the way.
 
-The format (https://huggingface.co/docs/safetensors): 8 bytes, the length of the header, little-endian; the header, JSON
-from a tensor's name to its dtype, shape and place; the values, little-endian, tensor after tensor without gaps.
+`tensor_header` says how such a file begins.
 """
 
 from __future__ import annotations
@@ -14,33 +13,19 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Final, Self
+from typing import Any, Final, Self
 
 import torch
 from torch import Tensor
 
-HEADER_MAX: Final = 8_000_000
-"""Longer headers are refused: that of ImageBind-Huge has 0.2 MB."""
+from models.files.tensor_header import DTYPE_WORDS, HASH, NO_HASH, TensorFileError, read_header
+
 PIECE_VALUES: Final = 2_000_000
 """Values that are converted at once: bounds the memory beside the tensor itself to some 16 MB."""
-HASHED_BYTES: Final = 1 << 22
-DTYPES: Final[Mapping[str, torch.dtype]] = {
-    "F32": torch.float32,
-    "BF16": torch.bfloat16,
-    "F16": torch.float16,
-}
+DTYPES: Final[Mapping[str, torch.dtype]] = {code: getattr(torch, word) for code, word in DTYPE_WORDS.items()}
 _CODES: Final = {dtype: code for code, dtype in DTYPES.items()}
-
-HASH: Final = "sha256"
-"""Metadata key: SHA-256 of the whole file as it was with 64 zeros in place of these 64 digits."""
-_NO_HASH: Final = "0" * 64
-
-
-class TensorFileError(ValueError):
-    """The file is cut, damaged, or no safetensors file."""
 
 
 class NotFiniteError(ValueError):
@@ -49,17 +34,6 @@ class NotFiniteError(ValueError):
     def __init__(self, name: str, dtype: torch.dtype) -> None:
         super().__init__(f"{name} holds NaN or infinite values as {str(dtype).removeprefix('torch.')}")
         self.name = name
-
-
-@dataclass(frozen=True, slots=True)
-class TensorEntry:
-    """Place of a tensor: bytes `begin` to `end` from the file's start."""
-
-    code: str
-    """The format's word for the dtype, of which DTYPES has those that are read here."""
-    shape: tuple[int, ...]
-    begin: int
-    end: int
 
 
 class TensorFile:
@@ -71,11 +45,11 @@ class TensorFile:
     def __init__(self, path: Path) -> None:
         self._file = path.open("rb", buffering=0)
         try:
-            self.header = _read_header(self._file)
-            self.metadata, self.entries = _parse(self.header, os.fstat(self._file.fileno()).st_size)
+            header = read_header(self._file)
         except BaseException:
             self._file.close()
             raise
+        self.metadata, self.entries = header.metadata, header.entries
 
     def __enter__(self) -> Self:
         return self
@@ -138,23 +112,10 @@ def write(
     path.chmod(0o644)  # the robot may run as another user than the one who wrote the file
 
 
-def digest(path: Path) -> str:
-    """The hash of a file, to compare with the HASH that it stores. Raises as TensorFile does."""
-    with TensorFile(path) as opened:
-        header, stored = opened.header, opened.metadata.get(HASH, "")
-    found = hashlib.sha256(len(header).to_bytes(8, "little"))
-    found.update(header.replace(_hash_field(stored), _hash_field(_NO_HASH), 1))
-    with path.open("rb") as file:
-        file.seek(8 + len(header))
-        while block := file.read(HASHED_BYTES):
-            found.update(block)
-    return found.hexdigest()
-
-
 def _blocks(
     shapes: Mapping[str, torch.Size], read: Callable[[str], Tensor], dtype: torch.dtype, metadata: Mapping[str, str]
 ) -> Iterator[bytes | memoryview]:
-    yield _header(shapes, dtype, {**metadata, HASH: _NO_HASH})
+    yield _header(shapes, dtype, {**metadata, HASH: NO_HASH})
     for name, shape in shapes.items():
         for piece in _pieces(read(name).detach().reshape(-1)):
             yield _bytes_of(_finite(piece.to("cpu", _stored_as(shape, dtype)), name).contiguous())
@@ -175,51 +136,6 @@ def _header(shapes: Mapping[str, torch.Size], dtype: torch.dtype, metadata: Mapp
 
 def _stored_as(shape: torch.Size, dtype: torch.dtype) -> torch.dtype:
     return dtype if shape else torch.float32
-
-
-def _hash_field(digits: str) -> bytes:
-    return f'"{HASH}":"{digits}"'.encode()
-
-
-def _read_header(file: BinaryIO) -> bytes:
-    length = int.from_bytes(file.read(8), "little")
-    if length > HEADER_MAX:
-        raise TensorFileError(f"its header would have {length} bytes, and {HEADER_MAX} are the most")
-    header = file.read(length)
-    if len(header) < length or not header:
-        raise TensorFileError("it ends within its header")
-    return header
-
-
-def _parse(header: bytes, file_size: int) -> tuple[dict[str, str], dict[str, TensorEntry]]:
-    """Metadata and entries; raises TensorFileError unless the tensors fill the file exactly."""
-    try:
-        tree = json.loads(header)
-        metadata = tree.pop("__metadata__", {})
-        if any(not isinstance(value, str) for value in metadata.values()):
-            raise ValueError("its metadata is not text")
-        if names := [name for name in tree if not name.isprintable()]:
-            raise ValueError(f"a tensor is called {names[0]!r}")
-        entries = {name: _entry(fields, 8 + len(header)) for name, fields in tree.items()}
-    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise TensorFileError(f"its header cannot be read: {' '.join(str(error).split())[:100]}") from None
-    end = 8 + len(header)
-    for name, entry in sorted(entries.items(), key=lambda item: (item[1].begin, item[1].end)):
-        if entry.begin != end:
-            raise TensorFileError(f"{name} begins at byte {entry.begin}, and the tensor before it ends at {end}")
-        end = entry.end
-    if end != file_size:
-        raise TensorFileError(f"it has {file_size} bytes, and its header describes {end}")
-    return metadata, entries
-
-
-def _entry(fields: Mapping[str, Any], start: int) -> TensorEntry:
-    code, shape, (begin, end) = fields["dtype"], tuple(fields["shape"]), fields["data_offsets"]
-    if not isinstance(code, str) or any(type(n) is not int or n < 0 for n in (*shape, begin, end)) or end < begin:
-        raise ValueError(f"a tensor of {code}, shape {fields['shape']}, bytes {begin} to {end}")
-    if code in DTYPES and math.prod(shape) * DTYPES[code].itemsize != end - begin:
-        raise ValueError(f"a tensor of {code} and shape {fields['shape']} has {end - begin} bytes")
-    return TensorEntry(code, shape, start + begin, start + end)
 
 
 def _pieces(values: Tensor) -> Iterator[Tensor]:

@@ -43,7 +43,8 @@ from models.encoders import (
     PatchEncoder,
     TextEncoder,
 )
-from models.imagebind import ITEM_SHAPES, ImageBind, Modality
+from models.imagebind import ITEM_SHAPES, ImageBind
+from models.modalities import Modality
 
 OPSETS: Final[Mapping[int, int]] = {18: 8, 19: 9, 20: 9}
 """Opset -> the ONNX IR version that came with it, which any reader of the opset knows."""

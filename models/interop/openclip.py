@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from models.encoders import FRAMES, TEXT_TOKENS, TEXT_VOCABULARY
 from models.extent import IMAGE_PX
-from models.imagebind import HUGE, ImageBind, Modality, Sizes
+from models.imagebind import HUGE, ImageBind, Sizes
+from models.modalities import Modality
 from models.preprocess import RGB_MEAN, RGB_STD
 from models.transformer import Activation, TowerSizes
 

@@ -27,8 +27,9 @@ from models import imagebind, preprocess, tokenizer
 from models.encoders import AUDIO_FRAMES, AUDIO_MEL_BINS, FRAMES
 from models.extent import IMAGE_PX
 from models.files import checkpoint, store
-from models.imagebind import ImageBind, Modality
+from models.imagebind import ImageBind
 from models.interop import media
+from models.modalities import Modality
 
 Device = torch.device | str | int
 T = TypeVar("T")

@@ -9,7 +9,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from models.imagebind import NANO, ImageBind, Modality, Sizes
+from models.imagebind import NANO, ImageBind, Sizes
+from models.modalities import Modality
 
 _NOT_DECAYED: Final = ("embedding", "pos_embed", "cls_token", "bias_k", "bias_v")
 

@@ -31,9 +31,10 @@ from models.datasets.dataset import About, Classes, all_captions, read_index
 from models.datasets.pairs import Examples, Group, PairSampler, caption, load, mirrored
 from models.encoders import PatchEncoder, TextEncoder
 from models.evaluation.shards import scores
-from models.files import checkpoint
+from models.files import checkpoint, description
 from models.files.published_file import UNPICKLING_FAULTS
-from models.imagebind import MODALITIES, ImageBind, Modality
+from models.imagebind import ImageBind
+from models.modalities import MODALITIES, Modality
 from models.tokenizer import tokenize
 from models.training.image_patches import (
     Rows,
@@ -98,7 +99,7 @@ class _Run:
     def resume(self) -> None:
         path = self.out / CHECKPOINT
         if not path.is_file():
-            raise checkpoint.CheckpointError(f"{path}: no checkpoint to resume from; train without --resume")
+            raise description.CheckpointError(f"{path}: no checkpoint to resume from; train without --resume")
         try:
             state = torch.load(path, weights_only=True)
             if same := state["recipe"] == json.dumps(asdict(self.recipe)):
@@ -107,9 +108,9 @@ class _Run:
                 self.optimisers = state["optimisers"] or None
         except (OSError, *UNPICKLING_FAULTS) as error:
             reason = " ".join(str(error).split())[:100] or type(error).__name__
-            raise checkpoint.CheckpointError(f"{path}: cannot be read ({reason}); train without --resume") from None
+            raise description.CheckpointError(f"{path}: cannot be read ({reason}); train without --resume") from None
         if not same:
-            raise checkpoint.CheckpointError(f"{path}: was made with another recipe; use that one, or start anew")
+            raise description.CheckpointError(f"{path}: was made with another recipe; use that one, or start anew")
 
     def validate(self) -> None:
         if self.validation is not None:

@@ -8,9 +8,10 @@ import torch
 
 from fuzz import scratch
 from fuzz.judging import check_told
-from models.files import checkpoint, tensor_file
-from models.files.checkpoint import CheckpointError
-from models.files.tensor_file import DTYPES, NotFiniteError, TensorFile, TensorFileError
+from models.files import checkpoint, description, tensor_header
+from models.files.description import CheckpointError
+from models.files.tensor_file import DTYPES, NotFiniteError, TensorFile
+from models.files.tensor_header import TensorFileError
 
 TOKENS = (
     b'"F32"',
@@ -40,11 +41,11 @@ def one(data: bytes) -> None:
                     continue
                 assert tuple(tensor.shape) == entry.shape
                 assert entry.code in DTYPES
-        tensor_file.digest(path)
+        tensor_header.digest(path)
     except TensorFileError:
         pass
     try:
-        checkpoint.metadata(path)
+        description.metadata(path)
         checkpoint.load(path)
     except CheckpointError as error:
         check_told(error)
@@ -53,7 +54,7 @@ def one(data: bytes) -> None:
 def seeds() -> list[bytes]:
     """Two tensors, with metadata of a model and without."""
     header = {
-        "__metadata__": {"format": checkpoint.FORMAT, "modalities": "imu", "sha256": "0" * 64, "sizes": _SIZES},
+        "__metadata__": {"format": description.FORMAT, "modalities": "imu", "sha256": "0" * 64, "sizes": _SIZES},
         "a": {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]},
         "b": {"dtype": "BF16", "shape": [], "data_offsets": [16, 18]},
     }

@@ -88,8 +88,9 @@ class TickReplay(ReplaySource[RecordedTick]):
         """Note that a sample was captured, for the first tick at or after it."""
         tick = -(-t_ns // self._hop_ns)
         at_ns = tick * self._hop_ns
-        ends = self._limit_ns is not None and at_ns >= self._limit_ns
-        if latest < tick and not ends and at_ns >= (self.timeline.start_ns if from_ns is None else from_ns):
+        begun = at_ns > self.timeline.start_ns and (from_ns is None or at_ns >= from_ns)  # no tick is at a start
+        ended = self._limit_ns is not None and at_ns >= self._limit_ns
+        if latest < tick and begun and not ended:
             self._bare.add(tick)
             self._newest = max(self._newest, tick)
 
