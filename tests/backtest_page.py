@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import re
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
-from typing import Any
 
 import cv2
 import numpy as np
@@ -55,10 +53,6 @@ class Page:
 
     def programs(self) -> list[Element]:
         return [script for script in self.all("script") if script.get("type") is None]
-
-    def curves(self) -> list[dict[str, Any]]:
-        """The data of the sliders."""
-        return [json.loads(script.text or "") for script in self.all("script", "curve")]
 
     def pictures(self) -> list[NDArray[np.uint8]]:
         """RGB, as large as the page says."""

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from agent.backtest.page.write import PAGE, write_page
+from agent.backtest.page import PAGE, write_page
 from agent.backtest.rates import shown
 from agent.backtest.recordings import recordings_in
 from agent.backtest.report import QueryReport, Report, senses, utc

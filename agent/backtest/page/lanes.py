@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from agent.backtest.page.markup import Markup, element, number, percent
 
 LANE_PX, STRIP_PX = 64, 18
-MOST_TICKS = 5
-"""So many labels of an axis stand beside each other on a phone."""
 _GAP_PX, _AXIS_PX, _ROW_PX, _TEXT_PX = 14, 22, 16, 12
 _SCALE = 100
 """Height of a lane in the coordinates of its curve."""

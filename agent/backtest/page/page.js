@@ -2,15 +2,15 @@
 // The page is whole without this script. With it, a threshold can be tried: the counts at each were made when the
 // page was, by the logic that raises alerts, so that nothing is estimated here.
 for (const section of document.querySelectorAll("section.query")) {
-  const curve = JSON.parse(section.querySelector(".curve").textContent);
+  const counts = JSON.parse(section.querySelector("script.counts").textContent);
   const tool = section.querySelector(".tool");
   const slider = tool.querySelector("input");
   const output = tool.querySelector("output");
   const show = () => {
     const at = Number(slider.value);
-    const threshold = curve.thresholds[at];
-    output.textContent = curve.says[at];
-    slider.setAttribute("aria-valuetext", curve.says[at]);
+    const threshold = counts.thresholds[at];
+    output.textContent = counts.says[at];
+    slider.setAttribute("aria-valuetext", counts.says[at]);
     for (const line of section.querySelectorAll("line.level")) {
       const y = Number(line.dataset.top) + Number(line.dataset.height) * (1 - threshold);
       line.setAttribute("y1", y);

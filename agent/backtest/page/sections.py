@@ -142,7 +142,7 @@ def _tool(id_: str, query: QueryReport, hours: float) -> Markup:
             class_="tool",
             hidden="hidden",
         ),
-        data({"thresholds": thresholds, "says": [says(point, query, hours) for point in query.points]}, "curve"),
+        data({"thresholds": thresholds, "says": [says(point, query, hours) for point in query.points]}, "counts"),
     )
 
 
