@@ -64,6 +64,12 @@ def test_whatever_a_log_holds_stays_text(tmp_path: Path) -> None:
     assert not re.search("[\x00-\x08\x0b-\x1f\u202e\ud800-\udfff]", text)
 
 
+def test_no_markup_is_shown_as_text(seen: Page) -> None:
+    shown = [element for element in seen.root.iter() if element.tag not in ("script", "style")]
+    assert not [text for element in shown for text in (element.text, element.tail) if text and re.search("[<>]", text)]
+    assert "1.7 minutes in all" in seen.text()
+
+
 def test_only_the_pages_own_script_and_style_may_run(seen: Page) -> None:
     (policy,) = [m.get("content") or "" for m in seen.all("meta") if m.get("http-equiv") == "Content-Security-Policy"]
     (script,) = seen.programs()

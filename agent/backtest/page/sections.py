@@ -31,7 +31,9 @@ def summary(report: Report) -> Markup:
         element(
             "li",
             foreign(str(recording.timeline)),
-            f": from {_utc(recording.timeline.start_ns)}, {recording.hours * 60:.1f} minutes",
+            ": from ",
+            _utc(recording.timeline.start_ns),
+            f", {recording.hours * 60:.1f} minutes",
         )
         for recording in report.recordings
     ]
@@ -91,8 +93,8 @@ def _counts(query: QueryReport, hours: float) -> str:
     return f"{counts}; false {false}; marked times found {found} of {query.marks}"
 
 
-def _figure(chart: Markup, caption: str) -> Markup:
-    return element("figure", element("div", chart, class_="plots"), element("figcaption", caption))
+def _figure(chart: Markup, *caption: str) -> Markup:
+    return element("figure", element("div", chart, class_="plots"), element("figcaption", *caption))
 
 
 def _charts(id_: str, query: QueryReport, report: Report, links: Mapping[Found, str]) -> list[Markup]:
@@ -104,7 +106,8 @@ def _charts(id_: str, query: QueryReport, report: Report, links: Mapping[Found, 
         chart = ScoreChart(query, recording, row, columns).svg(f"{id_}-r{row + 1}", links)
         if len(report.recordings) > 1:
             parts.append(element("p", foreign(str(recording.timeline)), class_="quiet"))
-        parts.append(_figure(chart, f"From {utc(recording.timeline.start_ns)}. Dashed: the threshold. Shaded: alarms."))
+        begin = _utc(recording.timeline.start_ns)
+        parts.append(_figure(chart, "From ", begin, ". Dashed: the threshold. Shaded: alarms."))
     if len(rows) < len(report.recordings):
         told = f"{len(rows)} of {len(report.recordings)} recordings are drawn: those with the highest scores."
         parts.append(element("p", told, class_="note"))
