@@ -221,7 +221,7 @@ def test_marks_of_one_query_count_for_no_other(capsys: pytest.CaptureFixture[str
     assert {point.false for point in baby.points} == {0}
     assert any(point.false for point in helicopter.points), "what it fires at is not marked for it"
     out = capsys.readouterr().out
-    assert "suggested threshold 0.01: 0 an hour (95 %: 0 to 1.2e+03) false alarms, 1 of 1 marked times found" in out
+    assert "suggested threshold 0.01: 0 an hour (95 %: 0 to 1200) false alarms, 1 of 1 marked times found" in out
     # No threshold is suggested that finds nothing.
     assert helicopter.keeps is not None
     assert helicopter.keeps.found == 0
@@ -233,7 +233,7 @@ def test_marks_of_one_query_count_for_no_other(capsys: pytest.CaptureFixture[str
 def test_a_rate_that_the_recording_is_too_short_for_is_said_to_be(capsys: pytest.CaptureFixture[str]) -> None:
     report = backtest([GOLDEN / "events.mcap"], TEXTS[1:2], reuse_embeddings=True, false_alarms_per_hour=2.0)
     out = capsys.readouterr().out
-    assert "alarms 0, 0 an hour (95 %: 0 to 1.2e+03)" in out
+    assert "alarms 0, 0 an hour (95 %: 0 to 1200)" in out
     assert "0.0031 hours are too short to tell: it takes 1.8 hours without a false alarm" in out
     low, high = report.document()["queries"][0]["alarms_per_hour_95"]
     assert (low, high) == (0.0, pytest.approx(3.689 / (11 / 3600), rel=1e-3))

@@ -169,7 +169,16 @@ def test_many_recordings_are_drawn_as_far_as_they_say_most() -> None:
     shown = Page(page(made_up(values, Query("dog", "a dog", threshold_on=0.95)), 5))
     drawn = [chart.get("aria-labelledby") for chart in shown.all("svg", "chart")]
     assert drawn == [*(f"q1-r{row}-title" for row in range(2, MOST_CHARTS + 2)), "q1-thresholds-title"]
-    assert f"{MOST_CHARTS} of {MOST_CHARTS + 2} recordings are drawn: those with the highest scores." in shown.text()
+    assert f"{MOST_CHARTS} of {MOST_CHARTS + 2} recordings are drawn, those with the highest scores." in shown.text()
+
+
+def test_a_recording_with_a_marked_time_is_drawn_before_those_with_high_scores() -> None:
+    values = [np.full((40, 5), 0.5, np.float32)] * MOST_CHARTS + [np.full((40, 5), 0.1, np.float32)]
+    made = made_up(values, Query("dog", "a dog", threshold_on=0.95), marks((400, 402)))
+    last = made.recordings[-1]
+    later = replace(last, times_ns=last.times_ns + 395 * S)
+    shown = Page(page(replace(made, recordings=[*made.recordings[:-1], later]), 5))
+    assert f"q1-r{MOST_CHARTS + 1}-title" in [chart.get("aria-labelledby") for chart in shown.all("svg", "chart")]
 
 
 def test_a_night_is_drawn_in_few_points_with_its_only_peak() -> None:
@@ -276,6 +285,23 @@ def test_a_log_without_pictures_and_sounds_has_a_page() -> None:
     shown = Page(page(made, 2))
     assert len(shown.all("li", "moment")) == 2
     assert not shown.all("img") + shown.all("audio")
+
+
+def test_a_query_whose_modality_had_no_window_has_a_page() -> None:
+    values = np.full((30, 5), np.nan, np.float32)
+    values[:, 0] = 0.9
+    shown = Page(page(made_up([values], Query("dog", "a dog", ("audio",), 0.6), marks((1, 2))), 2))
+    assert "at 30 of 30 ticks there was no window of audio: nothing could fire" in shown.text()
+    assert "0:01.0 to 0:02.0: missed, no score" in shown.text()
+    assert "Nothing fired." in shown.text()
+    assert "best scores: none" in (shown.all("desc")[0].text or "")
+
+
+def test_an_alarm_that_was_on_at_the_end_is_told_so() -> None:
+    values = np.zeros((30, 5), np.float32)
+    values[27:] = 0.9
+    shown = Page(page(made_up([values], Query("dog", "a dog", ("audio",), 0.6)), 2))
+    assert "lasted 0.5 s, and was still on when the log ended" in shown.text()
 
 
 def share(element: Element, name: str) -> float:

@@ -13,7 +13,7 @@ from agent.backtest.page.media import PICTURES_BYTES, SOUNDS_BYTES, Shown
 from agent.backtest.page.moments import SOUND_AFTER_NS, SOUND_BEFORE_NS
 from agent.backtest.page.score_chart import COLUMNS, ScoreChart
 from agent.backtest.page.threshold_chart import threshold_chart
-from agent.backtest.rates import shown
+from agent.backtest.rates import plain, shown
 from agent.backtest.report import Found, QueryReport, Report, utc
 from agent.backtest.thresholds import Point
 from agent.backtest.verdict import lacking, unscored, verdict
@@ -109,20 +109,21 @@ def _charts(id_: str, query: QueryReport, report: Report, links: Mapping[Found, 
         begin = _utc(recording.timeline.start_ns)
         parts.append(_figure(chart, "From ", begin, ". Dashed: the threshold. Shaded: alarms."))
     if len(rows) < len(report.recordings):
-        told = f"{len(rows)} of {len(report.recordings)} recordings are drawn: those with the highest scores."
+        told = f"{len(rows)} of {len(report.recordings)} recordings are drawn, those with the highest scores."
         parts.append(element("p", told, class_="note"))
     return parts
 
 
 def _drawn(query: QueryReport, report: Report) -> list[int]:
-    """The recordings to draw, in their order."""
+    """The recordings to draw, in their order: those with marked times, then those with the highest scores."""
     columns = [MODALITIES.index(modality) for modality in query.modalities]
 
-    def best(row: int) -> float:
-        scores = query.scores[row][:, columns]
-        return float(np.nanmax(scores)) if not np.isnan(scores).all() else -1.0
+    def worth(row: int) -> tuple[bool, float]:
+        scores, times_ns = query.scores[row][:, columns], report.recordings[row].times_ns
+        marked = any(o.mark.from_ns <= times_ns[-1] and times_ns[0] <= o.mark.to_ns for o in query.outcomes)
+        return marked, float(np.nanmax(scores)) if not np.isnan(scores).all() else -1.0
 
-    return sorted(sorted(range(len(report.recordings)), key=best, reverse=True)[:MOST_CHARTS])
+    return sorted(sorted(range(len(report.recordings)), key=worth, reverse=True)[:MOST_CHARTS])
 
 
 def _tool(id_: str, query: QueryReport, hours: float) -> Markup:
@@ -151,7 +152,7 @@ def _tool(id_: str, query: QueryReport, hours: float) -> Markup:
 
 def says(point: Point, query: QueryReport, hours: float) -> str:
     """Return the counts at a threshold in words."""
-    counts = f"threshold {point.threshold:g}: alarms {point.fired}, {point.fired / hours:.3g} an hour"
+    counts = f"threshold {point.threshold:g}: alarms {point.fired}, {plain(point.fired / hours)} an hour"
     if not query.marks:
         return counts
     return f"{counts}; false {point.false}; marked times found {point.found} of {query.marks}"
@@ -171,9 +172,8 @@ def _marked(query: QueryReport, report: Report) -> list[Markup]:
 
 def _outcome(outcome: Outcome, start_ns: int) -> Markup:
     begin, end = ((t_ns - start_ns) / 1e9 for t_ns in (outcome.mark.from_ns, outcome.mark.to_ns))
-    state = element(
-        "strong", "found" if outcome.found else "missed", class_="hit-word" if outcome.found else "false-word"
-    )
+    word, class_ = ("found", "hit-word") if outcome.found else ("missed", "false-word")
+    state = element("strong", word, class_=class_)
     best = "no score" if outcome.best is None else f"best score {_score(*outcome.best)}"
     return element("li", f"{clock(begin, 1)} to {clock(end, 1)}: ", state, f", {best}")
 
@@ -201,15 +201,14 @@ def _moment(found: Found, id_: str, query: QueryReport, report: Report, shown: S
         kind = element("p", element("strong", word[0], class_=word[1]))
     begin = found.since_start_s(hit.begin_ns)
     scores = ", ".join(_score(hit.scores[modality], modality) for modality in hit.modalities)
-    peak_after_s = (found.peak_ns - hit.begin_ns) / 1e9
+    best_after_s = (found.peak_ns - hit.begin_ns) / 1e9
+    lasted = f"{hit.duration_s:.1f} s{', and was still on when the log ended' if hit.cut else ''}"
     return element(
         "li",
         _picture(found, shown),
         element("p", element("strong", clock(begin, 1)), " ", _utc(hit.begin_ns)),
         kind,
-        element(
-            "p", f"{scores}; best after {peak_after_s:.1f} s; lasted {hit.duration_s:.1f}{'+' if hit.cut else ''} s"
-        ),
+        element("p", f"{scores}; best after {best_after_s:.1f} s; lasted {lasted}"),
         element("p", foreign(str(found.recording.timeline)), class_="quiet") if len(report.recordings) > 1 else None,
         _sound(shown),
         element("p", "Best score below this threshold.", class_="below"),

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from agent.backtest.page.axes import score_ticks
 from agent.backtest.page.lanes import Lanes, Points
 from agent.backtest.page.markup import Markup
+from agent.backtest.rates import plain
 from agent.backtest.report import BINS, QueryReport
 from agent.backtest.thresholds import Point
 from drivers.forms import FORMS
@@ -66,6 +67,6 @@ def _says(query: QueryReport, hours: float) -> str:
         return "nothing fires at any threshold that was tried"
     most = max(fires, key=lambda point: point.fired)
     return (
-        f"most alarms: {most.fired / hours:.3g} an hour at threshold {most.threshold:g}; "
+        f"most alarms: {plain(most.fired / hours)} an hour at threshold {most.threshold:g}; "
         f"the highest threshold at which anything fires: {fires[-1].threshold:g}"
     )

@@ -16,8 +16,11 @@ from agent.backtest.page.media import media
 from agent.backtest.page.sections import section, summary
 from agent.backtest.report import Report
 from common import private_files
+from common.printable import shortened
 
 PAGE, DOCUMENT = "index.html", "backtest.json"
+_TITLE = 200
+"""Characters."""
 _HERE = files("agent.backtest.page")
 
 
@@ -37,7 +40,7 @@ def page(report: Report, top: int) -> str:
         element("meta", charset="utf-8"),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("meta", http_equiv="Content-Security-Policy", content=_policy(style, script)),
-        element("title", "Backtest: " + ", ".join(query.query.text for query in report.queries)),
+        element("title", shortened("Backtest: " + ", ".join(query.query.text for query in report.queries), _TITLE)),
         element("link", rel="icon", href="data:,"),
         element("style", style),
     )
