@@ -38,9 +38,12 @@ def marks(*spans: tuple[float, float]) -> list[Mark]:
 
 @pytest.fixture(scope="module")
 def report() -> Report:
-    """Ten alarms in 200 ticks of 0.5 s; two of four marked times have none."""
+    """Ten alarms in 200 ticks of 0.5 s, one of which reaches just 0.94; two of four marked times have none."""
     query = Query("dog", "a dog barking", ("vision", "audio"), 0.6)
-    return made_up([scores_with(10, 200)], query, marks((0, 1), (4, 6), (50, 60), (61, 61.5)))
+    scores = scores_with(10, 200)
+    scores[scores > 0.94] = np.float32(0.94)
+    assert np.count_nonzero(scores == np.float32(0.94)) == 2
+    return made_up([scores], query, marks((0, 1), (4, 6), (50, 60), (61, 61.5)))
 
 
 @pytest.fixture(scope="module")
