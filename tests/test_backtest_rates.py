@@ -18,6 +18,7 @@ def test_the_interval_is_that_of_a_poisson_process(count: int) -> None:
 def test_a_rate_is_shown_with_its_interval() -> None:
     assert shown(3, 0.5) == "6 an hour (95 %: 1.2 to 18)"
     assert shown(0, 2.0) == "0 an hour (95 %: 0 to 1.8)"
+    assert shown(20, 0.01) == "2000 an hour (95 %: 1200 to 3100)"
 
 
 def test_it_takes_a_while_to_tell_a_small_rate_from_none() -> None:

@@ -26,8 +26,13 @@ def hours_to_tell(per_hour: float) -> float:
 
 def shown(count: int, hours: float) -> str:
     """A rate and its interval: `3 an hour (95 %: 0.62 to 8.8)`."""
-    low, high = interval(count, hours)
-    return f"{count / hours:.3g} an hour ({CONFIDENCE:.0%}: {low:.2g} to {high:.2g})".replace("%", " %")
+    low, high = (plain(rate, 2) for rate in interval(count, hours))
+    return f"{plain(count / hours)} an hour ({CONFIDENCE:.0%}: {low} to {high})".replace("%", " %")
+
+
+def plain(value: float, digits: int = 3) -> str:
+    """A number below a million rounded to so many digits, and written out: `1200`, not `1.2e+03`."""
+    return f"{float(f'{value:.{digits}g}'):g}"
 
 
 def _at_most(count: int, mean: float) -> float:

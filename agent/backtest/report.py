@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.backtest.hits import Hit
+from agent.backtest.outcomes import Outcome
 from agent.backtest.rates import interval
 from agent.backtest.scoring import Scored
 from agent.backtest.thresholds import Point
@@ -52,10 +53,26 @@ class QueryReport:
     """Scores of ticks [BINS], of each modality that there were any of."""
     keeps: Point | None
     """The lowest threshold from which on all keep to the wanted rate; None if none does, or no rate is wanted."""
-    marks: int = 0
-    """Number of times at which it is known to be true."""
+    scores: Sequence[NDArray[np.float32]]
+    """Of each recording [T, M], at its ticks; columns as MODALITIES, nan where there was no window."""
+    outcomes: Sequence[Outcome] = ()
+    """Times at which it is known to be true, and what became of each."""
     unscored: int = 0
     """Ticks at which none of its modalities had a window."""
+
+    @property
+    def marks(self) -> int:
+        """Number of times at which it is known to be true."""
+        return len(self.outcomes)
+
+    @property
+    def modalities(self) -> list[Modality]:
+        """Modalities that the query asks of and that have scores, in the order of MODALITIES."""
+        return [
+            modality
+            for modality in MODALITIES
+            if modality in self.histogram and modality in (self.query.modalities or MODALITIES)
+        ]
 
     @property
     def suggestion(self) -> Point | None:
@@ -111,6 +128,7 @@ class Report:
             "marks": report.marks,
             "ticks_unscored": report.unscored,
             "hits": [self._found(found) for found in report.found],
+            "marked_times": [_outcome(outcome) for outcome in report.outcomes],
             "histogram": {modality: counts.tolist() for modality, counts in report.histogram.items()},
             "curve": [self.point(point) for point in report.points],
             "suggested": self.point(report.suggestion) if report.suggestion else None,
@@ -169,6 +187,17 @@ def utc(t_ns: int) -> str:
     """A capture time to the millisecond: `2026-05-04T10:00:00.500Z`."""
     at = _EPOCH + timedelta(microseconds=t_ns // 1000)
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _outcome(outcome: Outcome) -> dict[str, Any]:
+    score, modality = outcome.best or (None, None)
+    return {
+        "from_ns": outcome.mark.from_ns,
+        "to_ns": outcome.mark.to_ns,
+        "found": outcome.found,
+        "best_score": score,
+        "best_modality": modality,
+    }
 
 
 def _recording(recording: Scored) -> dict[str, Any]:

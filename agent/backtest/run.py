@@ -10,6 +10,7 @@ from operator import add
 import numpy as np
 
 from agent.backtest.hits import hits, peak_ns
+from agent.backtest.outcomes import outcome
 from agent.backtest.report import Found, QueryReport, Report, histogram
 from agent.backtest.scoring import BacktestError, Scored, config_for, score
 from agent.backtest.thresholds import Mark, Point, curve, suggested
@@ -48,11 +49,11 @@ def backtest(
         )
     tell("thresholds")
     hours = sum(s.hours for s in scored)
-    reports = [_report(scored, i, query, marks, hours, wanted_per_hour) for i, query in enumerate(queries)]
+    reports = [query_report(scored, i, query, marks, hours, wanted_per_hour) for i, query in enumerate(queries)]
     return Report(scored[0].model, scored, reports, reuse_embeddings, len(marks), wanted_per_hour)
 
 
-def _report(
+def query_report(
     scored: Sequence[Scored],
     row: int,
     query: Query,
@@ -60,6 +61,7 @@ def _report(
     hours: float,
     wanted_per_hour: float | None,
 ) -> QueryReport:
+    """Run the book over the scores of a query, which is row `row` of them."""
     own = [mark for mark in marks if mark.is_of(query)]
     found: list[Found] = []
     curves: list[list[Point]] = []
@@ -72,6 +74,8 @@ def _report(
     points = [reduce(add, same) for same in zip(*curves, strict=True)]
     values = np.concatenate([recording.values[:, row] for recording in scored])
     scorable = [MODALITIES.index(modality) for modality in query.modalities or MODALITIES]
+    fired = [one.hit for one in found]
+    by_recording = [(recording.times_ns, recording.values[:, row]) for recording in scored]
     return QueryReport(
         query,
         scored[0].warnings[query.id],
@@ -79,6 +83,7 @@ def _report(
         points,
         histogram(values),
         None if wanted_per_hour is None else suggested(points, hours, wanted_per_hour),
-        len(own),
+        [scores for _, scores in by_recording],
+        [outcome(mark, query, fired, by_recording) for mark in own],
         int(np.isnan(values[:, scorable]).all(axis=1).sum()),
     )

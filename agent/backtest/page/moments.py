@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import wave
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,17 +22,30 @@ PICTURE_BEFORE_NS = 5_000_000_000
 SOUND_BEFORE_NS = 4_000_000_000
 """The window of a tick is the 2 s before it; as much again lets one hear how it began."""
 SOUND_AFTER_NS = 2_000_000_000
+MOST_SIDE = 640
+"""Pixels of the longer side of a picture; a larger one is made smaller, with the same ratio of its sides."""
+JPEG_QUALITY = 80
 _FULL_SCALE = 32767
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
-    """Files' contents; None where the recording holds nothing, or nothing that can be decoded."""
+class Picture:
+    """Newest picture of the first camera by a time."""
 
-    picture: bytes | None
-    """JPEG: the newest picture by then."""
+    jpeg: bytes
+    width: int
+    height: int
+    t_ns: int
+    """Capture time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Contents of a recording; None where it holds nothing, or nothing that can be decoded."""
+
+    picture: Picture | None
     sound: bytes | None
-    """WAV: the first channel, from SOUND_BEFORE_NS before to SOUND_AFTER_NS after; missing samples are silence."""
+    """FLAC: the first channel, from SOUND_BEFORE_NS before to SOUND_AFTER_NS after; missing samples are silence."""
 
 
 def moment(timeline: Timeline, config: Config, t_ns: int) -> Moment:
@@ -50,9 +62,11 @@ def moment(timeline: Timeline, config: Config, t_ns: int) -> Moment:
         elif name == camera and t_ns - PICTURE_BEFORE_NS <= at_ns <= t_ns:
             newest = entry if newest is None or at_ns >= newest.message.log_time else newest
     picture = None if newest is None or camera is None else _sample(timeline.sensors[camera], newest)
-    jpeg = None if picture is None else codec.encode_colour(picture.data, "jpeg").data
     sounds = [] if microphone is None else [_sample(timeline.sensors[microphone], block) for block in blocks]
-    return Moment(jpeg, _wav([sound for sound in sounds if sound is not None], t_ns))
+    return Moment(
+        None if picture is None else _picture(picture),
+        _flac([sound for sound in sounds if sound is not None], t_ns),
+    )
 
 
 def _first(timeline: Timeline, config: Config, modality: Modality) -> str | None:
@@ -69,8 +83,20 @@ def _sample(sensor: LoggedSensor, entry: Entry) -> Sample | None:
     return sample
 
 
-def _wav(blocks: list[Sample], t_ns: int) -> bytes | None:
-    """Blocks at the rate of the first, each at its time."""
+def _picture(sample: Sample) -> Picture:
+    import cv2
+
+    height, width = sample.data.shape[:2]
+    shrunk = MOST_SIDE / max(height, width)
+    pixels = sample.data
+    if shrunk < 1:
+        width, height = max(1, round(width * shrunk)), max(1, round(height * shrunk))
+        pixels = np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+    return Picture(codec.encode_colour(pixels, "jpeg", JPEG_QUALITY).data, width, height, sample.t_ns)
+
+
+def _flac(blocks: list[Sample], t_ns: int) -> bytes | None:
+    """Blocks at the rate of the first, each at its time; None at a rate that FLAC does not have."""
     if not blocks:
         return None
     rate_hz = round(blocks[0].rate_hz)
@@ -83,12 +109,15 @@ def _wav(blocks: list[Sample], t_ns: int) -> bytes | None:
             rows = np.nan_to_num(block.data[begin - first : end - first, 0], posinf=1.0, neginf=-1.0)
             pcm[begin:end] = np.rint(np.clip(rows, -1, 1) * _FULL_SCALE)
             heard = True
-    if not heard:
-        return None
+    return _encoded(pcm, rate_hz) if heard else None
+
+
+def _encoded(pcm: NDArray[np.int16], rate_hz: int) -> bytes | None:
+    import soundfile
+
     buffer = io.BytesIO()
-    with wave.open(buffer, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(rate_hz)
-        file.writeframes(pcm.astype("<i2").tobytes())
+    try:
+        soundfile.write(buffer, pcm, rate_hz, "PCM_16", format="FLAC")
+    except (soundfile.SoundFileError, ValueError):
+        return None
     return buffer.getvalue()
