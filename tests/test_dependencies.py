@@ -6,6 +6,7 @@ import ast
 import json
 import re
 import sys
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -165,6 +166,21 @@ def test_constraints_hold_every_dependency() -> None:
     lines = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
     pinned = {canonicalize_name(line.partition("==")[0]) for line in lines if "==" in line}
     assert {dependency.name for dependency in DIRECT if dependency.group != "fuzz"} - pinned == set()
+
+
+def test_without_cuda_every_package_of_torch_comes_from_its_own_index() -> None:
+    lines = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
+    family = {line.partition("==")[0] for line in lines if line.startswith("torch")}
+    named = re.search(r"--torch-backend cpu .* constraints\.txt (.+)", (ROOT / "Makefile").read_text("utf-8"))
+    assert named
+    assert set(named[1].split()) == family
+
+
+def test_the_wheel_holds_every_file_that_is_not_code() -> None:
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]["package-data"]
+    for package in SHIPPED:
+        wanted = {path for path in (ROOT / package).rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+        assert wanted == {path for pattern in patterns.get(package, ()) for path in (ROOT / package).glob(pattern)}
 
 
 @pytest.mark.parametrize("dependency", DIRECT, ids=lambda dependency: dependency.name)
