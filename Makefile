@@ -5,14 +5,21 @@ DEMO_S ?= 60
 FUZZ_EXECUTIONS ?= 1000000
 TEST_PROCESSES ?= 2
 
-.PHONY: demo test fuzz mutants lint format protos train clean
+.PHONY: demo test fuzz mutants lint format protos licences train clean
 .DELETE_ON_ERROR:
 
-# The environment is rebuilt when what it is made from changes.
+# The environment is rebuilt when what it is made from changes. CPU=1 leaves out CUDA: PyPI's torch for Linux has it, and cannot be imported without
+# it. uv knows where PyTorch keeps its builds for the CPU; UV_OFFLINE=1 UV_FIND_LINKS=FOLDER takes their wheels from a folder.
 $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("sensebind needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
+ifeq ($(CPU),1)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --torch-backend cpu --no-deps --constraint constraints.txt torch torchaudio torchvision
+	$(BIN)/python -m pip uninstall --quiet --yes uv
+endif
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/python -m pip check
 	@touch $@
 
 demo: $(VENV)/installed
@@ -43,6 +50,9 @@ format: $(VENV)/installed
 # Generated code is committed; a test checks that it is fresh.
 protos: $(VENV)/installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m protos.generate
+
+licences: $(VENV)/installed
+	$(BIN)/python third_party.py
 
 # Shards out of the synthetic world, then the weights that ship. To resume an interrupted run: make train RESUME=--resume
 train: $(VENV)/installed

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gzip
 import html
-import importlib.util
 import zlib
 from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
@@ -22,11 +21,13 @@ import regex
 import torch
 from torch import Tensor
 
+from common.errors import UserFault
 from models.encoders import TEXT_TOKENS, TEXT_VOCABULARY
 
 START: Final = TEXT_VOCABULARY - 2
 END: Final = TEXT_VOCABULARY - 1
 _MERGES: Final = TEXT_VOCABULARY - 2 - 512
+VOCABULARY: Final = Path(__file__).parent / "shipped" / "clip_merges.txt.gz"
 
 _PRINTABLE: Final = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
 _ID_OF_BYTE: Final = {byte: i for i, byte in enumerate(_PRINTABLE + sorted(set(range(256)) - set(_PRINTABLE)))}
@@ -35,7 +36,7 @@ _ID_OF_BYTE: Final = {byte: i for i, byte in enumerate(_PRINTABLE + sorted(set(r
 _WORD: Final = regex.compile(r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+", regex.IGNORECASE)
 
 
-class TokenizerError(RuntimeError):
+class TokenizerError(UserFault, RuntimeError):
     """The vocabulary file is missing or damaged."""
 
 
@@ -88,20 +89,15 @@ def _ids_of_word(word: str) -> tuple[int, ...]:
 
 @cache
 def _vocabulary() -> Mapping[tuple[int, int], int]:
-    """Pair of ids -> id of their merge, from open_clip's vocabulary file.
+    """Pair of ids -> id of their merge, from the shipped file, of which `clip_merges.LICENSE` says where it is from.
 
-    The package is located but not imported: importing it takes seconds, and only its data is needed. The file writes a
-    byte without printable form as the character 256 + n, and the end of a word as `</w>`.
+    The file writes a byte without printable form as the character 256 + n, and the end of a word as `</w>`.
     """
-    spec = importlib.util.find_spec("open_clip")
-    if spec is None or spec.origin is None:
-        raise TokenizerError("text needs the vocabulary of open_clip_torch, which is not installed; pip install it")
-    path = Path(spec.origin).with_name("bpe_simple_vocab_16e6.txt.gz")
     try:
-        lines = gzip.decompress(path.read_bytes()).decode().split("\n")[1 : _MERGES + 1]
+        lines = gzip.decompress(VOCABULARY.read_bytes()).decode().split("\n")[1 : _MERGES + 1]
         return _parsed(lines)
     except (OSError, EOFError, ValueError, KeyError, zlib.error) as error:
-        raise TokenizerError(f"{path}: cannot be read ({error!r}); reinstall open_clip_torch") from error
+        raise TokenizerError(f"{VOCABULARY}: cannot be read ({error!r}); install sensebind again") from error
 
 
 def _parsed(lines: Sequence[str]) -> dict[tuple[int, int], int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tarfile
 from pathlib import Path
 
@@ -115,6 +116,17 @@ def test_no_shards_and_a_truncated_shard_are_clear_errors(tmp_path: Path) -> Non
     (tmp_path / "000000.tar").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DatasetError, match=r"000000\.tar"):
         list(read(tmp_path))
+
+
+def test_without_webdataset_one_line_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_shard(tmp_path / "000000.tar", [example(1)])
+    monkeypatch.setitem(sys.modules, "webdataset", None)
+    for use in (lambda: list(read(tmp_path)), lambda: write_shard(tmp_path / "000001.tar", [example(2)])):
+        with pytest.raises(
+            DatasetError, match=r"^shards .* webdataset: .*; install it: pip install 'sensebind\[train\]'$"
+        ):
+            use()
+    assert [file.name for file in tmp_path.iterdir()] == ["000000.tar"]
 
 
 def test_classes_round_trip_and_their_absence_is_reported(tmp_path: Path) -> None:

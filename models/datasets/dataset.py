@@ -187,10 +187,21 @@ def decode(members: Mapping[str, Any]) -> Example:
         ) from error
 
 
+def _webdataset() -> Any:
+    """The package, which is an extra. Raises DatasetError where it is not installed."""
+    try:
+        import webdataset.tariterators
+        import webdataset.writer
+    except ImportError as error:
+        raise DatasetError(
+            f"shards are read and written by webdataset: {error}; install it: pip install 'sensebind[train]'"
+        ) from None
+    return webdataset
+
+
 def write_shard(path: Path, examples: Iterable[Example]) -> int:
     """Write one shard, whole or not at all; equal examples give equal bytes. Returns the number of examples."""
-    from webdataset.writer import TarWriter
-
+    TarWriter = _webdataset().writer.TarWriter
     partial = path.with_name(f"{path.name}.partial")
     written = 0
     # Recordings are private.
@@ -253,13 +264,12 @@ def _names(shard: Path) -> list[str]:
 
 def members_of(folder: Path) -> Iterator[dict[str, Any]]:
     """Undecoded examples of all shards, in order; raises DatasetError when there are none or a tar is damaged."""
-    from webdataset.tariterators import group_by_keys, tar_file_expander
-
+    tars = _webdataset().tariterators
     for shard in shards_of(folder):
         _names(shard)
         try:
             with shard.open("rb") as file:
-                yield from group_by_keys(tar_file_expander([{"url": str(shard), "stream": file}]))
+                yield from tars.group_by_keys(tars.tar_file_expander([{"url": str(shard), "stream": file}]))
         except (OSError, ValueError, tarfile.TarError) as error:
             raise DatasetError(f"{shard}: damaged ({error}); write it again with `sensebind simulate`") from error
 
