@@ -57,5 +57,9 @@ class RecordSettings:
     chunk_s: float = CHUNK_S
     queue_bytes: int = QUEUE_BYTES
     """Bytes that may wait to be written."""
+    imu_plot_hz: float = 100.0
+    """Most rows of an IMU in a second that are stored as plain numbers as well, for the plots of viewers; 0: none. A
+    row takes three times the bytes there that it takes in its block: so many keep a log of an IMU alone below twice its
+    size, whatever its rate."""
     encoders: int = 2
     """Threads that encode pictures."""
