@@ -85,7 +85,7 @@ def test_a_log_that_was_cut_off_is_repaired(tmp_path: Path) -> None:
     ]
     assert facts_of(out) == facts_of(whole)
     assert metadata(out)["sensebind.model"] == {"model": "imagebind_nano 0123"}
-    assert len(replayed(SampleReplay(out))) == sum(topic != "/events" for topic, *_ in found)
+    assert len(replayed(SampleReplay(out))) == sum(topic != "/events" for topic, *_ in messages(out))
 
 
 @pytest.mark.parametrize("compression", ["none", "lz4"])

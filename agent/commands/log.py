@@ -204,8 +204,7 @@ def _table(found: Survey) -> Table:
         )
     if found.viewers:
         messages, size = (sum(getattr(seen, key) for seen in found.viewers.values()) for key in ("count", "size"))
-        topics = f"for viewers: {len(found.viewers)} topics"
-        table.add_row(topics, "", str(messages), "", "", "", "", f"{size / 1e6:.1f}")
+        table.add_row("for viewers", f"{len(found.viewers)} topics", str(messages), "", "", "", "", f"{size / 1e6:.1f}")
     if len(found.topics) > len(shown):
         table.add_row(f"and {len(found.topics) - len(shown)} more")
     return table

@@ -14,6 +14,7 @@ from agent.log.viewers.imu_rows import plotted_rows
 from agent.log.writing import Beside
 from agent.scores import Scores, scores_of
 from drivers.driver import Sample
+from drivers.forms import image_like
 from protos import perception_pb2 as pb
 
 REPEAT_NS = 1_000_000_000
@@ -55,7 +56,7 @@ class ViewerMessages:
         if sensor.modality == "imu" and self._imu_plot_hz != 0:
             topic = topics.rows(name)
             found += [_beside(topic, row_ns, row) for row_ns, row in plotted_rows(read(), self._imu_plot_hz)]
-        elif sensor.modality in ("vision", "depth", "thermal") and self._due(topics.calibration(name), t_ns):
+        elif image_like(sensor.modality) and self._due(topics.calibration(name), t_ns):
             height, width = self._sizes[name] = read().data.shape[:2]
             if name in self._hfov_deg:
                 told = mounting.calibration(name, self._hfov_deg[name], width, height, t_ns)

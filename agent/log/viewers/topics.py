@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 TRANSFORMS = "/transforms"
 LOG = "/events/log"
@@ -60,6 +61,7 @@ def is_part(name: str) -> bool:
     return re.fullmatch("[^/]{1,64}", name) is not None
 
 
+@lru_cache(4096)
 def viewer_topic(topic: str) -> ViewerTopic | None:
     """Return the origin of a topic for viewers; None for any other topic."""
     match = _TOPIC.fullmatch(topic)
