@@ -27,8 +27,9 @@ from agent.exchange.foxglove import LAYOUT_FILE, export_for_viewers
 from agent.exchange.media import export_media
 from agent.exchange.rosbag import import_bag
 from agent.lab import golden
+from agent.log.editing.cutting import cut
 from agent.log.editing.survey import survey
-from agent.log.format import LoggedSensor, RunFacts, logged_sensors
+from agent.log.format import LogError, LoggedSensor, RunFacts, logged_sensors
 from agent.log.reading import facts_of
 from agent.log.recording.recorder import Recorder
 from agent.log.replay.samples import SampleReplay
@@ -113,6 +114,49 @@ def test_the_command_says_what_it_wrote(exported: Path, tmp_path: Path) -> None:
     assert set(facts_of(tmp_path / "o" / "old.mcap").sensors) == {"imu"}
     info = CliRunner().invoke(log_app, ["info", str(tmp_path / "o" / "old.mcap")])
     assert re.search(rf"for viewers +{sum(map(bool, map(viewer_topic, found)))} topics +{shown} ", info.output)
+
+
+@pytest.mark.parametrize(
+    ("sensors", "events", "topics"),
+    [
+        (["imu"], False, {"/sensors/imu", "/sensors/imu/rows", "/transforms"}),
+        (["camera"], False, {"/sensors/camera", "/sensors/camera/calibration", "/transforms"}),
+        (["depth"], True, {"/sensors/depth", "/sensors/depth/calibration", "/transforms", "/events", "/events/log"}),
+        ([], True, {"/transforms", "/events", "/events/log"}),
+        (
+            ["camera"],
+            True,
+            {
+                "/sensors/camera",
+                "/sensors/camera/calibration",
+                "/transforms",
+                "/events",
+                "/events/log",
+                "/events/sources/camera",
+            },
+        ),
+    ],
+)
+def test_a_cut_keeps_what_belongs_to_what_it_keeps(
+    exported: Path, tmp_path: Path, sensors: list[str], events: bool, topics: set[str]
+) -> None:
+    whole = exported / "out" / "old.mcap"
+    from_ns, to_ns = facts_of(whole).start_ns + 5 * S, facts_of(whole).start_ns + 8 * S
+    cut([whole], tmp_path / "cut.mcap", from_ns=from_ns, to_ns=to_ns, sensors=sensors, events=events)
+    found = messages(tmp_path / "cut.mcap", viewers=True)
+    assert {topic for topic, *_ in found if not topic.startswith("/events/scores/")} == topics
+    assert any(topic.startswith("/events/scores/") for topic, *_ in found) == events
+    assert {(topic, t_ns) for topic, t_ns, *_ in found} <= {
+        (topic, t_ns) for topic, t_ns, *_ in messages(whole, viewers=True) if from_ns <= t_ns < to_ns
+    }
+
+
+def test_a_time_with_nothing_but_messages_for_viewers_is_empty(tmp_path: Path) -> None:
+    run = RunFacts("f00d", S, 0, {"imu": LoggedSensor("imu", 100.0)}, {})
+    with Recorder(tmp_path / "log.mcap", run, policy=LOSSLESS) as recorder:
+        recorder.write_sample("imu", Sample(S, np.ones((10, 6), np.float32), 100.0))
+    with pytest.raises(LogError, match="holds no message of these sensors in this time range"):
+        cut([tmp_path / "log.mcap"], tmp_path / "cut.mcap", from_ns=S + 1)
 
 
 def test_messages_for_viewers_are_no_gaps_and_no_time_of_a_log(exported: Path) -> None:
