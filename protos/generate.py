@@ -19,7 +19,7 @@ from protos.compatibility import breaks
 
 ROOT = Path(__file__).resolve().parent.parent
 DESCRIPTOR_SET = "protos/sensebind.binpb"
-WITHOUT_SERVICE = "protos/sensors.proto"
+WITHOUT_SERVICE = ("protos/sensors.proto", "protos/viewers.proto")
 WITH_SERVICE = "protos/perception.proto"
 
 
@@ -35,7 +35,7 @@ def generate(out: Path) -> None:
     messages = [f"--python_out={out}", f"--mypy_out=quiet:{out}"]
     services = [f"--grpc_python_out={out}", f"--mypy_grpc_out=quiet:{out}"]
     described = ["--include_imports", f"--descriptor_set_out={out / DESCRIPTOR_SET}"]
-    _protoc([*plugins, *messages, *described, WITHOUT_SERVICE, WITH_SERVICE])
+    _protoc([*plugins, *messages, *described, *WITHOUT_SERVICE, WITH_SERVICE])
     _protoc([*plugins, *services, WITH_SERVICE])
 
 

@@ -279,7 +279,7 @@ def test_what_cannot_be_exported_is_refused(tmp_path: Path) -> None:
     record(tmp_path / "run.mcap", samples(1))
     with pytest.raises(ReplayError, match="holds no sensor 'lidar'; its sensors are: camera, depth"):
         export_media(tmp_path / "run.mcap", tmp_path / "out", ["lidar"])
-    with pytest.raises(LogError, match="--to video: is not known; give media or shards"):
+    with pytest.raises(LogError, match="--to video: is not known; give media, shards or foxglove"):
         export_log(tmp_path / "run.mcap", tmp_path / "out", "video")
     for name, rate_hz, wrong in (
         ("../escaped", 10.0, "the name '../escaped' is not 1 to 64 letters"),

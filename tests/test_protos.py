@@ -145,7 +145,7 @@ def test_refusal_names_the_break_and_keeps_the_files(
     pytest.importorskip("grpc_tools", reason="grpcio-tools is in the dev extra")
     package = tmp_path / "protos"
     package.mkdir()
-    for name in ("sensors.proto", "perception.proto"):
+    for name in ("sensors.proto", "viewers.proto", "perception.proto"):
         (package / name).write_text((generate.ROOT / "protos" / name).read_text())
     monkeypatch.setattr(generate, "ROOT", tmp_path)
     assert generate.main() == 0
@@ -163,7 +163,8 @@ def test_a_syntax_error_is_one_line(
     pytest.importorskip("grpc_tools", reason="grpcio-tools is in the dev extra")
     (tmp_path / "protos").mkdir()
     (tmp_path / "protos" / "sensors.proto").write_text('syntax = "proto3";\nmessage {}\n')
-    (tmp_path / "protos" / "perception.proto").write_text('syntax = "proto3";\n')
+    for name in ("viewers.proto", "perception.proto"):
+        (tmp_path / "protos" / name).write_text('syntax = "proto3";\n')
     monkeypatch.setattr(generate, "ROOT", tmp_path)
     assert generate.main() == 1
     assert "protos/sensors.proto:2:9: Expected message name." in capsys.readouterr().err

@@ -18,19 +18,19 @@ if TYPE_CHECKING:
     from agent.exchange.bag_topics import AudioFormat, Wanted
     from agent.exchange.log_file import ImportReport
 
-TARGETS = ("media", "shards")
+TARGETS = ("media", "shards", "foxglove")
 BAG_SUFFIXES = (".mcap", ".db3")
 
 
 def export_log(
     log: Path, out: Path, to: str = "media", sensors: Sequence[str] = (), every_s: float | None = None
 ) -> None:
-    """Write a log into a new folder, `to` "media" or training "shards", and print what is in it.
+    """Write a log into a new folder, `to` one of TARGETS, and print what is in it.
 
     `every_s` is the distance of training examples. Raises LogError and ConfigError.
     """
     if to not in TARGETS:
-        raise LogError(f"--to {to}: is not known; give {' or '.join(TARGETS)}")
+        raise LogError(f"--to {to}: is not known; give {', '.join(TARGETS[:-1])} or {TARGETS[-1]}")
     if to == "shards":
         from agent.exchange.shards import EVERY_S, export_shards
 
@@ -38,6 +38,14 @@ def export_log(
         say(f"{out}: {report.examples} examples in {report.shards} shards")
         _print_faults("left out", report.left_out)
         unfinished = report.unfinished
+    elif to == "foxglove":
+        from agent.exchange.foxglove import LAYOUT_FILE, export_for_viewers
+
+        viewed = export_for_viewers(log, out, sensors)
+        for part in viewed.files:
+            say(f"{part.name}: {part.messages} messages, and {part.for_viewers} for viewers")
+        say(f"{out}: written; open its logs in Foxglove, and import the layout {out / LAYOUT_FILE}")
+        unfinished = viewed.unfinished
     else:
         from agent.exchange.media import export_media
 

@@ -118,13 +118,18 @@ def merge(first: Recording, second: Recording, out: Out) -> None:
 def export(
     log: Recording,
     out: Annotated[Path, typer.Argument(help="Folder to write, such as export/; must not exist yet.")],
-    to: Annotated[str, typer.Option(help="media (MP4, WAV, CSV, PNG) or shards (training examples).")] = "media",
+    to: Annotated[
+        str,
+        typer.Option(
+            help="media (MP4, WAV, CSV, PNG), shards (training examples) or foxglove (a log that viewers show)."
+        ),
+    ] = "media",
     sensors: SensorsOption = None,
     every_s: Annotated[
         float | None, typer.Option(help="With --to shards: seconds between training examples. Default: 2.")
     ] = None,
 ) -> None:
-    """Convert a recording to media files or to training shards."""
+    """Convert a recording to media files, to training shards, or to a log that Foxglove shows with a layout."""
     from agent.commands.exchange import export_log
 
     export_log(log, out, to, [] if sensors is None else _names(sensors), every_s)
@@ -160,7 +165,8 @@ def _names(text: str) -> list[str]:
 def _tell(written: Written) -> None:
     topics = sorted(written.messages.items())
     counts = ", ".join(f"{count} {shortened(topic)}" for topic, count in topics[:MOST_ROWS])
-    say(f"{written.path}: {written.messages.total()} messages written: {counts}")
+    viewers = f", and {written.for_viewers} for viewers" if written.for_viewers else ""
+    say(f"{written.path}: {written.messages.total()} messages written: {counts}{viewers}")
 
 
 def _lines(found: Survey) -> list[str]:
@@ -196,6 +202,9 @@ def _table(found: Survey) -> Table:
             str(seen.missing),
             f"{seen.size / 1e6:.1f}",
         )
+    if found.viewers:
+        messages, size = (sum(getattr(seen, key) for seen in found.viewers.values()) for key in ("count", "size"))
+        table.add_row("for viewers", f"{len(found.viewers)} topics", str(messages), "", "", "", "", f"{size / 1e6:.1f}")
     if len(found.topics) > len(shown):
         table.add_row(f"and {len(found.topics) - len(shown)} more")
     return table
@@ -222,5 +231,8 @@ def _document(found: Survey) -> dict[str, Any]:
                 "missing": seen.missing,
             }
             for topic, seen in sorted(found.topics.items())
+        },
+        "viewers": {
+            topic: {"messages": seen.count, "bytes": seen.size} for topic, seen in sorted(found.viewers.items())
         },
     }

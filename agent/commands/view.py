@@ -13,6 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from agent.capture.source import BAD_DATA, LOST_BY_DRIVER
+from agent.log.viewers import lines
+from agent.log.viewers.lines import model_state_name
 from agent.scores import scores_of
 from common.printable import printable
 from drivers.codec import MODALITY_NAMES
@@ -23,11 +25,6 @@ from protos import sensors_pb2
 _STATE_STYLE = {"OK": "green", "DEGRADED": "yellow", "LOST": "bold red", "STARTING": "dim", "ENDED": "dim"}
 
 
-def sense_of(modality: sensors_pb2.Modality.ValueType) -> str:
-    """Return the sense of a modality: `seen`, `heard`, `felt`, or its own name."""
-    return FORMS[MODALITY_NAMES[modality]].sense if modality in MODALITY_NAMES else "unspecified"
-
-
 def clock_time(t_ns: int) -> str:
     """Return a time as `12:34:56.7` in UTC."""
     return datetime.fromtimestamp(t_ns / 1e9, UTC).strftime("%H:%M:%S.%f")[:-5]
@@ -35,40 +32,8 @@ def clock_time(t_ns: int) -> str:
 
 def line_of(event: pb.Event) -> str | None:
     """Return a plain line for an event that a person wants to read; None for one that comes with every tick."""
-    when = clock_time(event.capture_ns)
-    match event.WhichOneof("event"):
-        case "alert":
-            alert = event.alert
-            senses = ", ".join(sense_of(m) for m in alert.modalities)
-            phase = pb.AlertPhase.Name(alert.phase).removeprefix("ALERT_PHASE_").lower()
-            lasted = f" after {(event.capture_ns - alert.begin_ns) / 1e9:.1f} s" if phase == "end" else ""
-            return f"{when}  alert {phase:6} {alert.text!r}: {senses}{lasted}"
-        case "health":
-            health = event.health
-            state = pb.StreamHealth.State.Name(health.state).removeprefix("STATE_").lower()
-            reason = f": {health.reason}" if health.reason else ""
-            rate = f"{health.rate_hz:.1f} of {health.expected_rate_hz:.1f} Hz"
-            return f"{when}  stream {health.sensor} is {state} at {rate}{reason}"
-        case "recording":
-            state = pb.RecordingState.State.Name(event.recording.state).removeprefix("STATE_").lower()
-            reason = f": {event.recording.reason}" if event.recording.reason else ""
-            return f"{when}  recording {event.recording.path} is {state}{reason}"
-        case "model":
-            state = model_state_name(event.model)
-            return f"{when}  model is {state}{f': {event.model.reason}' if event.model.reason else ''}"
-        case "query":
-            change = pb.QueryChange.Change.Name(event.query.change).removeprefix("CHANGE_").lower()
-            return f"{when}  query {event.query.query.id} {event.query.query.text!r} is {change}"
-        case "gap":
-            gap = event.gap
-            return f"{when}  missed {gap.events or 'some'} events, seq {gap.first_seq}..{gap.last_seq}: {gap.reason}"
-        case _:
-            return None
-
-
-def model_state_name(model: pb.ModelState) -> str:
-    """`ok`, `overloaded`, `hung` ..."""
-    return pb.ModelState.State.Name(model.state).removeprefix("STATE_").lower()
+    line = lines.line_of(event)
+    return None if line is None else f"{clock_time(event.capture_ns)}  {line}"
 
 
 def model_trouble(model: pb.ModelState) -> str:

@@ -370,6 +370,7 @@ def _record(name: str, settings: RecordingSettings, sensors: Mapping[str, Sensor
         min_free_bytes=round(settings.min_free_mb * 1e6),
         pictures=PictureFormat(settings.colour, settings.jpeg_quality, settings.plane),
         compression=settings.compression,
+        imu_plot_hz=settings.imu_plot_hz,
     )
 
 

@@ -123,6 +123,8 @@ class RecordingSettings(_Strict):
     """Format of depth and thermal: 16-bit counts, or float32."""
     compression: dict[str, Literal["lz4", "none"]] = {}
     """Compression by sensor, or `events`; pictures do not compress."""
+    imu_plot_hz: Annotated[float, Field(ge=0, le=MAX_RATE_HZ)] = 100.0
+    """IMU rows a second that are stored as plain numbers as well, for the plots of viewers, at most; 0: none."""
 
 
 class ClipSettings(_Strict):

@@ -11,7 +11,7 @@ from mcap_protobuf.schema import build_file_descriptor_set
 from agent.config.recording import PictureFormat
 from agent.log import messages
 from agent.log.format import EVENTS_TOPIC, SENSORS_TOPIC, LoggedSensor
-from agent.log.writing import Channel
+from agent.log.writing import Beside, Channel
 from drivers.driver import Sample
 from protos import perception_pb2 as pb
 from protos.sensors_pb2 import SensorSample
@@ -33,6 +33,13 @@ class Encoded:
     """Rows or images missing before it."""
     seq: int = 0
     """The seq of an event; 0 for a sample."""
+    beside: tuple[Beside, ...] = ()
+    """Messages for viewers, which are written with it and counted nowhere."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of it and of the messages beside it."""
+        return len(self.data) + sum(other.size for other in self.beside)
 
     def message_data(self, lost: int) -> bytes:
         """The message, which says how many are missing before it where its schema can."""
@@ -47,7 +54,7 @@ def encode_sample(name: str, sensor: LoggedSensor, sample: Sample, pictures: Pic
     topic, message = messages.encode(name, sensor, replace(sample, lost=0), pictures)
     message_class: Any = type(message)
     return Encoded(
-        _channel(topic, message_class),
+        channel_of(topic, message_class),
         SENSORS_TOPIC + name,
         sample.t_ns,
         sample.t_ns,
@@ -60,7 +67,7 @@ def encode_sample(name: str, sensor: LoggedSensor, sample: Sample, pictures: Pic
 def encode_event(event: pb.Event) -> Encoded:
     """Return an event as a message of `/events`."""
     data = event.SerializeToString()
-    channel = _channel(EVENTS_TOPIC, pb.Event)
+    channel = channel_of(EVENTS_TOPIC, pb.Event)
     return Encoded(channel, EVENTS_TOPIC, event.capture_ns, event.publish_ns, data, seq=event.seq)
 
 
@@ -96,7 +103,13 @@ class Numbers:
         return copied
 
 
+@lru_cache(1024)
+def channel_of(topic: str, message_class: Any) -> Channel:
+    """Return the channel of a topic with messages of a protobuf class."""
+    return Channel(topic, message_class.DESCRIPTOR.full_name, _schema_data(message_class))
+
+
 @lru_cache
-def _channel(topic: str, message_class: Any) -> Channel:
-    schema = build_file_descriptor_set(message_class)
-    return Channel(topic, message_class.DESCRIPTOR.full_name, schema.SerializeToString())
+def _schema_data(message_class: Any) -> bytes:
+    data: bytes = build_file_descriptor_set(message_class).SerializeToString()
+    return data

@@ -18,6 +18,7 @@ from agent.log.ordering import by_time
 from agent.log.reading import facts_of, metadata_of, open_log
 from agent.log.seeking import places_of
 from agent.log.unpacking import Damaged
+from agent.log.viewers.topics import viewer_topic
 from agent.log.writing import LIBRARY
 from agent.streams import LONGEST_HOLE_NS
 
@@ -74,7 +75,9 @@ class Timeline:
 
     @cached_property
     def end_ns(self) -> int:
-        """The capture time of the last message; the start of a recording that holds none. Raises ReplayError."""
+        """The latest capture time of a message, that of an IMU's row included; the start of a recording that holds
+        none. Raises ReplayError.
+        """
         for file in reversed(self.files):
             with open_log(file.path) as stream:
                 end_ns = places_of(stream).end_ns(longest_ns=LONGEST_HOLE_NS)
@@ -85,6 +88,7 @@ class Timeline:
     def read(self, from_ns: int | None = None) -> Iterator[Entry]:
         """Every message, or those from the first chunk on that holds one at or after a time. Raises ReplayError.
 
+        Messages for viewers are left out: they only repeat others.
         A file that is cut off or damaged is read up to there; then the next one is.
         """
         for file in self.files[self._first_file(from_ns) :]:
@@ -92,7 +96,8 @@ class Timeline:
                 try:
                     for given in by_time(stream, from_ns or 0, _sample_end, recorder=LIBRARY):
                         topic, schema = given.channel.topic, given.schema.name
-                        yield Entry(topic, schema, given.message, file.facts.start_ns)
+                        if not viewer_topic(topic):
+                            yield Entry(topic, schema, given.message, file.facts.start_ns)
                 except Damaged as damage:
                     self.unfinished = f"{file.path}: the log is cut off or damaged; the part before is replayed"
                     log.warning("%s (%s)", self.unfinished, damage)

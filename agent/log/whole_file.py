@@ -26,7 +26,7 @@ def save_log(path: Path, facts: RunFacts, messages: Iterable[Encoded], model: st
         for message in messages:
             number, lost = numbers.take(message)
             data = message.message_data(lost)
-            writer.add_message(message.channel, number, message.log_ns, message.publish_ns, data)
+            writer.add_message(message.channel, number, message.log_ns, message.publish_ns, data, beside=message.beside)
 
 
 def check_free(path: Path) -> None:

@@ -14,7 +14,7 @@ import sys
 import zlib
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from tempfile import SpooledTemporaryFile
 from typing import IO
@@ -49,6 +49,21 @@ class Channel:
     schema_encoding: str = "protobuf"
     message_encoding: str = "protobuf"
     metadata: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """A message that is written with another one, into the same chunk."""
+
+    channel: Channel
+    sequence: int
+    log_ns: int
+    data: bytes
+
+    @property
+    def size(self) -> int:
+        """Bytes in a chunk."""
+        return RECORD_HEAD.size + MESSAGE_HEAD.size + len(self.data)
 
 
 class _Chunk:
@@ -90,8 +105,8 @@ class LogWriter:
         self._chunk = _Chunk()
         self._schemas: dict[tuple[str, str, bytes], mcap.Schema] = {}
         self._channels: dict[Channel, tuple[mcap.Schema | None, mcap.Channel]] = {}
-        self._defined: set[Channel] = set()
-        """Channels that the last chunks tell of."""
+        self._defined: set[Channel | int] = set()
+        """Channels, and numbers of schemas, that the last chunks tell of."""
         self._chunk_indexes: IO[bytes] | None = None
         self._metadata_indexes: list[mcap.MetadataIndex] = []
         self._counts: Counter[int] = Counter()
@@ -107,18 +122,30 @@ class LogWriter:
         self._metadata_indexes.append(mcap.MetadataIndex(self.size - len(data), len(data), name))
 
     def add_message(
-        self, channel: Channel, sequence: int, log_ns: int, publish_ns: int, data: bytes, *, compress: bool = False
+        self,
+        channel: Channel,
+        sequence: int,
+        log_ns: int,
+        publish_ns: int,
+        data: bytes,
+        *,
+        compress: bool = False,
+        beside: Sequence[Beside] = (),
     ) -> None:
-        """Put a message into the chunk."""
-        if not self.fits(data):
+        """Put a message into the chunk, and those beside it."""
+        if not self.fits(data, beside):
             self.end_chunk()
         number = self._define(channel)
         self._chunk.add_message(number, sequence & SEQUENCE_MASK, log_ns, publish_ns, data)
+        for other in beside:
+            number = self._define(other.channel)
+            self._chunk.add_message(number, other.sequence, other.log_ns, other.log_ns, other.data)
         self._chunk.compress |= compress
 
-    def fits(self, data: bytes) -> bool:
-        """Return whether the chunk has room for a message."""
-        return not self._chunk.index or self._chunk.size + len(data) <= self._chunk_bytes
+    def fits(self, data: bytes, beside: Sequence[Beside] = ()) -> bool:
+        """Return whether the chunk has room for a message and those beside it."""
+        size = len(data) + sum(other.size for other in beside)
+        return not self._chunk.index or self._chunk.size + size <= self._chunk_bytes
 
     def end_chunk(self) -> None:
         """Write what the chunk holds, if anything; when that fails it can be tried again."""
@@ -203,8 +230,11 @@ class LogWriter:
             self._channels[channel] = schema, record
         schema, record = self._channels[channel]
         if channel not in self._defined:
+            if schema and schema.id not in self._defined:
+                self._defined.add(schema.id)
+                self._chunk.add(_packed(schema))
             self._defined.add(channel)
-            self._chunk.add((_packed(schema) if schema else b"") + _packed(record))
+            self._chunk.add(_packed(record))
         return record.id
 
     def _schema(self, channel: Channel) -> mcap.Schema:

@@ -13,6 +13,7 @@ import pytest
 
 from agent.clock import ManualClock
 from agent.config.parse import Config, parse
+from agent.log.editing.survey import survey
 from agent.log.format import RunFacts, logged_sensors, sensor_of
 from agent.log.reading import facts_of
 from agent.log.recording import retention
@@ -178,6 +179,15 @@ def clips_kept(keep_gb: float, folder: Path) -> int:
     return len(list(old.glob("?.mcap")))
 
 
+def plotted_a_second(most_hz: float, folder: Path) -> int:
+    """Rows of an IMU of 100 Hz that one second of a log holds as plain numbers."""
+    rows = np.zeros((10, 6), np.float32)
+    blocks = [("imu", Sample(START_NS + number * S // 10, rows, 100.0)) for number in range(10)]
+    [file] = recorded(folder, blocks, imu_plot_hz=most_hz)
+    found = survey([file]).viewers.get("/sensors/imu/rows")
+    return found.count if found else 0
+
+
 ROWS: Rows = {
     "record.folder": Row(folder_of_a_live_run, ("here", "here"), ("there", "there")),
     # A file ends with the chunk that makes it this large; a picture of 0.23 MB fills a chunk with the next one.
@@ -202,6 +212,7 @@ ROWS: Rows = {
         schemas("depth", "plane"), ("png", "foxglove.CompressedImage png"), ("raw", "foxglove.RawImage raw")
     ),
     "record.compression": Row(is_compressed, ({"camera": "lz4"}, True), ({"imu": "lz4"}, False)),
+    "record.imu_plot_hz": Row(plotted_a_second, (20, 20), (50, 50)),
     "queries.clip": Row(lambda asks, folder: len(saved_clips(folder, asks)), (True, 1), (False, 0)),
     "clips.folder": Row(
         lambda name, folder: clip(folder, folder=str(folder / name))[0].parent.name,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,8 @@ from mcap.records import Message, Metadata, Schema
 from agent.log.format import EVENTS_TOPIC, sensor_of
 from agent.log.reading import Span, chunk_records, library_of, open_log, parse
 from agent.log.unpacking import Allowance, Body, Damaged, PackedChunk
-from agent.log.writing import LIBRARY, Channel, LogWriter
+from agent.log.viewers.topics import ViewerTopic, viewer_topic
+from agent.log.writing import LIBRARY, Beside, Channel, LogWriter
 from common.printable import brief, shortened
 
 Frame = tuple[int, int, Body]
@@ -39,8 +40,19 @@ class Copied:
         """True if it is an event."""
         return self.channel.topic == EVENTS_TOPIC
 
-    def write(self, writer: LogWriter) -> None:
-        """Put it into another log."""
+    @property
+    def viewer(self) -> ViewerTopic | None:
+        """Origin of the message, if it is one for viewers."""
+        return viewer_topic(self.channel.topic)
+
+    def is_of(self, sensors: Collection[str], *, events: bool) -> bool:
+        """Return whether it belongs to some sensors, or to the events where those are wanted."""
+        if viewer := self.viewer:
+            return (events or not viewer.is_event) and (viewer.sensor is None or viewer.sensor in sensors)
+        return events if self.is_event else self.sensor in sensors
+
+    def write(self, writer: LogWriter, beside: Sequence[Beside] = ()) -> None:
+        """Put it into another log, with other messages beside it."""
         message = self.message
         writer.add_message(
             self.channel,
@@ -49,6 +61,7 @@ class Copied:
             message.publish_time,
             message.data,
             compress=self.compressed,
+            beside=beside,
         )
 
 

@@ -30,7 +30,16 @@ class Written:
 
     path: Path
     messages: Counter[str] = field(default_factory=Counter)
-    """Number of messages, by topic."""
+    """Number of samples and events, by topic."""
+    for_viewers: int = 0
+    """Number of messages for viewers."""
+
+    def count(self, item: Copied) -> None:
+        """Note that a message was written."""
+        if item.viewer:
+            self.for_viewers += 1
+        else:
+            self.messages[item.channel.topic] += 1
 
 
 def cut(
@@ -62,9 +71,9 @@ def cut(
         for item in read(files, lambda start_ns, end_ns: end_ns >= from_ns and start_ns < to_ns):
             if isinstance(item, Metadata):
                 others.copy(item)
-            elif from_ns <= item.message.log_time < to_ns and (events if item.is_event else item.sensor in chosen):
+            elif from_ns <= item.message.log_time < to_ns and item.is_of(chosen, events=events):
                 item.write(writer)
-                written.messages[item.channel.topic] += 1
+                written.count(item)
         if not written.messages:
             raise LogError(
                 f"{files[0]}: holds no message of these sensors in this time range; widen --from and --to, or name "

@@ -13,7 +13,7 @@ metadata record `sensebind.merged`.
 from __future__ import annotations
 
 import heapq
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
@@ -31,7 +31,7 @@ from agent.streams import LONGEST_HOLE_S
 MERGED_RECORD = "sensebind.merged"
 SEAM_S = 5.0
 """Overlap that is allowed of pieces that follow each other: samples and events come late."""
-_REMEMBERED_EVENTS = 4096
+_REMEMBERED_EVENTS = 16_384
 _NS = 1_000_000_000
 
 
@@ -62,7 +62,7 @@ def merge(first: Sequence[Path], second: Sequence[Path], out: Path) -> Written:
                 metadata.copy(item)
             else:
                 item.write(writer)
-                written.messages[item.channel.topic] += 1
+                written.count(item)
     return written
 
 
@@ -118,14 +118,24 @@ def _without_model(contents: Iterator[Copied | Metadata]) -> Iterator[Copied | M
 
 
 def _events_once(contents: Iterable[Copied | Metadata]) -> Iterator[Copied | Metadata]:
-    """Everything, but an event that both have only the first time."""
-    events: deque[int] = deque(maxlen=_REMEMBERED_EVENTS)
+    """Everything, but an event that both have, and what viewers get of it, only the first time."""
+    events: OrderedDict[tuple[str, int], None] = OrderedDict()
     for item in contents:
-        if isinstance(item, Copied) and item.is_event:
-            if item.message.sequence in events:
+        if isinstance(item, Copied) and (key := _key_of(item)):
+            if key in events:
                 continue
-            events.append(item.message.sequence)
+            events[key] = None
+            if len(events) > _REMEMBERED_EVENTS:
+                events.popitem(last=False)
         yield item
+
+
+def _key_of(item: Copied) -> tuple[str, int] | None:
+    """What tells two messages apart that are not of a sensor: an event's number, else the time; None for a sensor's."""
+    viewer = item.viewer
+    if item.is_event or (viewer and viewer.is_event):
+        return item.channel.topic, item.message.sequence
+    return (item.channel.topic, item.message.log_time) if viewer and viewer.sensor is None else None
 
 
 def _log_time(item: Copied | Metadata) -> int:

@@ -12,6 +12,7 @@ from agent.log.format import MODEL_RECORD, RAW_TOPIC, SENSORS_TOPIC, SEQUENCE_MA
 from agent.log.ordering import by_time
 from agent.log.reading import facts_of, metadata_of, open_log
 from agent.log.unpacking import Damaged
+from agent.log.viewers.topics import viewer_topic
 from agent.log.writing import LIBRARY
 
 
@@ -53,6 +54,15 @@ class TopicSurvey:
 
 
 @dataclass
+class ViewerSurvey:
+    """The messages of one topic for viewers, which are made of others and have no gaps of their own."""
+
+    count: int = 0
+    size: int = 0
+    """Size in bytes."""
+
+
+@dataclass
 class Survey:
     """Contents of the files of one recording."""
 
@@ -63,18 +73,20 @@ class Survey:
     """Bytes on the disk."""
     model: str = ""
     topics: dict[str, TopicSurvey] = field(default_factory=dict)
-    """Counts by topic; samples on a sensor's raw topic are counted with the rest."""
+    """Counts by topic of samples and events; samples on a sensor's raw topic are counted with the rest."""
+    viewers: dict[str, ViewerSurvey] = field(default_factory=dict)
+    """Counts by topic for viewers."""
     damages: list[str] = field(default_factory=list)
     """Places that are cut off or damaged, by file."""
 
     @property
     def first_ns(self) -> int:
-        """The earliest log time."""
+        """The earliest log time of a sample or event."""
         return min((topic.first_ns for topic in self.topics.values()), default=self.facts.start_ns)
 
     @property
     def last_ns(self) -> int:
-        """The latest log time."""
+        """The latest log time of a sample or event."""
         return max((topic.last_ns for topic in self.topics.values()), default=self.facts.start_ns)
 
 
@@ -86,7 +98,13 @@ def survey(files: Sequence[Path]) -> Survey:
         with open_log(path) as stream:
             try:
                 for given in by_time(stream, recorder=LIBRARY):
-                    name = given.channel.topic.replace(RAW_TOPIC, SENSORS_TOPIC, 1)
+                    topic = given.channel.topic
+                    if viewer_topic(topic):
+                        viewers = found.viewers.setdefault(topic, ViewerSurvey())
+                        viewers.count += 1
+                        viewers.size += len(given.message.data)
+                        continue
+                    name = topic.replace(RAW_TOPIC, SENSORS_TOPIC, 1)
                     found.topics.setdefault(name, TopicSurvey()).add(given.message)
                 found.model = (metadata_of(stream, MODEL_RECORD) or {}).get("model", found.model)
             except Damaged as damage:

@@ -41,10 +41,10 @@ class ClipBuffer:
     def add(self, message: Encoded, now_ns: int) -> None:
         """Take a message that came now. Its age counts from here: its own stamps may be wrong."""
         self._held.append((now_ns, message))
-        self.size += len(message.data) + MESSAGE_BYTES
+        self.size += _memory_of(message)
         while self._held and (self.size > self._max_bytes or now_ns - self._held[0][0] > self._max_ns):
             _, oldest = self._held.popleft()
-            self.size -= len(oldest.data) + MESSAGE_BYTES
+            self.size -= _memory_of(oldest)
 
     def between(self, from_ns: int, to_ns: int) -> list[Encoded]:
         """Messages of capture times from `from_ns` up to and without `to_ns`, in the order in which they came."""
@@ -52,6 +52,10 @@ class ClipBuffer:
 
     def __len__(self) -> int:
         return len(self._held)
+
+
+def _memory_of(message: Encoded) -> int:
+    return message.size + MESSAGE_BYTES * (1 + len(message.beside))
 
 
 @dataclass(frozen=True, slots=True)

@@ -157,7 +157,7 @@ class Recording:
         """Return the file that it is in, or will be. Raises OSError; it is then in none, like those that wait."""
         split = part.is_long_enough(message, self._settings)
         now_ns = self._clock.now_ns()
-        if self._waiting and (split or now_ns >= self._due_ns or not part.writer.fits(message.data)):
+        if self._waiting and (split or now_ns >= self._due_ns or not part.writer.fits(message.data, message.beside)):
             self._end_chunk(part)
         if split:
             self._part = None
@@ -169,7 +169,15 @@ class Recording:
         name = "events" if message.topic == EVENTS_TOPIC else message.topic.removeprefix(SENSORS_TOPIC)
         compress = self._settings.compression.get(name) == "lz4"
         data = message.message_data(lost)
-        part.writer.add_message(message.channel, number, message.log_ns, message.publish_ns, data, compress=compress)
+        part.writer.add_message(
+            message.channel,
+            number,
+            message.log_ns,
+            message.publish_ns,
+            data,
+            compress=compress,
+            beside=message.beside,
+        )
         if message.rows:
             part.begun_ns.setdefault(message.topic, message.log_ns)
         self._waiting.append(message)

@@ -22,6 +22,8 @@ from agent.log.format import EVENTS_TOPIC, MODEL_RECORD, SENSORS_TOPIC, RunFacts
 from agent.log.recording.clips import Clips
 from agent.log.recording.parts import Recording
 from agent.log.recording.report import BAD_DATA, DISK_SLOW, QUEUE_FULL, STOPPED, TAKEN_AWAY, RecorderReport, State
+from agent.log.viewers.messages import ViewerMessages
+from agent.log.writing import Beside
 from agent.policy import LIVE, Policy
 from drivers.driver import BadData, Clock, Sample
 from drivers.forms import image_like
@@ -78,6 +80,8 @@ class Recorder:
         self._settings = settings or RecordSettings()
         self._policy = policy
         self._clips = clips
+        self._viewers = ViewerMessages(facts, self._settings.imu_plot_hz)
+        self._viewers_failed = False
         self._on_change = on_change
         self._changed = threading.Condition()
         self._queue: deque[_Item] = deque()
@@ -321,13 +325,27 @@ class Recorder:
                 name = item.topic.removeprefix(SENSORS_TOPIC)
                 log.warning("%s: not recorded: %s; more of them are counted, not logged", name, error)
             return
-        message = replace(message, lost=message.lost + item.lost)
+        message = replace(message, lost=message.lost + item.lost, beside=self._beside(item))
         if self._clips:
             self._clips.add(message)
         if self._recording:
             self._recording.write(message)
         else:
             self._inside[item.topic] -= 1
+
+    def _beside(self, item: _Item) -> tuple[Beside, ...]:
+        """Return the messages for viewers; a fault in one of them must not cost what they are made of."""
+        payload = item.payload
+        try:
+            if isinstance(payload, pb.Event):
+                return self._viewers.of_event(payload)
+            assert isinstance(payload, Sample)
+            return self._viewers.of_sample(item.topic.removeprefix(SENSORS_TOPIC), payload.t_ns, lambda: payload)
+        except Exception:
+            if not self._viewers_failed:
+                log.exception("%s: messages for viewers failed; the log holds the rest", item.topic)
+            self._viewers_failed = True
+            return ()
 
     def _count_written(self, messages: Sequence[Encoded]) -> None:
         topics = Counter(message.topic for message in messages)
