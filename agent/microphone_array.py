@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 FRAME_S = 0.032
 """Length of the spectra that directions are found from, about: the nearest power of two of samples."""
 ELEVATION_STEP_DEG = 10.0
+LEAST_APART_M = 0.001
+"""Distance below which two microphones are one."""
 WIDTHS_M = 0.005, 10.0
 """Widths of arrays: a chip's, and a room's."""
 
@@ -17,13 +19,27 @@ def check_array(mic_positions_m: NDArray[np.floating], rate_hz: float) -> None:
     band_of(rate_hz, voiced_band_hz(rate_hz))
     mics_m = checked_positions(mic_positions_m)
     unambiguous_half(mics_m)
-    widest_m = float(np.linalg.norm(mics_m[:, None] - mics_m[None], axis=2).max())
+    widest_m = float(_apart_m(mics_m).max())
     lowest_m, highest_m = WIDTHS_M
     if not lowest_m <= widest_m <= highest_m:
         raise ValueError(
             f"mic_positions_m: the array is {widest_m:g} m wide; {lowest_m:g} to {highest_m:g} m are possible: are the "
             "positions in metres?"
         )
+
+
+def check_apart(mic_positions_m: NDArray[np.floating]) -> None:
+    """Raise ValueError if two of the positions [m, 3] are one point, as after a slip of the pen."""
+    mics_m = checked_positions(mic_positions_m)
+    if len(together := np.argwhere(np.triu(_apart_m(mics_m) < LEAST_APART_M, 1))):
+        first, second = together[0]
+        raise ValueError(f"mic_positions_m: microphones {first} and {second} are at one point; give each its own")
+
+
+def _apart_m(mics_m: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the distance of each two, [m, m]."""
+    apart_m: NDArray[np.float64] = np.linalg.norm(mics_m[:, None] - mics_m[None], axis=2)
+    return apart_m
 
 
 def checked_positions(mic_positions_m: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -182,7 +182,8 @@ def find_input(devices: Sequence[Mapping[str, Any]], wanted: str | int | None, d
     if wanted is None or isinstance(wanted, int):
         index = default if wanted is None else wanted
         if index not in inputs:
-            raise DeviceNotFound(f"microphone {'' if wanted is None else wanted}: no such input device{there}")
+            what = "microphone: no default" if wanted is None else f"microphone {wanted}: no such"
+            raise DeviceNotFound(f"{what} input device{there}")
         return index
     found = [i for i, name in inputs.items() if name == wanted]
     found = found or [i for i, name in inputs.items() if wanted.lower() in name.lower()]

@@ -18,6 +18,7 @@ from drivers.driver import (
     Disconnected,
     Driver,
     EndOfStream,
+    FormatMismatch,
     MissingLibrary,
     Modality,
     ReadTimeout,
@@ -89,6 +90,8 @@ class FaultyCamera(Driver):
             os.kill(os.getpid(), signal.SIGSEGV)
         if fault == "raises" and self._once():
             raise ZeroDivisionError("a bug in the driver")
+        if fault == "another rate":
+            raise FormatMismatch("camera", "rate_hz", 50, f"{time.monotonic() % 10:.6f}")
         if fault == "unplugged" and self._once():
             raise Disconnected("camera: it went away")
 

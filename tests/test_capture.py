@@ -158,6 +158,19 @@ def test_what_only_a_person_can_mend_is_told_once(fault: str, error: str, rigs: 
     assert not rig.capture.ended
 
 
+def test_a_device_that_keeps_giving_another_rate_is_told_of_once_and_tried_again_later(
+    rigs: Callable[..., Rig], caplog: pytest.LogCaptureFixture
+) -> None:
+    rig = rigs(spec("imu", FaultyOptions(fault="another rate")))
+    sensor = rig.capture._sensors["imu"]
+    assert isinstance(sensor, CapturedSensor)
+    rig.poll_until(lambda: len(rig.samples["imu"]) >= 20 and sensor._running is None)
+    assert rig.capture.reports()["imu"].state == "lost"
+    assert "rate_hz was asked as 50 but the device gives" in rig.capture.reports()["imu"].error
+    assert sensor._next_start_ns - rig.clock.now_ns() > 20e9
+    assert len([record for record in caplog.records if record.levelno == logging.WARNING]) == 1
+
+
 def test_a_module_that_cannot_be_imported_is_told_in_one_line(rigs: Callable[..., Rig]) -> None:
     rig = rigs(spec("camera", FaultyOptions(), driver="faulty_import:Camera"))
     rig.poll_until(lambda: rig.capture.reports()["camera"].state == "lost")

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+
+from agent.commands.demo import summarize
+from agent.lab.assessment import Assessment, Counts
+from protos import perception_pb2 as pb
 
 SECONDS = 20
 
@@ -26,3 +32,12 @@ def test_the_demo_embeds_alerts_localizes_and_accounts_for_every_tick(tmp_path: 
     assert produced >= delivered >= SECONDS
     assert "of 0 within" not in done.stdout
     assert picture.read_text().startswith("<svg")
+
+
+def test_where_there_was_nothing_to_judge_no_number_stands() -> None:
+    screen = io.StringIO()
+    result = Assessment(alerts={"heard": Counts()})
+    summarize(Console(file=screen, width=200), pb.Status(), [], result)
+    assert "nan" not in screen.getvalue()
+    assert "F1 - over episodes, - over ticks" in screen.getvalue()
+    assert "direction  none of 0 within 10 degrees" in screen.getvalue()

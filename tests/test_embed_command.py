@@ -16,6 +16,7 @@ import torch
 from running_agent import DEADLINE_S, SENSEBIND
 
 from agent.commands.embed import embed
+from agent.exchange.imu_table import COLUMNS
 from agent.lab.similarities import SimilarityError
 from common.media.fault import MediaError
 from drivers.driver import DriverError
@@ -236,12 +237,12 @@ def test_bfloat16_comes_close(document: Callable[..., dict[str, Any]]) -> None:
             {"text": ["a"], "imu": [SOUND]},
             {"imu_rate_hz": 9},
             SimilarityError,
-            "lines are not measurements, 0 are; wanted lines",
+            "'ax' must stand there once",
         ),
-        ({"text": ["a"], "imu": [SOUND]}, {}, SimilarityError, "does not say its rate; give --imu-rate-hz"),
+        ({"text": ["a"], "imu": [SOUND]}, {}, SimilarityError, "'ax' must stand there once"),
         ({"text": ["a"], "image": IMAGES}, {"weights": "imagebind-hug"}, CheckpointError, "imagebind-hug: no weights"),
         ({"text": ["a"]}, {"npz": Path("none/x.npz")}, SimilarityError, "x.npz: cannot be written"),
-        ({"text": ["a"]}, {"npz": Path(".")}, SimilarityError, ".: cannot be written"),
+        ({"text": ["a"]}, {"npz": Path(".")}, SimilarityError, ".: exists already"),
     ],
 )
 def test_what_makes_no_sense_is_one_line(
@@ -273,17 +274,43 @@ def test_of_an_imu_recording_only_the_first_line_may_be_no_measurement(tmp_path:
     path = tmp_path / "imu.csv"
     row = "0,0,9.81,0,0,0\n"
     path.write_text(row * 300 + "0,0,9.81,0,0\n" + row * 300)
-    with pytest.raises(SimilarityError, match=r"imu.csv: 1 lines are not measurements, 600 are; wanted lines of ax,ay"):
+    with pytest.raises(SimilarityError, match=r"imu.csv: 1 lines are not measurements, 600 are"):
         embed({"text": ["a"], "imu": [str(path)]}, imu_rate_hz=100)
 
 
-def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
-    pipe = tmp_path / "pipe"
+def test_without_times_an_imu_recording_needs_its_rate(tmp_path: Path) -> None:
+    path = tmp_path / "imu.csv"
+    path.write_text("0,0,9.81,0,0,0\n" * 600)
+    with pytest.raises(SimilarityError, match=r"imu.csv: has no column t_ns, .* and no --imu-rate-hz is given"):
+        embed({"text": ["a"], "imu": [str(path)]})
+
+
+def test_an_exported_imu_table_is_the_same_input_as_its_rows(
+    tmp_path: Path, document: Callable[..., dict[str, Any]]
+) -> None:
+    rng = np.random.default_rng(1)
+    rows = rng.normal((0, 0, 9.8, 0, 0, 0), 0.5, (1100, 6))
+    plain, exported = tmp_path / "plain.csv", tmp_path / "exported.csv"
+    np.savetxt(plain, rows[100:], fmt="%.6f", delimiter=",")
+    stamps = 1_700_000_000_000_000_000 + np.arange(1100) * 5_000_000
+    stamps[100:] += 700_000_000  # a hole: what stands before it is of no moment
+    lines = [f"{t}," + ",".join(f"{value:.6f}" for value in row) for t, row in zip(stamps, rows, strict=True)]
+    exported.write_text("\n".join([",".join(COLUMNS), *lines]) + "\n")
+    wanted = document({"text": ["a"], "imu": [str(plain)]}, imu_rate_hz=200.0)["inputs"][1]["vector"]
+    found = document({"text": ["a"], "imu": [str(exported)]})["inputs"][1]["vector"]
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
+
+
+def test_nothing_is_replaced_by_the_arrays(tmp_path: Path) -> None:
+    pipe, older = tmp_path / "pipe", tmp_path / "older.npz"
     os.mkfifo(pipe)
-    with pytest.raises(SimilarityError, match=r"pipe: cannot be written \(not a file\); choose another place"):
-        embed({"text": ["a dog"]}, npz=pipe)
+    older.write_text("vectors of yesterday")
+    for path in (pipe, older):
+        with pytest.raises(SimilarityError, match=f"{path.name}: exists already; choose another place"):
+            embed({"text": ["a dog"]}, npz=path)
     assert pipe.is_fifo()
-    assert list(tmp_path.iterdir()) == [pipe]
+    assert older.read_text() == "vectors of yesterday"
+    assert sorted(tmp_path.iterdir()) == [older, pipe]
 
 
 def test_weights_that_overflow_are_told(tmp_path: Path) -> None:

@@ -49,6 +49,27 @@ class TestParser:
     @pytest.mark.parametrize(
         "line",
         [
+            b"0.5,-1,9.8,0.25,0,-2,",
+            b"0.5,-1,9.8,0.25,0,-2 , \t",
+            b'"0.5","-1","9.8","0.25","0","-2"',
+            b"ax:0.5,ay:-1,az:9.8,gx:0.25,gy:0,gz:-2",
+            b"AX = 0.5, AY = -1, AZ = 9.8, GX = 0.25, GY = 0, GZ = -2,",
+            b"\x000.5,-1,9.8,0.25,0,-2\x00\x00",
+        ],
+    )
+    def test_the_dress_of_numbers_does_not_matter(self, line: bytes) -> None:
+        reader = parser()
+        assert reader.feed(b"# logger 1.2\n// t\n% t\n" + line + b"\n") == [(0.5, -1, 9.8, 0.25, 0, -2)]
+        assert reader.rejected == 0
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            b"gx:1,ay:2,az:3,ax:4,gy:5,gz:6",
+            b'"1,2,3,4,5,6',
+            b'1,2,3",4,5,6',
+            b"ax:,2,3,4,5,6",
+            b"1,2,3,4,5,6,,",
             b"ax,ay,az,gx,gy,gz",
             b"1,2,3,4,5",
             b"1,2,3,4,5,6,7",

@@ -217,6 +217,7 @@ OUT_OF_TIME = "start_ns .* is not a whole number from 0 up to and without"
             r"a\.csv: has no column t_ns, t_us, t_ms, t_s or time, and no `rate_hz`",
         ),
         ({"a.csv": b"t_s,ax,ay,az,gx,gy\n1,2,3,4,5,6\n"}, None, r"a\.csv: columns .*'gz' must stand there once"),
+        ({"a.csv": b"\x01z," * 999 + b"\n1,2\n"}, None, r"a\.csv: columns .{80,110}\.\.\.: 'ax' must stand there once"),
         ({"a.csv": b"t_s,ax,ay,az,gx,gy,gz\nno,row,at,all,of,it,1\n"}, None, "hold no row of t_s, ax"),
         ({"a.csv": b"t_s,ax,ay,az,gx,gy,gz\n1,0,0,9,0,0,0\n1,0,0,9,0,0,0\n"}, None, "its times do not rise"),
         ({}, {"sensors": {"a": {"file": "b.wav"}}}, r"b\.wav: there is no such file; recording\.yaml names it for a"),

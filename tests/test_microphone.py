@@ -49,7 +49,7 @@ class TestChoice:
         assert f"microphone {wanted}" in str(caught.value)
 
     def test_no_input_at_all(self) -> None:
-        with pytest.raises(DeviceNotFound, match="there is none"):
+        with pytest.raises(DeviceNotFound, match="microphone: no default input device; there is none"):
             find_input(DEVICES[:1], None, default=-1)
 
     @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -61,7 +62,7 @@ async def test_node_prints_events() -> None:
     embedding, alert, source, degraded, *alerts = lines
     assert [int(line.split()[0]) for line in alerts] == list(range(5, 41))
     assert embedding.startswith("1 ")
-    assert embedding.endswith("embedding tick 7 eye=|1.000| ear=|1.000|")
+    assert embedding.endswith("embedding tick 7 eye=[0.04 0.04 ...] ear=[0.04 0.04 ...]")  # 512 equal numbers
     assert alert.endswith('alert begin "a dog" by audio')
     assert source == "3 2023-11-14T22:13:20.500Z audio_source not_in_view azimuth -42.5 deg"
     assert degraded.endswith("health ear degraded 8.0 Hz slow")
@@ -79,7 +80,7 @@ async def test_node_prints_how_much_of_a_window_never_came() -> None:
     assert lines[0].endswith("embedding tick 7 ear=present(12.5% filled)")
 
 
-async def test_node_prints_scores_in_whichever_form_they_come() -> None:
+async def test_node_prints_the_best_scores_in_whichever_form_they_come() -> None:
     agent = FakeAgent()
     body = pb.Embedding(tick=3)
     put_scores(Scores(("dog", "cat"), ("vision", "audio"), np.array([[0.25, 0.5], [0.75, 1]], np.float32)), body)
@@ -95,7 +96,7 @@ async def test_node_prints_scores_in_whichever_form_they_come() -> None:
         agent.bus.publish(pb.Event(embedding=messages))
         code, lines, errors = await finish(watch)
     assert (code, errors) == (0, "")
-    told = "embedding tick 3 dog/vision=0.25 dog/audio=0.50 cat/vision=0.75 cat/audio=1.00"
+    told = "embedding tick 3 dog=0.75 (audio) cat=1.00 (audio)"
     assert all(line.endswith(told) for line in lines)
     assert len(lines) == 2
 
@@ -111,3 +112,18 @@ async def test_node_filters_by_kind_and_shows_why_it_ended() -> None:
     assert code == 1
     assert [line.split()[2] for line in lines] == ["alert"]
     assert errors == f"{address}: UNAVAILABLE: agent is stopping\n"
+
+
+async def test_node_ends_quietly_when_nobody_reads_it_any_more() -> None:
+    agent = FakeAgent()
+    async with serving(agent) as address:
+        reading, writing = os.pipe()
+        watch = await asyncio.create_subprocess_exec(
+            "node", "watch.js", address, cwd=CLIENT, stdout=writing, stderr=subprocess.PIPE
+        )
+        os.close(writing)
+        await until(lambda: agent.bus.subscribers == 1)
+        os.close(reading)
+        agent.publish_alert()
+        _, errors = await asyncio.wait_for(watch.communicate(), 30)
+    assert (watch.returncode, errors) == (0, b"")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from itertools import pairwise
 from pathlib import Path
@@ -23,7 +24,7 @@ from common.media.fault import MediaError
 from common.media.video import VideoReader
 from drivers.camera import Camera, CameraOptions
 from drivers.driver import BadOption, EndOfStream, Sample
-from models.interop.media import clip_frames, read_clips
+from models.interop.media import clip_frames, read_audio, read_clips
 
 NO_FFMPEG = missing("ffmpeg")
 needs_ffmpeg = pytest.mark.skipif(NO_FFMPEG is not None, reason=str(NO_FFMPEG))
@@ -194,6 +195,27 @@ def test_the_rate_of_a_varying_video_is_that_of_its_pictures(videos: Path, lossl
         ]
 
 
+def sound_of(video: Path, out: Path) -> tuple[str, ...]:
+    """FFmpeg's words for the sound of a video from the beginning of the file on, as docs/log-exchange.md has them."""
+    page = (Path(__file__).parents[1] / "docs" / "log-exchange.md").read_text()
+    [command] = re.findall(r"`ffmpeg (-i drive\.mp4 .*?)`", page)
+    return tuple({"drive.mp4": str(video), "drive.wav": str(out)}.get(word, word) for word in command.split())
+
+
+@needs_ffmpeg
+@pytest.mark.hardware
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
+def test_a_sound_track_that_begins_late_begins_late_beside_its_pictures(
+    lossless: str, suffix: str, tmp_path: Path
+) -> None:
+    drive, sound = tmp_path / f"drive.{suffix}", tmp_path / "sound.wav"
+    tone = ("-itsoffset", "0.6", "-f", "lavfi", "-i", "sine=frequency=440:sample_rate=16000:duration=3")
+    ffmpeg("-i", lossless, *tone, "-map", "0:v", "-map", "1:a", *H264, "-c:a", "aac", str(drive))
+    ffmpeg(*sound_of(drive, sound))
+    rows, rate_hz = read_audio(sound)
+    assert np.flatnonzero(np.abs(rows[:, 0]) > 0.01)[0] / rate_hz == pytest.approx(0.6, abs=0.1)
+
+
 @needs_ffmpeg
 @pytest.mark.hardware
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts", "m2ts", "mpg"])
@@ -206,7 +228,7 @@ def test_a_picture_track_that_begins_late_begins_late_beside_its_sound(
     codecs = ("-vf", "fps=25", "-c:v", "mpeg2video", "-c:a", "mp2") if suffix == "mpg" else (*H264, "-c:a", "aac")
     coded = ("-map", "0:v", "-map", "1:a", "-fps_mode", "passthrough", *codecs)
     ffmpeg("-itsoffset", "0.7", "-i", lossless, *tone, *coded, str(drive))
-    ffmpeg("-i", str(drive), "-af", "aresample=async=1:first_pts=0", str(folder / "sound.wav"))
+    ffmpeg(*sound_of(drive, folder / "sound.wav"))
     starts = [sorted(line.split(",")[:2]) for line in probed(drive).split()]
     video_s, sound_s = (next(float(t_s) for t_s, kind in starts if kind == name) for name in ("video", "audio"))
     assert 0.69 < video_s - sound_s < 0.74  # encoders of sound add some of their own in front

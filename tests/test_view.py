@@ -38,7 +38,13 @@ def test_the_status_shows_trouble_and_nothing_without() -> None:
 
 def test_the_status_tells_why_ticks_are_shed() -> None:
     head = head_of(pb.Status(ticks_delivered=9, ticks_shed={"behind": 2, "model loading": 5}))
-    assert "ticks 9 delivered, 7 (2 behind, 5 model loading) shed" in head
+    assert "ticks 9 delivered, 7 shed (2 behind, 5 model loading)" in head
+    assert "3 shed (behind)" in head_of(pb.Status(ticks_shed={"behind": 3}))
+
+
+def test_a_model_that_is_loading_is_on_no_device_yet() -> None:
+    assert " on " not in head_of(pb.Status(model="model loading"))
+    assert "toy on cpu " in head_of(pb.Status(model="toy", device="cpu"))
 
 
 def test_streams_have_reasons_and_what_is_dropped_of_them_has_units() -> None:

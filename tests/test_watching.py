@@ -13,7 +13,7 @@ from rich.console import Console
 import agent.commands.watching
 from agent.client import Client, ClientError
 from agent.commands.view import LiveView
-from agent.commands.watching import watch
+from agent.commands.watching import Printer, watch
 from protos import perception_pb2 as pb
 
 
@@ -72,3 +72,15 @@ async def test_watching_no_agent_is_a_fault() -> None:
     async with Client(address) as client:
         with pytest.raises(ClientError, match=f"no agent at {address}"):
             await watch(client, Console(file=io.StringIO()), LiveView("test"))
+
+
+def test_who_begins_to_watch_is_told_once_why_a_sensor_is_lost_already() -> None:
+    screen = io.StringIO()
+    printer = Printer(Console(file=screen, width=200))
+    lost = pb.StreamHealth(sensor="ear", state=pb.StreamHealth.STATE_LOST, reason="no such device; plug it in")
+    for _ in range(2):
+        printer.on_status(pb.Status(streams=[lost, pb.StreamHealth(sensor="eye", rate_hz=10)]))
+    assert screen.getvalue().splitlines() == [
+        "stream ear is lost: no such device; plug it in",
+        *["ear 0 Hz, eye 10 Hz; ticks 0 delivered, 0 shed; 0 ms a tick"] * 2,
+    ]

@@ -21,7 +21,7 @@ from agent.embedding.weights import load_weights
 from models.files import description
 from models.files.description import CheckpointError
 from models.files.download import DownloadError
-from models.files.store import ENVIRONMENT, Store
+from models.files.store import ENVIRONMENT, SHIPPED, Store
 
 SENSEBIND = [sys.executable, "-c", "from agent.cli import main; main()"]
 
@@ -90,12 +90,24 @@ def test_import_list_verify_path(file: Path, sizes: Path, store: Store) -> None:
         *("my-tiny", "vision,audio,depth,thermal,imu,text", "bfloat16", "0.9", "MIT", "tiny.pth", str(folder))
     ]
     assert output("path", "MY-TINY") == f"{folder}\n"
-    assert output("verify") == output("verify", "my-tiny") == f"my-tiny: intact ({folder})\n"
+    assert output("verify", "my-tiny") == f"my-tiny: intact ({folder})\n"
+    assert output("verify") == output("verify", "imagebind_nano").replace("_", "-", 1) + output("verify", "my-tiny")
     assert load_weights("my_tiny", ["audio"], dtype="bfloat16")[1] == f"my-tiny {description.content_hash(folder)}"
 
 
+def test_shipped_weights_are_verified_too(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shipped = SHIPPED["imagebind-nano"]
+    assert output("verify") == f"imagebind-nano: intact ({shipped})\n"
+    damaged = tmp_path / shipped.name
+    content = bytearray(shipped.read_bytes())
+    content[-1] ^= 1
+    damaged.write_bytes(content)
+    monkeypatch.setitem(SHIPPED, "imagebind-nano", damaged)
+    assert refusal(CheckpointError, "verify").startswith(f"{damaged}: damaged, its SHA-256 is ")
+    assert store.names() == []
+
+
 def test_verify_names_the_damaged_file(file: Path, sizes: Path, store: Store) -> None:
-    assert output("verify") == f"there are no weights in {store.root}\n"
     output("import", file, "--name", "tiny", "--sizes", sizes)
     damaged = store.folder("tiny") / "thermal.safetensors"
     content = bytearray(damaged.read_bytes())

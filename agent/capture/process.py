@@ -28,6 +28,7 @@ from drivers.driver import (
     Driver,
     DriverError,
     EndOfStream,
+    FormatMismatch,
     MissingLibrary,
     ReadTimeout,
 )
@@ -39,6 +40,9 @@ FIRST_SAMPLE_S = 5.0
 
 BAD_DATA_S = 2.0
 """Time for which bad data alone may come before the sensor is said to be lost."""
+
+MISMATCH_S = 15.0
+"""A device that twice within this time gives other than was asked is set so: only a person can mend that."""
 
 LONGEST_MESSAGE = 800
 """Characters; a pipe takes lines of up to 4096 bytes in one piece."""
@@ -94,6 +98,7 @@ def main() -> None:
 def capture(order: Order, ring: Ring, teller: Teller) -> None:
     """Connect and read, again and again; returns when only a new process, or nothing, can help."""
     back_off = BackOff()
+    mismatch_ns: int | None = None
     while True:
         _beat(ring, order.clock, reading=False)
         try:
@@ -102,6 +107,11 @@ def capture(order: Order, ring: Ring, teller: Teller) -> None:
         except (BadOption, MissingLibrary, EndOfStream) as last:
             teller.tell(type(last).__name__, str(last))
             return
+        except FormatMismatch as error:
+            teller.tell(type(error).__name__, str(error))
+            before_ns, mismatch_ns = mismatch_ns, order.clock.now_ns()
+            if before_ns is not None and mismatch_ns - before_ns < MISMATCH_S * 1e9:
+                return
         except DriverError as error:
             teller.tell(type(error).__name__, str(error))
         if order.stream.modality == "audio":

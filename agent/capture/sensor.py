@@ -13,6 +13,7 @@ from pathlib import Path
 
 from agent import child
 from agent.back_off import BackOff
+from agent.capture.news import News
 from agent.capture.process import FIRST_SAMPLE_S, Order
 from agent.capture.ring import Ring, Word
 from agent.capture.source import BAD_DATA, LOST_BY_DRIVER, CaptureReport, CaptureState
@@ -30,7 +31,7 @@ HOPELESS_RETRY_S = 30.0
 """After an error that only a person can mend; a library may have been installed meanwhile."""
 
 STEADY_S = 5.0
-"""A process that lived this long with samples was sound: its successor starts without delay."""
+"""A process that lived this long with samples was sound: its successor starts without delay, and failures are news."""
 
 STOP_S = 1.0
 """Time to close the device, after which a process is killed."""
@@ -44,7 +45,7 @@ BUSY_LIMIT_S = 30.0
 DROPS = ("ring full", "superseded", "too large", BAD_DATA, LOST_BY_DRIVER)
 """Reasons for which samples are dropped before they are read."""
 
-_HOPELESS = ("BadOption", "MissingLibrary")
+_HOPELESS = ("BadOption", "FormatMismatch", "MissingLibrary")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,10 @@ class CapturedSensor:
         self._next_start_ns = clock.now_ns()
         self._back_off = BackOff()
         self._state: CaptureState = "starting"
-        self._error = self._logged = ""
+        self._error = ""
+        self._news = News()
+        self._sound_since_ns = 0
+        """Time since which samples come without a failure, while they do."""
         self._starts = 0
         self._drops: Counter[str] = Counter()
         self._unreaped: list[subprocess.Popen[bytes]] = []
@@ -210,18 +214,20 @@ class CapturedSensor:
                 self._failed(told["message"])
 
     def _arrived(self, running: _Running) -> None:
-        running.first_sample_ns = running.first_sample_ns or self._clock.now_ns()
+        now_ns = self._clock.now_ns()
+        running.first_sample_ns = running.first_sample_ns or now_ns
         if self._state != "running":
             if self._state == "lost":
                 log.info("%s: samples come again", self.name)
-            self._state, self._logged = "running", ""
+            self._state, self._sound_since_ns = "running", now_ns
+        elif now_ns - self._sound_since_ns > STEADY_S * 1e9:
+            self._news.forget()
 
     def _failed(self, message: str) -> None:
-        """Note a failure, and log it unless the attempt before failed in the same way."""
+        """Note a failure, and log it unless it repeats one since the sensor was last sound."""
         self._state, self._error = "lost", message
-        if message != self._logged:
+        if self._news.take(message):
             log.warning("%s: %s", self.name, message)
-            self._logged = message
 
     def _replace(self, running: _Running, message: str) -> list[Sample]:
         """Bury the process, which failed for the reason given, and say when the next one starts."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -40,6 +41,7 @@ def check(
 def _probe(config: Config, patience_s: float) -> None:
     from agent.lab.probe import probe
 
+    logging.getLogger("agent.capture").setLevel(logging.ERROR)  # what it would say is printed below
     silent = []
     for found in probe(config.specs, patience_s):
         name = printable(found.sensor)

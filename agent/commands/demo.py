@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import math
 from contextlib import suppress
 from pathlib import Path
 
@@ -83,15 +84,24 @@ def summarize(console: Console, status: pb.Status, events: list[pb.Event], resul
     for sense, counts in result.alerts.items():
         lines.append(
             f"alerts     {sense:5}  {counts.found} right, {counts.missed} missed, {counts.false} false"
-            f"   F1 {counts.f1:.2f} over episodes, {counts.f1_ticks:.2f} over ticks"
+            f"   F1 {_decimal(counts.f1)} over episodes, {_decimal(counts.f1_ticks)} over ticks"
         )
     lines += [
         f"           {result.seen_but_only_heard} reported as seen while only heard",
-        f"direction  {result.directions_right:.0%} of {len(result.direction_errors_deg)} within 10 degrees",
-        f"heat map   {result.peaks_right:.0%} of {result.peaks_total} peaks inside the sounding thing",
+        f"direction  {_share(result.directions_right)} of {len(result.direction_errors_deg)} within 10 degrees",
+        f"heat map   {_share(result.peaks_right)} of {result.peaks_total} peaks inside the sounding thing",
     ]
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _decimal(value: float) -> str:
+    """Return a number with two decimals; `-` where there was nothing to judge."""
+    return "-" if math.isnan(value) else f"{value:.2f}"
+
+
+def _share(value: float) -> str:
+    return "none" if math.isnan(value) else f"{value:.0%}"
 
 
 def check(status: pb.Status) -> None:

@@ -58,6 +58,8 @@ def embed(
             )
     if not (as_json or npz or (items and terms) or len({item.modality for item in items}) > 1):
         raise SimilarityError("nothing to compare; give another modality too, or --json or --npz for the vectors alone")
+    if npz is not None and os.path.lexists(npz):
+        raise SimilarityError(f"{npz}: exists already; choose another place, or remove it first")
 
     toy = store.find(weights) == store.find(TOY)
     found = compare(
@@ -160,9 +162,7 @@ def _arrays(found: Comparison) -> dict[str, np.ndarray[Any, Any]]:
 
 
 def _write(path: Path, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
-    """The file appears whole or not at all, and takes no other place than that of a file."""
-    if os.path.exists(path) and not os.path.isfile(path):  # a rename would put an end to /dev/null
-        raise SimilarityError(f"{path}: cannot be written (not a file); choose another place")
+    """The file appears whole or not at all, and takes the place of none."""
     partial = path.parent / f".{path.name}.partial"
     try:
         with partial.open("wb") as file:  # given a path, NumPy would append .npz to the name

@@ -186,20 +186,22 @@ def _table(found: Survey) -> Table:
     from rich.text import Text
 
     from agent.log.format import sensor_of
+    from drivers.forms import FORMS
 
-    table = Table("sensor", "modality", "messages", "a second", "nominal Hz", "gaps", "missing", "MB", box=None)
+    table = Table("sensor", "modality", "messages", "a second", "nominal", "gaps", "missing", "MB", box=None)
     shown = sorted(found.topics.items())[:MOST_ROWS]
     for topic, seen in shown:
         name = sensor_of(topic)
         sensor = found.facts.sensors.get(name or "")
+        unit = "" if sensor is None else " images" if FORMS[sensor.modality].image_like else " rows"
         table.add_row(
             Text(shortened(name or topic)),  # Text, because rich would take brackets for markup
             sensor.modality if sensor else "",
             str(seen.count),
             f"{seen.rate_hz:.1f}",
-            f"{sensor.rate_hz:g}" if sensor else "",
+            f"{sensor.rate_hz:g}{unit}/s" if sensor else "",
             str(seen.gaps),
-            str(seen.missing),
+            f"{seen.missing}{unit if seen.missing else ''}",
             f"{seen.size / 1e6:.1f}",
         )
     if found.viewers:

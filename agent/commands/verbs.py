@@ -325,10 +325,13 @@ def embed(
     depth: Annotated[list[str] | None, typer.Option(help="Depth map: 16-bit PNG in millimetres.")] = None,
     thermal: Annotated[list[str] | None, typer.Option(help="Thermal image: 16-bit PNG in 0.01 K.")] = None,
     imu: Annotated[
-        list[str] | None, typer.Option(help="CSV file with lines of ax,ay,az,gx,gy,gz in m/s2 and rad/s.")
+        list[str] | None,
+        typer.Option(
+            help="CSV file of ax,ay,az,gx,gy,gz in m/s2 and rad/s, or with units and times as in `log export`."
+        ),
     ] = None,
     imu_rate_hz: Annotated[
-        float | None, typer.Option(help="Rate of the lines in the IMU files in Hz, such as 200.")
+        float | None, typer.Option(help="Rate of the lines in IMU files without times, in Hz, such as 200.")
     ] = None,
     combine: Annotated[
         str | None,

@@ -43,6 +43,12 @@ def model_trouble(model: pb.ModelState) -> str:
     return f"model {model_state_name(model)}: {model.reason}"
 
 
+def reason_line(stream: pb.StreamHealth) -> str:
+    """Return a stream's state with its reason, such as `imu is lost: it went away`; empty without one."""
+    state = pb.StreamHealth.State.Name(stream.state).removeprefix("STATE_").lower()
+    return f"{stream.sensor} is {state}: {stream.reason}" if stream.reason else ""
+
+
 def source_line(source: pb.AudioSource) -> str:
     """The audio source in words."""
     why = f": {printable(source.reason)}" if source.reason else ""
@@ -119,7 +125,8 @@ class LiveView:
     def head(self) -> Text:
         """The model, and what became of the ticks."""
         status = self._status
-        shed = _counted(status.ticks_shed)
+        shed = _shed_in_words(status.ticks_shed)
+        model = printable(status.model) + (f" on {printable(status.device)}" if status.device else "")
         recording = ""
         if status.HasField("recording"):
             state = (
@@ -128,8 +135,8 @@ class LiveView:
             recording = f"   recording: {printable(status.recording.reason) or state}"
         return Text.assemble(
             (self._title, "bold"),
-            f"   {printable(status.model)} on {printable(status.device)}   {status.uptime_s:.0f} s   ",
-            f"ticks {status.ticks_delivered} delivered, {shed or 0} shed   {status.inference_ms:.0f} ms a tick",
+            f"   {model}   {status.uptime_s:.0f} s   ticks {status.ticks_delivered} delivered, {shed}   ",
+            f"{status.inference_ms:.0f} ms a tick",
             recording,
             (f"\n{trouble}" if (trouble := model_trouble(status.model_state)) else "", "bold red"),
         )
@@ -156,10 +163,8 @@ class LiveView:
         for stream in self._status.streams:
             state = pb.StreamHealth.State.Name(stream.state).removeprefix("STATE_")
             name = printable(stream.sensor)
-            if stream.reason:
-                lines.append(
-                    Text(f"{name} is {state.lower()}: {printable(stream.reason)}", _STATE_STYLE.get(state, ""))
-                )
+            if reason := reason_line(stream):
+                lines.append(Text(printable(reason), _STATE_STYLE.get(state, "")))
             if stream.drops:
                 drops = ", ".join(_dropped(stream, reason) for reason in sorted(stream.drops))
                 lines.append(Text(f"{name} dropped {printable(drops)}"))
@@ -193,10 +198,11 @@ def _dropped(stream: pb.StreamHealth, reason: str) -> str:
     return f"{stream.drops[reason]} {unit} ({reason})"
 
 
-def _counted(by_reason: Mapping[str, int]) -> str:
-    """Return a sum with its parts: `7 (5 model loading, 2 behind)`; empty without any."""
-    parts = ", ".join(f"{count} {printable(reason)}" for reason, count in sorted(by_reason.items()) if count)
-    return f"{sum(by_reason.values())} ({parts})" if parts else ""
+def _shed_in_words(by_reason: Mapping[str, int]) -> str:
+    """Return a sum with its parts: `7 shed (5 model loading, 2 behind)`, `5 shed (model loading)`, `0 shed`."""
+    found = {printable(reason): count for reason, count in sorted(by_reason.items()) if count}
+    parts = ", ".join(f"{count} {reason}" if len(found) > 1 else reason for reason, count in found.items())
+    return f"{sum(found.values())} shed" + (f" ({parts})" if parts else "")
 
 
 def _window_in_words(window: pb.WindowEmbedding) -> str:

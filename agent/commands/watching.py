@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.live import Live
 
 from agent.client import Client, ClientError
-from agent.commands.view import LiveView, clock_time, line_of, model_trouble, source_line
+from agent.commands.view import LiveView, clock_time, line_of, model_trouble, reason_line, source_line
 from common.printable import printable
 from protos import perception_pb2 as pb
 
@@ -73,6 +73,15 @@ class Printer:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._source = ""
+        self._began = False
+
+    def on_status(self, status: pb.Status) -> None:
+        """Print rates and ticks, and at first the reasons of streams that were not well before: no event tells them."""
+        if not self._began:
+            for reason in filter(None, map(reason_line, status.streams)):
+                self.print(f"stream {reason}")
+        self._began = True
+        self.print(_status_line(status))
 
     def on_event(self, event: pb.Event) -> None:
         """Print a line unless the event says nothing new."""
@@ -91,9 +100,9 @@ class Printer:
 
 async def _report(client: Client, printer: Printer) -> None:
     while True:
-        await asyncio.sleep(PLAIN_STATUS_PERIOD_S)
         with _while_away():
-            printer.print(_status_line(await client.status()))
+            printer.on_status(await client.status())
+        await asyncio.sleep(PLAIN_STATUS_PERIOD_S)
 
 
 def _status_line(status: pb.Status) -> str:

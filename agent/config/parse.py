@@ -9,7 +9,7 @@ import dataclasses
 import difflib
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import resources
@@ -36,7 +36,7 @@ from agent.config.settings import (
     StreamOptions,
     WindowSettings,
 )
-from agent.microphone_array import check_array
+from agent.microphone_array import check_apart, check_array
 from agent.query import Query, QueryError
 from agent.streams import SensorSpec, Streams, fault_of_name, stream_of
 from common.errors import UserFault
@@ -158,23 +158,20 @@ def parse(tree: Mapping[str, Any], name: str = "config", *, devices: bool = True
     if fault := fault_of(tree):
         raise ConfigError(f"{name}: {fault}")
     faults = _Faults()
-    settings, windows = None, WindowSettings()
-    with faults.gathered():
-        settings = _validated(name, tree)
-        windows = settings.windows
+    settings, at_fault = _validated(name, tree, faults)
     sensors: dict[str, Sensor] = {}
     trees = tree.get("sensors")
     for key, value in trees.items() if isinstance(trees, Mapping) else ():
         with faults.gathered():
-            sensors[key] = _sensor(name, key, value, windows, devices)
-    if settings is None:
-        faults.check()
-        raise AssertionError("settings that are not valid have a fault")
+            sensors[key] = _sensor(name, key, value, settings.windows, devices)
     with faults.gathered():
-        if not trees:
+        if trees == {}:
             raise ConfigError(
                 f"{name}: sensors: none is configured; add one, for example `camera: {{type: camera, source: 0}}`"
             )
+    if devices:
+        with faults.gathered():
+            _check_device_files(name, sensors)
     with faults.gathered():
         _check_address(name, settings.server.listen)
     queries: list[Query] = []
@@ -186,15 +183,17 @@ def parse(tree: Mapping[str, Any], name: str = "config", *, devices: bool = True
     with faults.gathered():
         if settings.background_prompts == []:
             raise ConfigError(f"{name}: background_prompts: is empty; leave it out to use the built-in prompts")
-    chosen = {}
-    for key, modality in _LOCALIZING.items():
-        with faults.gathered():
-            chosen[key] = _choose(name, key, getattr(settings.localization, key), sensors, modality)
+    chosen: dict[str, str | None] = {}
+    if isinstance(trees, Mapping) and sensors.keys() == trees.keys():  # else what is missing is a fault already
+        for key, modality in _LOCALIZING.items():
+            with faults.gathered():
+                chosen[key] = _choose(name, key, getattr(settings.localization, key), sensors, modality)
     record = RecordSettings()
     with faults.gathered():
-        record = _record(name, settings.record, sensors)
+        record = _record(name, settings.record, trees if isinstance(trees, Mapping) else {})
     with faults.gathered():
-        if settings.clips.folder is None and (asking := [query.id for query in queries if query.clip]):
+        asking = [query.id for query in queries if query.clip]
+        if asking and settings.clips.folder is None and "clips" not in at_fault:
             raise ConfigError(f"{name}: queries: {asking[0]!r} asks for clips, but clips.folder is not set; set it")
     faults.check()
     return Config(
@@ -218,11 +217,33 @@ def parse(tree: Mapping[str, Any], name: str = "config", *, devices: bool = True
 _LOCALIZING: dict[str, Modality] = {"camera": "vision", "microphone": "audio"}
 
 
-def _validated(name: str, tree: Mapping[str, Any]) -> Settings:
+def _validated(name: str, tree: Mapping[str, Any], faults: _Faults) -> tuple[Settings, set[int | str]]:
+    """The settings, and the keys at fault. These have their defaults, so that the others can be looked at."""
     try:
-        return Settings.model_validate(tree)
+        return Settings.model_validate(tree), set()
     except ValidationError as error:
-        raise ConfigError(*(f"{name}: {line}" for line in _lines(error, Settings))) from None
+        found = error
+    with faults.gathered():
+        raise ConfigError(*(f"{name}: {line}" for line in _lines(found, Settings)))
+    at_fault = {fault["loc"][0] for fault in found.errors(include_url=False, include_context=False)}
+    return Settings.model_validate({"sensors": {}} | {key: tree[key] for key in tree if key not in at_fault}), at_fault
+
+
+_DEVICES = ("port", "device", "source")
+"""Options of drivers that may name a device file."""
+
+
+def _check_device_files(name: str, sensors: Mapping[str, Sensor]) -> None:
+    """Refuse two sensors on one device file, which they would take from each other in turns."""
+    taken: dict[str, str] = {}
+    for key, sensor in sensors.items():
+        for option in _DEVICES:
+            file = getattr(sensor.spec.options, option, None)
+            if not isinstance(file, str) or not file.startswith("/dev/"):
+                continue
+            if file in taken:
+                raise ConfigError(f"{name}: sensors.{key}.{option}: {file} is sensor {taken[file]}; give each its own")
+            taken[file] = key
 
 
 def _check_address(name: str, listen: str) -> None:
@@ -291,6 +312,8 @@ def _sensor(name: str, key: str, tree: dict[str, Any], windows: WindowSettings, 
     if positions is not None and len(positions) > 1:
         try:
             check_array(np.array(positions), stream.rate_hz)
+            if devices:
+                check_apart(np.array(positions))
         except ValueError as error:
             raise ConfigError(f"{where}: {error}") from None
     return Sensor(SensorSpec(key, settings.type, options, stream), settings.hfov_deg, positions)
@@ -311,12 +334,14 @@ def _driver_options(where: str, type_name: str, tree: dict[str, Any]) -> Any:
     # Both the agent and a synthetic camera want to know the field of view.
     given = {k: v for k, v in tree.items() if k in known}
     everything = [*known, *SensorSettings.model_fields]
-    if unknown := [option for option in tree if option not in everything]:
-        raise ConfigError(*(f"{where}.{shortened(key)}: unknown key{_nearest(key, everything)}" for key in unknown))
+    faults = [f"{shortened(key)}: unknown key{_nearest(key, everything)}" for key in tree if key not in everything]
     try:
-        return TypeAdapter(options_class).validate_python(given)
+        options = TypeAdapter(options_class).validate_python(given)
     except ValidationError as error:
-        raise ConfigError(*(f"{where}.{line}" for line in _lines(error))) from None
+        faults += _lines(error)
+    if faults:
+        raise ConfigError(*(f"{where}.{line}" for line in faults))
+    return options
 
 
 def _recorded_options(where: str, type_name: str, tree: dict[str, Any]) -> Any:
@@ -355,7 +380,7 @@ def _check_options(where: str, type_name: str, options: Any) -> None:
 _MOST_RING_BYTES = 2**30
 
 
-def _record(name: str, settings: RecordingSettings, sensors: Mapping[str, Sensor]) -> RecordSettings:
+def _record(name: str, settings: RecordingSettings, sensors: Iterable[str]) -> RecordSettings:
     known = [*sensors, "events"]
     for topic in settings.compression:
         if topic not in known:
@@ -413,16 +438,27 @@ def _lines(error: ValidationError, model: type[BaseModel] | None = None) -> list
         elif fault["type"] == "missing":
             others.append(f"{where}: is required, and is not given")
         else:
-            what = _WORDS.get(fault["type"]) or shortened(fault["msg"], 200)
+            what = _WORDS.get(fault["type"]) or shortened(fault["msg"].replace("Input should", "must", 1), 200)
             others.append(f"{where}: {what} (found {brief(fault['input'])})")
     return unknown + others
 
 
+_GROUP, _WHOLE, _NUMBER = "must be a group of keys of its own", "must be a whole number", "must be a number"
 _WORDS = {
-    "model_type": "must be a group of keys of its own",
-    "model_attributes_type": "must be a group of keys of its own",
+    "model_type": _GROUP,
+    "model_attributes_type": _GROUP,
+    "dict_type": _GROUP,
+    "int_type": _WHOLE,
+    "int_parsing": _WHOLE,
+    "int_from_float": _WHOLE,
+    "float_type": _NUMBER,
+    "float_parsing": _NUMBER,
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "string_type": "must be text",
+    "list_type": "must be a list",
 }
-"""In place of pydantic's words, which name classes."""
+"""In place of pydantic's words, which name classes and what it tried."""
 
 
 def _keys_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:

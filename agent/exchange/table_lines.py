@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from agent.log.format import LogError
+from common.printable import shortened
 from drivers.imu.csv import NEEDED, AccelUnit, GyroUnit, scales
 from drivers.imu.rows import Row, possible
 
@@ -104,7 +105,7 @@ class Columns:
         while self.names and not self.names[-1]:
             del self.names[-1]
         absent = [name for name in NEEDED if self.names.count(name) != 1]
-        self.fault = f"columns {','.join(columns)}: {absent[0]!r} must stand there once" if absent else ""
+        self.fault = f"columns {shortened(','.join(columns))}: {absent[0]!r} must stand there once" if absent else ""
         times = [i for i, name in enumerate(self.names) if name in _TIME_UNITS_NS]
         self.time = times[0] if times else None
         self.unit_ns = 1 if self.time is None else _TIME_UNITS_NS[self.names[self.time]]

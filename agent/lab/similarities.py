@@ -17,11 +17,12 @@ from torch import Tensor
 from agent.config.settings import ModelSettings
 from agent.embedding.embedder import Device, Dtype, Embedder, resolve_device
 from agent.embedding.weights import load_embedder, load_weights
+from agent.exchange.imu_table import ImuMedia
 from agent.lab.text_scores import text_scores
+from agent.log.format import LogError
 from common.errors import UserFault
 from common.media.fault import check_file
 from drivers.depth import depth_m
-from drivers.imu.csv import NEEDED, CsvParser
 from drivers.png import read_png16
 from drivers.thermal import temperature_c
 from models import preprocess
@@ -203,11 +204,8 @@ def _input(item: Item, device: torch.device, imu_rate_hz: float | None) -> Tenso
             return preprocess.depth(depth_m(_counts(path))[None], device=device)
         if item.kind == "thermal":
             return preprocess.thermal(temperature_c(_counts(path))[None], device=device)
-        if imu_rate_hz is None:
-            raise SimilarityError(
-                f"{path}: an IMU recording does not say its rate; give --imu-rate-hz, rows per second"
-            )
-        return preprocess.imu(_imu_rows(path)[None], imu_rate_hz, device=device)
+        rows, rate_hz = _imu_rows(path, imu_rate_hz)
+        return preprocess.imu(rows[None], rate_hz, device=device)
     except PreprocessError as error:
         raise SimilarityError(f"{path}: {error}") from error
 
@@ -217,17 +215,23 @@ def _counts(path: Path) -> NDArray[np.uint16]:
     return read_png16(str(path))
 
 
-def _imu_rows(path: Path) -> Array:
-    """Lines of ax,ay,az,gx,gy,gz in m/s2 and rad/s -> [n, 6]; the first line may be a heading."""
+_AS_OPTIONS: Final = {"`rate_hz`": "--imu-rate-hz", "name them by `columns`": "name them in the first line"}
+"""Words of an import's faults, and those for a command that reads the table alone."""
+
+
+def _imu_rows(path: Path, rate_hz: float | None) -> tuple[Array, float]:
+    """Rows [n, 6] in m/s2 and rad/s since the last hole, and their rate in Hz, of any table that `log import` takes."""
     check_file(path)
-    first, _, rest = path.read_bytes().partition(b"\n")
-    parser = CsvParser(NEEDED, ",", "m/s2", "rad/s")
-    rows = parser.feed(b"\n" + first + b"\n")
-    headings = parser.rejected
-    rows += parser.feed(rest + b"\n")
-    if parser.rejected > headings or not rows:
-        raise SimilarityError(
-            f"{path}: {parser.rejected} lines are not measurements, {len(rows)} are; "
-            f"wanted lines of {','.join(NEEDED)} in m/s2 and rad/s"
-        )
-    return np.array(rows, np.float32)
+    try:
+        table = ImuMedia(path, rate_hz=rate_hz)
+        blocks = list(table.samples(0))
+    except LogError as error:
+        said = str(error)
+        for word, option in _AS_OPTIONS.items():
+            said = said.replace(word, option)
+        raise SimilarityError(said) from None
+    if bad := table.faults["lines that are not measurements"]:
+        raise SimilarityError(f"{path}: {bad} lines are not measurements, {sum(len(b.data) for b in blocks)} are")
+    since = max((k for k, block in enumerate(blocks) if block.lost), default=0)
+    rows = np.concatenate([block.data for block in blocks[since:]])
+    return rows, table.sensor.rate_hz

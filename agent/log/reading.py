@@ -69,7 +69,9 @@ def facts_of(path: Path) -> RunFacts:
     with open_log(path) as stream:
         record = _find_facts(path, stream)
     if record is None:
-        raise ReplayError(f"{path}: has no record {FACTS_RECORD!r}; sensebind replays only what it recorded itself")
+        raise ReplayError(
+            f"{path}: has no record {FACTS_RECORD!r} of its run; `sensebind log import` makes a log of its samples"
+        )
     try:
         return RunFacts.from_record(record)
     except ValueError as error:

@@ -65,6 +65,16 @@ export function scoresOf(embedding) {
   );
 }
 
+/** Returns the highest score of each query. */
+function bestScores(embedding) {
+  const best = new Map();
+  for (const score of scoresOf(embedding)) {
+    if (!Number.isNaN(score.score) && !(best.get(score.query_id)?.score >= score.score)) best.set(score.query_id, score);
+  }
+  return [...best.values()];
+}
+
+const describeScore = (s) => `${s.query_id}=${s.score.toFixed(2)} (${modality(s.modality)})`;
 const lower = (name, prefix) => name.replace(prefix, "").toLowerCase();
 const modality = (name) => lower(name, "MODALITY_");
 
@@ -82,10 +92,10 @@ function describe(kind, body) {
         if (!w.present) return `${w.sensor}=missing(${w.missing_reason})`;
         const filled = w.filled > 0 ? `(${(100 * w.filled).toFixed(1)}% filled)` : "";
         if (!w.vector) return `${w.sensor}=present${filled}`;
-        return `${w.sensor}=|${Math.hypot(...numbersOf(w.vector)).toFixed(3)}|${filled}`;
+        const first = [...numbersOf(w.vector).slice(0, 2)].map((number) => number.toFixed(2));
+        return `${w.sensor}=[${first.join(" ")} ...]${filled}`;
       });
-      const scores = scoresOf(body).map((s) => `${s.query_id}/${modality(s.modality)}=${s.score.toFixed(2)}`);
-      return [`tick ${body.tick}`, ...windows, ...scores].join(" ");
+      return [`tick ${body.tick}`, ...windows, ...bestScores(body).map((s) => describeScore(s))].join(" ");
     }
     case "audio_source": {
       const where = body.direction ? ` azimuth ${body.direction.azimuth_deg.toFixed(1)} deg` : "";
@@ -127,11 +137,12 @@ function main() {
     if (left <= 0) call.cancel();
   });
   call.on("error", (error) => {
-    if (error.code === grpc.status.CANCELLED && left <= 0) return;
+    if (error.code === grpc.status.CANCELLED) return;
     console.error(`${address}: ${grpc.status[error.code]}: ${error.details}`);
     process.exitCode = 1;
   });
   call.on("close", () => client.close());
+  process.stdout.on("error", () => call.cancel()); // nobody reads it any more
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) main();

@@ -6,6 +6,7 @@ import functools
 import math
 import operator
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -19,6 +20,11 @@ NEEDED = ("ax", "ay", "az", "gx", "gy", "gz")
 MAX_LINE_BYTES = 1024
 EXAMPLE_BYTES = 80
 """Of a line that is shown to the user."""
+_BLANK = b" \t\v\f\0"
+_COMMENTS = (b"#", b"%", b"//")
+"""Beginnings of lines that hold no measurement and are passed over."""
+_DRESSED = re.compile(r'(?P<quote>"?)\s*(?:(?P<name>[A-Za-z]+)\s*[:=])?\s*(?P<number>[^"\s]+)\s*(?P=quote)')
+"""A number in quotes, or behind the name of its column, as `ax:0.1`."""
 _TWO_DIGITS = re.compile(rb"[0-9A-Fa-f]{2}")
 
 Checksum = Literal["none", "xor"]
@@ -48,7 +54,8 @@ class CsvImuOptions(SerialImuOptions):
 class CsvParser:
     """Bytes in, rows out. A line with other than the expected columns, or impossible values, is rejected.
 
-    A line ends with a line feed, a carriage return or both.
+    A line ends with a line feed, a carriage return or both. Comments (`#`, `%`, `//`) are passed over; numbers may be
+    in quotes or behind their names (`ax:0.1`), and a delimiter or NUL bytes may stand at the end of a line.
 
     What comes before the first line end is passed over: the port opens in the middle of a line, and the rest of a
     number is a number too. Of a flood without line ends, every MAX_LINE_BYTES or more that are dropped count as one.
@@ -67,7 +74,7 @@ class CsvParser:
         checksum: Checksum = "none",
     ) -> None:
         self._places = [columns.index(name) for name in NEEDED]
-        self._columns = len(columns)
+        self._columns = columns
         self._delimiter = None if delimiter == " " else delimiter
         self._scales = scales(accel_unit, gyro_unit)
         self._checked = checksum == "xor"
@@ -88,7 +95,7 @@ class CsvParser:
             self._skipping = True
         rows = []
         for line in lines:
-            if not line.strip():
+            if not (line := line.strip(_BLANK)) or line.startswith(_COMMENTS):
                 continue
             row = self._row(line)
             if row is None:
@@ -104,13 +111,33 @@ class CsvParser:
             return None
         try:
             fields = text.decode("ascii").strip().split(self._delimiter)
+        except UnicodeDecodeError:
+            return None
+        row = self._numbers(fields)
+        return self._numbers(self._undressed(fields)) if row is None else row
+
+    def _numbers(self, fields: Sequence[str]) -> Row | None:
+        try:
             ax, ay, az, gx, gy, gz = (
                 float(fields[place]) * scale for place, scale in zip(self._places, self._scales, strict=True)
             )
-        except (ValueError, IndexError):  # UnicodeDecodeError is a ValueError
+        except (ValueError, IndexError):
             return None
         row = (ax, ay, az, gx, gy, gz)
-        return row if len(fields) == self._columns and possible(row) else None
+        return row if len(fields) == len(self._columns) and possible(row) else None
+
+    def _undressed(self, fields: Sequence[str]) -> list[str]:
+        """Return fields without quotes, names and an empty last one; none if a name is not that of its column."""
+        if len(fields) == len(self._columns) + 1 and not fields[-1].strip():
+            fields = fields[:-1]
+        if len(fields) != len(self._columns):
+            return []
+        found = [_DRESSED.fullmatch(field.strip()) for field in fields]
+        fits = all(
+            match and (match["name"] or column).lower() == column.lower()
+            for match, column in zip(found, self._columns, strict=True)
+        )
+        return [match["number"] for match in found if match] if fits else []
 
 
 def scales(accel_unit: AccelUnit, gyro_unit: GyroUnit) -> Row:
