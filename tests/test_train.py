@@ -57,7 +57,7 @@ def test_thirty_steps_lower_the_loss_and_are_written_down(shards: Path, tmp_path
     assert {"seen", "heard", "pointing_by_audio", "motion_seen"} <= set(last)
     card = description.metadata(path)
     assert json.loads(card["scores"])["seen"] == last["seen"]
-    assert card["trained_on"].startswith("64 examples")
+    assert card["trained_on"] == "64 labelled examples"
 
 
 def test_same_seed_same_weights_other_seed_other_weights(shards: Path, tmp_path: Path) -> None:

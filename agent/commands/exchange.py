@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent.commands.progress import show_progress
+from agent.log.files import recording_files
 from agent.log.format import LogError, ReplayError
 from agent.log.reading import facts_of
 from common.printable import say
@@ -31,17 +33,22 @@ def export_log(
     """
     if to not in TARGETS:
         raise LogError(f"--to {to}: is not known; give {' or '.join(TARGETS)}")
+    facts_of(recording_files(log)[0])  # what is not a log is refused before torch or OpenCV is imported
     if to == "shards":
         from agent.exchange.shards import EVERY_S, export_shards
 
-        report = export_shards(log, out, sensors, EVERY_S if every_s is None else every_s)
-        say(f"{out}: {report.examples} examples in {report.shards} shards")
+        with show_progress() as progress:
+            report = export_shards(log, out, sensors, EVERY_S if every_s is None else every_s, progress=progress)
+        pairs = ", ".join(f"{modality} {number}" for modality, number in report.pairs.items())
+        say(f"{out}: {report.examples} examples in {report.shards} shards; images with {pairs}")
         _print_faults("left out", report.left_out)
+        _print_faults("without", report.lacking)
         unfinished = report.unfinished
     else:
         from agent.exchange.media import export_media
 
-        media = export_media(log, out, sensors)
+        with show_progress() as progress:
+            media = export_media(log, out, sensors, progress=progress)
         for file in media.files:
             missing = f", {file.missing} missing" if file.missing else ""
             what = f"{file.count} {file.unit} in {file.file}{missing}" if file.file else "no samples"
@@ -68,13 +75,16 @@ def import_log(source: Path, out: Path, topics: Sequence[str] = (), audio: str |
             raise LogError(f"{source}: is a folder of media; --topic and --audio are for ROS 2 bags")
         from agent.exchange.media import import_folder
 
-        report = import_folder(source, out)
+        with show_progress() as progress:
+            report = import_folder(source, out, progress=progress)
     elif source.is_dir() or source.suffix in BAG_SUFFIXES:
         from agent.exchange.rosbag import import_bag
 
         if _is_log(source):
             raise LogError(f"{source}: is a log of sensebind already; run it: sensebind replay {source}")
-        report = import_bag(source, out, _wanted(topics), _audio(audio))
+        wanted, form = _wanted(topics), _audio(audio)
+        with show_progress() as progress:
+            report = import_bag(source, out, wanted, form, progress=progress)
     else:
         raise LogError(f"{source}: neither a folder of media nor a bag (a folder, .mcap or .db3)")
     _print_import(out, report)
