@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.commands.progress import show_progress
+from agent.commands.replay import time_of
+from agent.exchange.captions import read_captions
 from agent.log.files import recording_files
 from agent.log.format import LogError, ReplayError
 from agent.log.reading import facts_of
@@ -25,21 +27,33 @@ BAG_SUFFIXES = (".mcap", ".db3")
 
 
 def export_log(
-    log: Path, out: Path, to: str = "media", sensors: Sequence[str] = (), every_s: float | None = None
+    log: Path,
+    out: Path,
+    to: str = "media",
+    sensors: Sequence[str] = (),
+    every_s: float | None = None,
+    captions: Path | None = None,
 ) -> None:
     """Write a log into a new folder, `to` "media" or training "shards", and print what is in it.
 
-    `every_s` is the distance of training examples. Raises LogError and ConfigError.
+    `every_s` is the distance of training examples, `captions` a table of texts for them. Raises LogError and
+    ConfigError.
     """
     if to not in TARGETS:
         raise LogError(f"--to {to}: is not known; give {' or '.join(TARGETS)}")
-    facts_of(recording_files(log)[0])  # what is not a log is refused before torch or OpenCV is imported
+    if captions is not None and to != "shards":
+        raise LogError("--captions: are for training examples; add --to shards")
+    start_ns = facts_of(recording_files(log)[0]).start_ns  # what is not a log is refused before torch is imported
+    texts = [] if captions is None else read_captions(captions, lambda word, where: time_of(word, start_ns, where))
     if to == "shards":
         from agent.exchange.shards import EVERY_S, export_shards
 
         with show_progress() as progress:
-            report = export_shards(log, out, sensors, EVERY_S if every_s is None else every_s, progress=progress)
-        pairs = ", ".join(f"{modality} {number}" for modality, number in report.pairs.items())
+            report = export_shards(
+                log, out, sensors, EVERY_S if every_s is None else every_s, captions=texts, progress=progress
+            )
+        held = report.pairs | ({"captions": report.captioned} if texts else {})
+        pairs = ", ".join(f"{modality} {number}" for modality, number in held.items())
         say(f"{out}: {report.examples} examples in {report.shards} shards; images with {pairs}")
         _print_faults("left out", report.left_out)
         _print_faults("without", report.lacking)

@@ -1,15 +1,16 @@
 """Training shards out of a recording: moments of an image and what was measured with it, cut by the windows of live.
 
 A log knows nothing of what is seen or heard, and what its alerts say is what the model thought: training on that would
-only teach the model its own mistakes. So examples carry no captions and no labels: they are pairs of an image with
-what was measured at the same time, which is all that ImageBind's audio, depth, thermal and IMU encoders learn from.
+only teach the model its own mistakes. So examples carry no labels, and no captions but those that a person gives: they
+are pairs of an image with what was measured at the same time, which is all that ImageBind's audio, depth, thermal and
+IMU encoders learn from.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from agent.capture.source import Jump
 from agent.config.parse import parse
+from agent.exchange.captions import Caption, texts_at
 from agent.exchange.contents import chosen_sensors, over_time
 from agent.exchange.new_folder import new_folder
 from agent.log.format import LogError
@@ -56,6 +58,8 @@ class ShardReport:
     shards: int
     pairs: dict[Modality, int]
     """Examples that hold each modality beside the image."""
+    captioned: int
+    """Examples that have a caption."""
     left_out: dict[str, int]
     """Moments that are not examples, by reason."""
     lacking: dict[str, int]
@@ -69,6 +73,7 @@ class _Counts:
     pairs: Counter[Modality] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
     lacking: Counter[str] = field(default_factory=Counter)
+    captioned: int = 0
 
 
 def export_shards(
@@ -77,22 +82,23 @@ def export_shards(
     sensors: Collection[str] = (),
     every_s: float = EVERY_S,
     *,
+    captions: Sequence[Caption] = (),
     progress: Progress = untold,
 ) -> ShardReport:
     """Write examples as `models.datasets.dataset` reads them into a new folder, which appears whole or not at all.
 
-    An example is an image and what at least one other sensor measured, whole and at that time; one sensor of a
-    modality, so `sensors` says which where a log has several. `progress` is told seconds of the recording. Raises
+    An example is an image and what at least one other sensor measured, whole and at that time, or a caption; one sensor
+    of a modality, so `sensors` says which where a log has several. `progress` is told seconds of the recording. Raises
     LogError and ConfigError.
     """
     if not 0.1 <= every_s <= 3600:
         raise LogError(f"examples every {every_s:g} s; 0.1 to 3600 s are possible")
     timeline = Timeline([log])
-    streams = _streams(timeline, log, sensors)
+    streams = _streams(timeline, log, sensors, alone=bool(captions))
     counts = _Counts()
     moments = _moments(timeline, streams, round(every_s * 1e9))
     told = over_time(moments, lambda tick: tick.t_ns, timeline, progress)
-    examples = _examples(told, streams, timeline.facts.run_id, counts)
+    examples = _examples(told, streams, timeline.facts.run_id, captions, counts)
     shards = written = 0
     with new_folder(out) as folder:
         for first in examples:
@@ -106,12 +112,18 @@ def export_shards(
                 f"5 s of IMU, must lie before a moment"
             )
     return ShardReport(
-        written, shards, dict(counts.pairs), dict(counts.left_out), dict(counts.lacking), timeline.unfinished
+        written,
+        shards,
+        dict(counts.pairs),
+        counts.captioned,
+        dict(counts.left_out),
+        dict(counts.lacking),
+        timeline.unfinished,
     )
 
 
-def _streams(timeline: Timeline, log: Path, sensors: Collection[str]) -> Streams:
-    """The streams of the recorded run, one a modality. Raises LogError and ConfigError."""
+def _streams(timeline: Timeline, log: Path, sensors: Collection[str], *, alone: bool) -> Streams:
+    """The streams of the recorded run, one a modality; a camera may be `alone`. Raises LogError and ConfigError."""
     known = parse(replayed(timeline.facts.config, model=False), str(log), devices=False).streams
     chosen = chosen_sensors(timeline, sensors)
     streams: Streams = {}
@@ -125,7 +137,7 @@ def _streams(timeline: Timeline, log: Path, sensors: Collection[str]) -> Streams
             )
         for name in names:
             streams[name] = replace(known[name], window_s=_WINDOW_S.get(modality, known[name].window_s))
-    if len(streams) < 2 or not any(stream.modality == "vision" for stream in streams.values()):
+    if len(streams) + alone < 2 or not any(stream.modality == "vision" for stream in streams.values()):
         found = ", ".join(streams) or "no sensor"
         raise LogError(
             f"{log}: an example is an image and something else of one moment; found {found}; record a camera and "
@@ -155,15 +167,19 @@ def _moments(timeline: Timeline, streams: Streams, hop_ns: int) -> Iterator[Tick
         replay.stop()
 
 
-def _examples(ticks: Iterator[Tick], streams: Streams, run_id: str, counts: _Counts) -> Iterator[Example]:
+def _examples(
+    ticks: Iterator[Tick], streams: Streams, run_id: str, captions: Sequence[Caption], counts: _Counts
+) -> Iterator[Example]:
     run = re.sub(r"[^A-Za-z0-9_-]", "_", run_id)  # a key ends at the first dot
     for tick in ticks:
         windows = {window.modality: window for window in tick.windows.values()}
         faults = {m: fault for m, window in windows.items() if (fault := _fault(window, tick, streams))}
         usable = {modality: window for modality, window in windows.items() if modality not in faults}
-        if "vision" not in usable or len(usable) < 2:
+        texts = texts_at(captions, tick.t_ns)
+        if "vision" not in usable or (len(usable) < 2 and not texts):
             counts.left_out.update([_first(faults)])
             continue
+        counts.captioned += bool(texts)
         counts.pairs.update(modality for modality in usable if modality != "vision")
         counts.lacking.update(f"{modality}: {fault}" for modality, fault in faults.items())
         data = {modality: _data(window) for modality, window in usable.items()}
@@ -175,13 +191,15 @@ def _examples(ticks: Iterator[Tick], streams: Streams, run_id: str, counts: _Cou
             depth_m=data.get("depth"),
             temperature_c=data.get("thermal"),
             imu=_at_model_rate(data["imu"], rows.rate_hz) if rows else None,
-            about=About(clear=False, labelled=False),
+            about=About(scene=texts, clear=False, labelled=False),
             audio_rate_hz=int(sound.rate_hz) if sound else preprocess.AUDIO_RATE_HZ,
         )
 
 
 def _first(faults: Mapping[Modality, str]) -> str:
     """The fault for which a moment is left out: that of the image, or else of the first other modality."""
+    if not faults:
+        return "no caption"
     modality = "vision" if "vision" in faults else next(iter(faults))
     return f"{modality}: {faults[modality]}"
 

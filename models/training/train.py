@@ -290,7 +290,7 @@ def _train_stage(run: _Run, stage: TrainingStage, at_most: int) -> int:
         for optimiser, state in zip(optimisers, run.optimisers, strict=True):
             optimiser.load_state_dict(state)
         run.optimisers = None
-    losses, since, since_step = [], time.perf_counter(), run.step
+    losses, since, pairs = [], time.perf_counter(), 0
     while run.step < stage.steps and run.step - began < at_most:
         rng = np.random.default_rng([recipe.seed, run.stage, run.step])
         torch.manual_seed(int(rng.integers(2**31)))
@@ -310,14 +310,15 @@ def _train_stage(run: _Run, stage: TrainingStage, at_most: int) -> int:
         for optimiser in optimisers:
             optimiser.step()
         losses.append(loss.item())
+        pairs += len(rows)
         run.step += 1
         run.progress("steps", run.steps_done(), recipe.steps)
         if run.step % recipe.log_every == 0 or run.step == stage.steps:
             now = time.perf_counter()
             run.seconds += now - since
-            speed = (run.step - since_step) * stage.batch / (now - since)
+            speed = pairs / (now - since)
             run.log(loss=round(sum(losses) / len(losses), 4), pairs_per_s=round(speed, 1))
-            losses, since, since_step = [], now, run.step
+            losses, since, pairs = [], now, 0
         if run.step % recipe.checkpoint_every == 0:
             run.save(optimisers)
         if run.step % recipe.validate_every == 0:
