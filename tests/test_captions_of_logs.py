@@ -24,10 +24,10 @@ def read_from(path: Path) -> list[Caption]:
 
 def test_a_table_of_captions_is_read_with_its_times(tmp_path: Path) -> None:
     path = tmp_path / "captions.csv"
-    path.write_text('From, To, Text\n\n1.5, 4, a dog\n22:13:30,22:13:40,"a gate, closed"\n')  # the run starts 22:13:20
+    path.write_text('From, To, Text\n\n1.5, 4, a dog\n22:13:30,22:13:40,"a gate, closed"\n')  # begun at 22:13:20.1
     assert read_from(path) == [
         Caption(START_NS + 1_500_000_000, START_NS + 4_000_000_000, "a dog"),
-        Caption(START_NS + 10 * 10**9, START_NS + 20 * 10**9, "a gate, closed"),
+        Caption(1_700_000_010 * 10**9, 1_700_000_020 * 10**9, "a gate, closed"),
     ]
 
 
@@ -71,7 +71,7 @@ def test_images_of_a_lone_camera_are_paired_with_the_texts_of_their_time(
         tmp_path / "run.mcap", handed, RunFacts("run", START_NS, 0, logged_sensors(config.specs), config.tree)
     )
     captions = tmp_path / "captions.csv"
-    captions.write_text("1.8,3.2,a hill\n2.9,4,rain\n")
+    captions.write_text("1.5,3.2,a hill\n2.5,4,rain\n")
     with pytest.raises(LogError, match="--captions: are for training examples; add --to shards"):
         export_log(log, tmp_path / "media", captions=captions)
     export_log(log, tmp_path / "shards", "shards", every_s=1.0, captions=captions)
