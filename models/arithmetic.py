@@ -13,13 +13,12 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Generic, NoReturn, TypeVar
-
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+from typing import TYPE_CHECKING, Final, Generic, NoReturn, TypeVar
 
 from common.errors import UserFault
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 K = TypeVar("K", bound=str)
 
@@ -64,6 +63,9 @@ def combine(vectors: Tensor, weights: Sequence[float]) -> Tensor:
 
     Raises CombinationError when nothing but rounding is left of the sum.
     """
+    import torch  # here: a combination is read without it
+    import torch.nn.functional as F
+
     factors = vectors.new_tensor(weights, dtype=torch.float64)  # [n]
     shares = (factors / factors.abs().sum()).float()  # float32 ends at 3e38, weights do not
     total = shares @ F.normalize(vectors.float(), dim=-1)  # [D]

@@ -237,9 +237,14 @@ class Vocabulary:
         return tuple(dict.fromkeys(captions))[:_MOST_NEAREST]
 
 
+def words_beside(weights: Path) -> Path:
+    """Return the place of the table of a file of weights."""
+    return weights.with_suffix(".words.yaml")
+
+
 def vocabulary_of(weights: Path) -> Vocabulary | None:
     """The table beside a file of weights; None where there is none. Raises VocabularyError."""
-    path = weights.with_suffix(".words.yaml")
+    path = words_beside(weights)
     if not weights.is_file() or not path.is_file():
         return None
     try:

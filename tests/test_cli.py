@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import typer
 import yaml
+from command_tree import commands_of
 from real_sources import free_port
 from running_agent import DEADLINE_S, SENSEBIND, RunningAgent, Subscriber, busy_factor
 
@@ -119,17 +120,6 @@ def test_a_modality_that_there_is_not() -> None:
     assert_one_line(done, "'smell' is not a modality", "vision, audio, depth, thermal, imu")
 
 
-def commands_of(group: typer.core.TyperGroup, *words: str) -> Iterator[tuple[str, typer.core.TyperCommand]]:
-    context = typer.Context(group)
-    for name in group.list_commands(context):
-        command = group.get_command(context, name)
-        if isinstance(command, typer.core.TyperGroup):
-            yield from commands_of(command, *words, name)
-        else:
-            assert isinstance(command, typer.core.TyperCommand)
-            yield " ".join((*words, name)), command
-
-
 def test_every_command_option_and_argument_has_help() -> None:
     group = typer.main.get_command(app)
     assert isinstance(group, typer.core.TyperGroup)
@@ -140,18 +130,6 @@ def test_every_command_option_and_argument_has_help() -> None:
         f"{name} {option.name}" for name, command in commands.items() for option in command.params if not option.help
     ]
     assert not bare
-
-
-def test_help_needs_no_torch() -> None:
-    program = (
-        "import sys; from agent.commands.verbs import app; app(standalone_mode=False); print('torch' in sys.modules)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program, "--help"], capture_output=True, text=True, timeout=DEADLINE_S, check=True
-    )
-    assert "run" in done.stdout
-    assert done.stdout.rstrip().endswith("False")
-    assert done.stderr == ""
 
 
 @pytest.fixture(scope="module")

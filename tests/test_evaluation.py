@@ -14,7 +14,7 @@ from models.datasets.dataset import About, Classes, DatasetError, Seen
 from models.datasets.pairs import Examples
 from models.evaluation.pointing import hit_rate, peaks
 from models.evaluation.retrieval import recall_at, same_label
-from models.evaluation.shards import evaluate, scores
+from models.evaluation.shards import evaluate, moment_scores, scores
 from models.evaluation.zero_shot import accuracy, class_vectors, nearest
 from models.imagebind import ImageBind, Sizes
 from models.tokenizer import tokenize
@@ -97,6 +97,29 @@ def test_scores_of_a_model_are_shares_and_leave_it_as_it_was(model: ImageBind) -
     assert all(0 <= value <= 1 for value in found.values())
     assert found["pointing_by_audio"] == 1.0  # boxes as large as the picture
     assert found["motion"] == 1.0  # one class
+
+
+def test_moments_without_labels_are_judged_by_retrieval_alone(model: ImageBind) -> None:
+    rng = np.random.default_rng(1)
+    about = [About(labelled=False)] * 7
+    inputs = {
+        "vision": torch.from_numpy(rng.integers(0, 256, (7, 3, 2, 224, 224)).astype(np.uint8)),
+        "audio": torch.from_numpy(rng.normal(size=(6, 1, 128, 204))).half(),
+        "imu": torch.from_numpy(rng.normal(size=(1, 6, 2000))).half(),
+    }
+    places = {"audio": np.array([0, 1, 2, -1, 3, 4, 5]), "imu": np.array([-1, -1, -1, 0, -1, -1, -1])}
+    found = scores(model, Examples(about, [{}] * 7, inputs, places), None)
+    names = [f"{way}_r{k}" for way in ("vision_to_audio", "audio_to_vision") for k in (1, 5)]
+    assert list(found) == [*names, "audio_chance_r1"]  # one pair with IMU is nothing to choose from
+    assert found["audio_chance_r1"] == pytest.approx(1 / 6)
+
+
+def test_retrieval_finds_the_moment_of_each_image() -> None:
+    examples = Examples([About(labelled=False)] * 3, [{}] * 3, {"vision": torch.zeros(3), "audio": torch.zeros(3)})
+    vectors = torch.eye(3)
+    swapped = vectors[[0, 2, 1]]
+    assert moment_scores(examples, {"vision": vectors, "audio": vectors})["vision_to_audio_r1"] == 1.0
+    assert moment_scores(examples, {"vision": vectors, "audio": swapped})["audio_to_vision_r1"] == pytest.approx(1 / 3)
 
 
 def test_no_shards_is_a_clear_error(model: ImageBind, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_batches_hold_every_group_in_its_share(shards: Path) -> None:
-    sampler = PairSampler(load(shards, ["text"]).about, "text")
+    sampler = PairSampler(load(shards, ["text"]), "text")
     _, groups = sampler.draw(43, np.random.default_rng(0))
     counts = {label: groups.count(("thing", label)) for label in COLOURS}
     assert all(count == 10 for count in counts.values())

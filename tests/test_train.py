@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from made_up import SIZES, write_moments
+from made_up import SIZES, moment, write_moments
 
+from models.datasets.dataset import About, DatasetError, write_shard
 from models.files import checkpoint, description
+from models.imagebind import ImageBind
 from models.tokenizer import tokenize
 from models.training.recipe import Recipe, TrainingStage
 from models.training.train import CHECKPOINT, LOG, train
@@ -57,7 +60,7 @@ def test_thirty_steps_lower_the_loss_and_are_written_down(shards: Path, tmp_path
     assert {"seen", "heard", "pointing_by_audio", "motion_seen"} <= set(last)
     card = description.metadata(path)
     assert json.loads(card["scores"])["seen"] == last["seen"]
-    assert card["trained_on"].startswith("64 examples")
+    assert card["trained_on"] == "64 labelled examples"
 
 
 def test_same_seed_same_weights_other_seed_other_weights(shards: Path, tmp_path: Path) -> None:
@@ -104,3 +107,111 @@ def test_the_frozen_towers_stay_as_they_are(shards: Path, tmp_path: Path) -> Non
     after = tensors_of(train(shards, tmp_path, plan, resume=True))
     for name in before:
         assert torch.equal(before[name], after[name]) == (not name.startswith("encoders.audio"))
+
+
+def moments_of_a_robot(folder: Path, count: int, **lacking: Callable[[int], bool]) -> Path:
+    """Examples without labels, some of which lack a modality; `lacking` says which by their number."""
+    fields = {"audio": "audio", "depth": "depth_m", "thermal": "temperature_c", "imu": "imu"}
+    write_shard(
+        folder / "0.tar",
+        (
+            replace(
+                moment(number),
+                about=About(clear=False, labelled=False),
+                **{fields[modality]: None for modality, of in lacking.items() if of(number)},
+            )
+            for number in range(count)
+        ),
+    )
+    return folder
+
+
+@pytest.fixture
+def begun(tmp_path: Path) -> Path:
+    """Weights to begin with, of all modalities but depth."""
+    torch.manual_seed(5)
+    path = tmp_path / "begun.safetensors"
+    checkpoint.save(ImageBind(SIZES, ["vision", "audio", "thermal", "imu", "text"]), path, {"licence": "CC0-1.0"})
+    (tmp_path / "begun.words.yaml").write_text("meanings: {}\n")
+    return path
+
+
+ALL_STAGES = tuple(
+    TrainingStage(modality, 3, 16, 3e-3, keep=0.5) for modality in ("text", "audio", "depth", "thermal", "imu")
+)
+
+
+def test_examples_without_captions_teach_what_they_hold_to_towers_of_given_weights(tmp_path: Path, begun: Path) -> None:
+    lacking = {"thermal": lambda _: True, "imu": lambda number: number % 4 > 0, "audio": lambda number: number == 2}
+    (tmp_path / "shards").mkdir()
+    shards = moments_of_a_robot(tmp_path / "shards", 8, **lacking)
+    told: list[str] = []
+    steps: list[tuple[str, float, float | None]] = []
+    path = train(
+        shards,
+        tmp_path / "out",
+        Recipe(sizes=SIZES, stages=ALL_STAGES, log_every=1),
+        initial=begun,
+        tell=told.append,
+        progress=lambda *step: steps.append(step),
+    )
+    assert told == [
+        "8 examples; pairs of an image with audio 7, depth 8, imu 2",
+        "not trained, as they are in begun: vision, thermal, text",
+    ]
+    assert [step for step in steps if step[0] == "steps"] == [("steps", done, 9) for done in range(10)]
+    before, after = tensors_of(begun), tensors_of(path)
+    changed = {name.split(".")[1] for name in after if name not in before or not torch.equal(before[name], after[name])}
+    assert changed == {"audio", "depth", "imu"}
+    card = description.metadata(path)
+    assert (card["licence"], card["modalities"]) == ("CC0-1.0", "vision,audio,depth,thermal,imu,text")
+    assert card["trained_on"].startswith("8 recorded examples; began with the weights ")
+    assert (tmp_path / "out/imagebind_nano.words.yaml").read_text() == "meanings: {}\n"
+
+
+def test_a_modality_that_no_example_has_is_left_out_of_a_model_that_begins_anew(tmp_path: Path) -> None:
+    (tmp_path / "shards").mkdir()
+    write_shard(tmp_path / "shards/0.tar", (replace(moment(i), imu=None) for i in range(8)))
+    told: list[str] = []
+    plan = Recipe(sizes=SIZES, stages=ALL_STAGES)
+    path = train(tmp_path / "shards", tmp_path / "out", plan, stop_after_steps=1, tell=told.append)
+    assert told[1:] == ["left out, since fewer than 2 examples have them: imu"]
+    assert description.metadata(path)["modalities"] == "vision,audio,depth,thermal,text"
+
+
+def test_captions_teach_the_text_tower_the_images_of_given_weights(shards: Path, tmp_path: Path, begun: Path) -> None:
+    plan = recipe(3, 2)
+    before, after = tensors_of(begun), tensors_of(train(shards, tmp_path / "out", plan, initial=begun))
+    changed = {name.split(".")[1] for name in after if not torch.equal(before[name], after[name])}
+    assert changed == {"audio", "text"}
+    assert not (tmp_path / "out/imagebind_nano.words.yaml").exists()  # it no longer knows what it knew
+
+
+def test_one_pair_is_too_few(tmp_path: Path, begun: Path) -> None:
+    never: dict[str, Callable[[int], bool]] = dict.fromkeys(("audio", "depth", "thermal"), lambda _: True)
+    (tmp_path / "shards").mkdir()
+    shards = moments_of_a_robot(tmp_path / "shards", 5, **never, imu=lambda number: number != 3)
+    wanted = r"2 pairs of an image and another modality are needed, and there are: .*imu 1; export a longer recording"
+    with pytest.raises(DatasetError, match=wanted):
+        train(shards, tmp_path / "out", Recipe(sizes=SIZES, stages=ALL_STAGES), initial=begun)
+
+
+def test_a_run_that_began_with_weights_resumes_with_these_alone(tmp_path: Path, begun: Path) -> None:
+    (tmp_path / "shards").mkdir()
+    shards = moments_of_a_robot(tmp_path / "shards", 6)
+    plan = Recipe(sizes=SIZES, stages=ALL_STAGES)
+    whole = tensors_of(train(shards, tmp_path / "whole", plan, initial=begun))
+    train(shards, tmp_path / "cut", plan, initial=begun, stop_after_steps=5)
+    other = tmp_path / "other.safetensors"
+    checkpoint.save(ImageBind(SIZES), other, {})
+    with pytest.raises(description.CheckpointError, match="another recipe"):
+        train(shards, tmp_path / "cut", plan, initial=other, resume=True)
+    resumed = tensors_of(train(shards, tmp_path / "cut", plan, initial=begun, resume=True))
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_weights_without_an_image_tower_are_nothing_to_begin_with(shards: Path, tmp_path: Path) -> None:
+    path = tmp_path / "deaf.safetensors"
+    checkpoint.save(ImageBind(SIZES, ["audio"]), path, {})
+    with pytest.raises(description.CheckpointError, match="has no image tower"):
+        train(shards, tmp_path / "out", recipe(1, 1), initial=path)

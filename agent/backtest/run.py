@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import reduce
 from operator import add
 
@@ -17,6 +17,7 @@ from agent.backtest.thresholds import Mark, Point, curve, suggested
 from agent.config.parse import Config
 from agent.log.timeline import Timeline
 from agent.query import Query
+from common.progress import Progress, untold
 from drivers.driver import MODALITIES
 
 
@@ -28,26 +29,33 @@ def backtest(
     reuse_embeddings: bool = False,
     wanted_per_hour: float | None = None,
     marks: Sequence[Mark] = (),
-    tell: Callable[[str], None] = lambda _: None,
+    progress: Progress = untold,
 ) -> Report:
     """Run queries over recordings, each by its own configuration unless one is given. Raises LogError, ConfigError ...
 
     `wanted_per_hour` is the rate of false alarms that a threshold is suggested for; a hit is false unless it meets one
-    of `marks`. `tell` is told what is being done. Memory grows by 20 bytes a tick and query, not by what a log holds.
+    of `marks`. `progress` is told seconds of the recordings. Memory grows by 20 bytes a tick and query, not by what a
+    log holds.
     """
     if wanted_per_hour is not None and not (math.isfinite(wanted_per_hour) and wanted_per_hour >= 0):
         raise BacktestError(f"--false-alarms-per-hour {wanted_per_hour:g}: not a rate; give 0 or more")
-    scored = []
-    for number, timeline in enumerate(recordings, start=1):
-        tell(f"{number} of {len(recordings)}: {timeline}")
-        own = config_for(timeline, config)
-        scored.append(score(timeline, queries, own, reuse_embeddings=reuse_embeddings))
+    scored: list[Scored] = []
+    lengths_s = [(timeline.end_ns - timeline.start_ns) / 1e9 for timeline in recordings]
+    for number, (timeline, length_s) in enumerate(zip(recordings, lengths_s, strict=True)):
+        before_s, own = sum(lengths_s[:number]), config_for(timeline, config)
+
+        def told_ns(
+            t_ns: int, begin_ns: int = timeline.start_ns, length_s: float = length_s, before_s: float = before_s
+        ) -> None:
+            done_s = min((t_ns - begin_ns) / 1e9, length_s)
+            progress("seconds of the recordings", before_s + done_s, sum(lengths_s))
+
+        scored.append(score(timeline, queries, own, reuse_embeddings=reuse_embeddings, told_ns=told_ns))
     if others := [s for s in scored if s.model != scored[0].model]:
         raise BacktestError(
             f"{others[0].timeline}: its configuration names the model {others[0].model}, that of "
             f"{scored[0].timeline} {scored[0].model}; scores of two models do not compare: give one --config"
         )
-    tell("thresholds")
     hours = sum(s.hours for s in scored)
     reports = [query_report(scored, i, query, marks, hours, wanted_per_hour) for i, query in enumerate(queries)]
     return Report(scored[0].model, scored, reports, reuse_embeddings, len(marks), wanted_per_hour)

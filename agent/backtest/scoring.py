@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,8 +14,6 @@ from agent.log.stored_config import stored_config
 from agent.log.timeline import Timeline
 from agent.perceiving.alerts.book import hold_s_of
 from agent.query import Query
-from agent.run import build
-from agent.run.to_the_end import events_of
 from agent.scores import scores_of
 from drivers.driver import MODALITIES
 from protos import perception_pb2 as pb
@@ -61,13 +59,24 @@ def config_for(timeline: Timeline, config: Config | None) -> Config:
     return config or stored_config(timeline)
 
 
-def score(timeline: Timeline, queries: Sequence[Query], config: Config, *, reuse_embeddings: bool = False) -> Scored:
+def score(
+    timeline: Timeline,
+    queries: Sequence[Query],
+    config: Config,
+    *,
+    reuse_embeddings: bool = False,
+    told_ns: Callable[[int], None] = lambda _: None,
+) -> Scored:
     """Replay a recording as fast as the model goes, with these queries in place of the configured ones.
 
-    Raises what `agent.run.build.replay` and `load_model` do, and BacktestError when the recording has
-    nothing that a query could be seen, heard or felt in.
+    `told_ns` is told the time of every tick. Raises what `agent.run.build.replay` and `load_model` do, and
+    BacktestError when the recording has nothing that a query could be seen, heard or felt in.
     """
     _check_modalities(timeline, queries, config)
+
+    from agent.run import build  # here: faults of the options need none of it
+    from agent.run.to_the_end import events_of
+
     # The audio source is not asked for, and no alert depends on it.
     config = replace(config, queries=tuple(queries), camera=None, microphone=None)
     files = [file.path for file in timeline.files]
@@ -78,6 +87,7 @@ def score(timeline: Timeline, queries: Sequence[Query], config: Config, *, reuse
         model = pipeline.load_model()
         for event in events_of(pipeline, only_scores, max_waiting=MOST_WAITING):
             rows.add(event)
+            told_ns(event.capture_ns)
         status = pipeline.status()
     finally:
         pipeline.stop()

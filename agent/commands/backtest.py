@@ -12,7 +12,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from agent.backtest.page import PAGE, write_page
 from agent.backtest.rates import shown
 from agent.backtest.recordings import recordings_in
 from agent.backtest.report import QueryReport, Report, senses, utc
@@ -20,6 +19,7 @@ from agent.backtest.run import backtest as run
 from agent.backtest.scoring import BacktestError, config_for
 from agent.backtest.thresholds import Mark
 from agent.backtest.verdict import lacking, unscored, verdict
+from agent.commands.progress import show_progress
 from agent.commands.replay import time_of
 from agent.config.parse import Config
 from agent.exchange.new_folder import new_folder
@@ -55,11 +55,10 @@ def backtest(
     recordings = recordings_in(logs)
     queries = _queries(recordings[0], texts, modalities, threshold, force, config)
     marks = [_mark(text, recordings[0].start_ns, queries) for text in true]
-    errors = Console(stderr=True)
     with ExitStack() as stack:
         # The folder comes first: whether it can be written is known before minutes are spent.
         folder = None if out is None else stack.enter_context(new_folder(out))
-        status = stack.enter_context(errors.status("recordings"))
+        progress = stack.enter_context(show_progress())
         report = run(
             recordings,
             queries,
@@ -67,10 +66,12 @@ def backtest(
             reuse_embeddings=reuse_embeddings,
             wanted_per_hour=false_alarms_per_hour,
             marks=marks,
-            tell=status.update,
+            progress=progress,
         )
         if folder is not None:
-            status.update("pictures and sounds")
+            from agent.backtest.page import write_page
+
+            progress("pictures and sounds of the report", 0, None)
             write_page(folder, report, top)
     if as_json:
         print(json.dumps(report.document()))
@@ -146,6 +147,8 @@ def _print(console: Console, report: Report, top: int, out: Path | None) -> None
             if said:
                 line(said)
     if out is not None:
+        from agent.backtest.page import PAGE
+
         console.print()
         line(f"{out / PAGE}: written")
 

@@ -16,10 +16,11 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
-from agent.embedding.embedder import Device, Dtype
-from agent.lab.similarities import KINDS, Array, Comparison, Item, Kind, SimilarityError, Table, compare
+from agent.config.settings import Device, Dtype
+from agent.lab.inputs import KINDS, Array, Comparison, Item, Kind, SimilarityError, Table
+from common.media.fault import check_file
 from models.arithmetic import parse
-from models.files import store
+from models.files import description, store
 
 TOY: Final = "imagebind_nano"
 _TOY_NOTE: Final = (
@@ -61,7 +62,15 @@ def embed(
     if npz is not None and os.path.lexists(npz):
         raise SimilarityError(f"{npz}: exists already; choose another place, or remove it first")
 
-    toy = store.find(weights) == store.find(TOY)
+    file = store.find(weights)
+    description.metadata(file)
+    files = [item.name for item in items if item.kind != "text"]
+    for name in (*files, *(term.name for term in terms if term.kind != "text")):
+        check_file(name)
+
+    from agent.lab.similarities import compare  # torch: seconds
+
+    toy = file == store.find(TOY)
     found = compare(
         items, terms, weights=weights, device=place, dtype=precision, imu_rate_hz=imu_rate_hz, scored=scored
     )

@@ -8,6 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent.commands.progress import show_progress
+from agent.commands.replay import time_of
+from agent.exchange.captions import read_captions
+from agent.log.files import recording_files
 from agent.log.format import LogError, ReplayError
 from agent.log.reading import facts_of
 from common.printable import say
@@ -23,20 +27,36 @@ BAG_SUFFIXES = (".mcap", ".db3")
 
 
 def export_log(
-    log: Path, out: Path, to: str = "media", sensors: Sequence[str] = (), every_s: float | None = None
+    log: Path,
+    out: Path,
+    to: str = "media",
+    sensors: Sequence[str] = (),
+    every_s: float | None = None,
+    captions: Path | None = None,
 ) -> None:
     """Write a log into a new folder, `to` one of TARGETS, and print what is in it.
 
-    `every_s` is the distance of training examples. Raises LogError and ConfigError.
+    `every_s` is the distance of training examples, `captions` a table of texts for them. Raises LogError and
+    ConfigError.
     """
     if to not in TARGETS:
         raise LogError(f"--to {to}: is not known; give {', '.join(TARGETS[:-1])} or {TARGETS[-1]}")
+    if captions is not None and to != "shards":
+        raise LogError("--captions: are for training examples; add --to shards")
+    start_ns = facts_of(recording_files(log)[0]).start_ns  # what is not a log is refused before torch is imported
+    texts = [] if captions is None else read_captions(captions, lambda word, where: time_of(word, start_ns, where))
     if to == "shards":
         from agent.exchange.shards import EVERY_S, export_shards
 
-        report = export_shards(log, out, sensors, EVERY_S if every_s is None else every_s)
-        say(f"{out}: {report.examples} examples in {report.shards} shards")
+        with show_progress() as progress:
+            report = export_shards(
+                log, out, sensors, EVERY_S if every_s is None else every_s, captions=texts, progress=progress
+            )
+        held = report.pairs | ({"captions": report.captioned} if texts else {})
+        pairs = ", ".join(f"{modality} {number}" for modality, number in held.items())
+        say(f"{out}: {report.examples} examples in {report.shards} shards; images with {pairs}")
         _print_faults("left out", report.left_out)
+        _print_faults("without", report.lacking)
         unfinished = report.unfinished
     elif to == "foxglove":
         from agent.exchange.foxglove import LAYOUT_FILE, export_for_viewers
@@ -49,7 +69,8 @@ def export_log(
     else:
         from agent.exchange.media import export_media
 
-        media = export_media(log, out, sensors)
+        with show_progress() as progress:
+            media = export_media(log, out, sensors, progress=progress)
         for file in media.files:
             missing = f", {file.missing} missing" if file.missing else ""
             what = f"{file.count} {file.unit} in {file.file}{missing}" if file.file else "no samples"
@@ -76,13 +97,16 @@ def import_log(source: Path, out: Path, topics: Sequence[str] = (), audio: str |
             raise LogError(f"{source}: is a folder of media; --topic and --audio are for ROS 2 bags")
         from agent.exchange.media import import_folder
 
-        report = import_folder(source, out)
+        with show_progress() as progress:
+            report = import_folder(source, out, progress=progress)
     elif source.is_dir() or source.suffix in BAG_SUFFIXES:
         from agent.exchange.rosbag import import_bag
 
         if _is_log(source):
             raise LogError(f"{source}: is a log of sensebind already; run it: sensebind replay {source}")
-        report = import_bag(source, out, _wanted(topics), _audio(audio))
+        wanted, form = _wanted(topics), _audio(audio)
+        with show_progress() as progress:
+            report = import_bag(source, out, wanted, form, progress=progress)
     else:
         raise LogError(f"{source}: neither a folder of media nor a bag (a folder, .mcap or .db3)")
     _print_import(out, report)

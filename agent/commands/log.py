@@ -128,11 +128,18 @@ def export(
     every_s: Annotated[
         float | None, typer.Option(help="With --to shards: seconds between training examples. Default: 2.")
     ] = None,
+    captions: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --to shards: CSV file of texts that are true of the images of a time, such as "
+            "12.5,14,a dog on the lawn; seconds from the start, or UTC."
+        ),
+    ] = None,
 ) -> None:
     """Convert a recording to media files, to training shards, or to a log that Foxglove shows with a layout."""
     from agent.commands.exchange import export_log
 
-    export_log(log, out, to, [] if sensors is None else _names(sensors), every_s)
+    export_log(log, out, to, [] if sensors is None else _names(sensors), every_s, captions)
 
 
 @log_app.command("import")

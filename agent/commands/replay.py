@@ -1,26 +1,26 @@
-"""`sensebind replay`: replays a recording and prints its events."""
+"""`sensebind replay`: replays a recording and prints its events.
+
+Imports stand inside: a word that cannot be read is refused at once.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
-
-from rich.console import Console
+from typing import TYPE_CHECKING
 
 from agent.clock import RunClock
-from agent.commands.watching import Printer
-from agent.config.parse import Config
 from agent.log import messages
 from agent.log.format import ReplayError, sensor_of
 from agent.log.replay.control import MAX_SPEED, SPEEDS, ReplayOptions, checked_speed
-from agent.log.stored_config import judged
 from agent.log.timeline import Entry, Timeline
-from agent.run import build
-from agent.run.run import Run
-from agent.run.to_the_end import events_of
 from drivers.driver import BadData
-from protos import perception_pb2 as pb
+
+if TYPE_CHECKING:
+    from agent.config.parse import Config
+    from agent.run.run import Run
+    from protos import perception_pb2 as pb
 
 _EPOCH_S = 1e9
 """A larger number of seconds is since 1970, not since the start of a log."""
@@ -60,8 +60,13 @@ def open_replay(
     if not reuse_embeddings:
         # Faults that need no model are found first, and among those the ones that a user can mend.
         if config is None:
+            from agent.log.stored_config import judged
+
             judged(timeline)
         _check_samples(timeline)
+
+    from agent.run import build
+
     return build.replay(logs, config, sensors=names, options=options, reuse_embeddings=reuse_embeddings, log_to=out)
 
 
@@ -86,6 +91,11 @@ def _is_sample(timeline: Timeline, entry: Entry) -> bool:
 
 def replay(run: Run) -> pb.Status:
     """Run a replay to its end, and print its events, what became of the ticks and what the log lacks."""
+    from rich.console import Console
+
+    from agent.commands.watching import Printer
+    from agent.run.to_the_end import events_of
+
     printer, clock = Printer(Console()), RunClock.start()
     try:
         run.load_model()

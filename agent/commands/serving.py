@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 from agent.collection import resume_collection
+from agent.commands.beginning import described, tell_beginning
 from agent.commands.signals import ending
+from agent.commands.telling import tell
 from common.printable import printable
 
 if TYPE_CHECKING:
@@ -26,11 +28,11 @@ async def _until(stop: asyncio.Event, run: Run, address: str, *, insecure: bool,
     from agent.run.serving import serving
 
     if sys.stderr.isatty():
-        sensors, weights = ", ".join(run.config.sensors), run.config.model.weights
-        tell(printable(f"sensebind starts {sensors}, and loads {weights}"), sys.stderr)
+        tell(printable(f"sensebind starts {', '.join(run.config.sensors)}, and loads {described(run)}"), sys.stderr)
     async with serving(run, address, insecure=insecure) as server:
         tell(f"sensebind listens at {server.address}")
         stopping = asyncio.create_task(_stopped(stop, seconds))
+        beginning = asyncio.create_task(tell_beginning(run))
         # After the end of all recordings queries and requests are still answered: only a signal or a fault ends this.
         for milestone in (server.loaded, server.ended):
             await asyncio.wait({stopping, server.ended, milestone}, return_when=asyncio.FIRST_COMPLETED)
@@ -41,6 +43,7 @@ async def _until(stop: asyncio.Event, run: Run, address: str, *, insecure: bool,
                 tell(f"sensebind runs {server.loaded.result().name}")
                 _tell_limits(run)
         await stopping
+        beginning.cancel()
 
 
 async def _stopped(stop: asyncio.Event, seconds: float | None) -> None:
@@ -53,9 +56,3 @@ def _tell_limits(run: Run) -> None:
 
     if limits := limits_of(run.config):
         tell(f"sensebind: note: {limits}", sys.stderr)
-
-
-def tell(line: str, file: TextIO | None = None) -> None:
-    """Print a line, on stdout unless `file` is given, which an agent does not end for when nobody reads it any more."""
-    with suppress(OSError):
-        print(line, flush=True, file=file)

@@ -19,8 +19,9 @@ from agent.commands.golden import golden_app
 from agent.commands.log import log_app
 from agent.commands.options import BeginOption
 from agent.commands.queries import Address, query_app
-from agent.commands.serving import serve_run, tell
+from agent.commands.serving import serve_run
 from agent.commands.signals import ending
+from agent.commands.telling import tell
 from agent.commands.training import evaluate, simulate, train
 from agent.commands.weights import weights_app
 
@@ -86,9 +87,10 @@ def run(
     """Run the agent on live sensors until Ctrl-C: embed, localize sound, raise alerts, and serve over gRPC."""
     ending.meant()
     defer_collection()
+    loaded = _config(config)
+
     from agent.run import build
 
-    loaded = _config(config)
     address = listen or loaded.server.listen
     asyncio.run(serve_run(build.live(loaded), address, insecure=insecure or loaded.server.insecure))
 
@@ -110,11 +112,13 @@ def record(
     ending.meant()
     defer_collection()
     from agent.log.format import RecordError
-    from agent.run import build
 
     loaded = _config(config)
     if out is None and loaded.record_folder is None:
         raise RecordError("nowhere to record: give --out FILE, or record.folder in the configuration")
+
+    from agent.run import build
+
     live = build.live(loaded, log_to=out)
     address = listen or loaded.server.listen
     asyncio.run(serve_run(live, address, insecure=insecure or loaded.server.insecure, seconds=seconds))

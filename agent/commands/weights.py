@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from agent.commands.progress import show_progress
 from common.errors import UserFault
 from common.printable import printable, say
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 weights_app = typer.Typer(help="Fetch, import, list, verify and export model weights.", no_args_is_help=True)
 
+HUGE_NAME: Final = "imagebind-huge"
 NOT_STATED: Final = "not stated"
 _DOING: Final = {"download": "downloading", "check": "checking", "import": "converting"}
 
@@ -70,13 +72,17 @@ def fetch(
     again: Annotated[bool, typer.Option("--again", help="Download again, even if the store has them.")] = False,
 ) -> None:
     """Download published weights into the store. An interrupted download resumes."""
+    if sha256 is not None and not re.fullmatch("[0-9a-f]{64}", sha256 := sha256.lower()):
+        raise WeightsError(f"--sha256: {sha256!r:.80} is not 64 hexadecimal digits")
+    from models.files.store import Store, key_of
+
+    if url is None and key_of(name) != HUGE_NAME:
+        raise WeightsError(f"{name}: only {HUGE_NAME} has an address that is known; add --url")
+
     import torch
 
     from models.files import published_weights
-    from models.files.store import Store
 
-    if sha256 is not None and not re.fullmatch("[0-9a-f]{64}", sha256 := sha256.lower()):
-        raise WeightsError(f"--sha256: {sha256!r:.80} is not 64 hexadecimal digits")
     store, stored_as = Store(), getattr(torch, dtype)
     offer = _offer(name, url, sizes)
     if not again and (there := published_weights.held(store, offer.name, sha256, stored_as)):
@@ -105,16 +111,19 @@ def import_weights(
     ] = None,
 ) -> None:
     """Import a .pth file from this machine into the store."""
+    if sizes is not None and name is None:
+        raise WeightsError(
+            "--sizes: weights of other sizes are not imagebind-huge; add --name, such as --name my-model"
+        )
+    if not file.is_file():
+        raise WeightsError(f"{file}: no such file; give the published .pth")
+
     import torch
 
     from models.files import published_weights
     from models.files.store import Store
     from models.imagebind import HUGE
 
-    if sizes is not None and name is None:
-        raise WeightsError(
-            "--sizes: weights of other sizes are not imagebind-huge; add --name, such as --name my-model"
-        )
     huge = published_weights.IMAGEBIND_HUGE
     store, name = Store(), name or huge.name
     with _progress() as report:
@@ -190,10 +199,14 @@ def export(
     check: Annotated[bool, typer.Option(help="Run every file with ONNX Runtime and compare it with the model.")] = True,
 ) -> None:
     """Export one ONNX file per encoder, and check each with ONNX Runtime."""
-    from models.files import checkpoint, description, store
-    from models.interop import onnx_export
+    from models.files import description, store
 
     folder = store.find(name)
+    description.files_of(folder)
+
+    from models.files import checkpoint
+    from models.interop import onnx_export
+
     model = checkpoint.load(folder, modalities=modality)  # type: ignore[arg-type]  # which names are wrong, it says
     stored = description.metadata(folder)
     facts = {"model": stored.get("model", folder.stem), "weights": description.content_hash(folder)}
@@ -227,20 +240,24 @@ def calibrate(
     ] = None,
 ) -> None:
     """Calibrate the scores of weights on scenes of the synthetic world, as far as that is what they know; minutes."""
-    from agent.config.settings import ModelSettings
-    from agent.lab import calibration as lab
-    from models.files import calibration, store
+    from models.files import calibration, description, store
 
+    description.files_of(store.find(name))
     file = calibration.path_beside(store.find(name)) if out is None else out
     if not os.access(file if file.exists() else file.parent, os.W_OK):
         raise WeightsError(f"{file}: cannot be written; give another file by --out")
-    made = lab.calibrate(
-        ModelSettings(weights=name),
-        first_seed=lab.FIRST_SEED if first_seed is None else first_seed,
-        scenes=lab.SCENES if scenes is None else scenes,
-        rides=lab.RIDES if rides is None else rides,
-        report=say,
-    )
+
+    from agent.config.settings import ModelSettings
+    from agent.lab import calibration as lab
+
+    with show_progress() as progress:
+        made = lab.calibrate(
+            ModelSettings(weights=name),
+            first_seed=lab.FIRST_SEED if first_seed is None else first_seed,
+            scenes=lab.SCENES if scenes is None else scenes,
+            rides=lab.RIDES if rides is None else rides,
+            progress=progress,
+        )
     calibration.write(made, file)
     say(f"{file}: written")
 
@@ -255,16 +272,21 @@ def limits(
     scenes: Annotated[int, typer.Option(min=1, help="Scenes of a minute.")] = 60,
 ) -> None:
     """Measure when a sound is in view and whether steady noise means anything, on synthetic scenes; minutes."""
-    from agent.config.settings import ModelSettings
-    from agent.lab.limits import measure
     from agent.perceiving.limits import path_beside, write_limits
-    from models.files import store
+    from models.files import description, store
 
+    description.files_of(store.find(name))
     file = path_beside(store.find(name)) if out is None else out
     if not file.parent.is_dir():
         raise WeightsError(f"--out {file}: {file.parent} is not a folder; make it, or give another --out")
+
+    from agent.config.settings import ModelSettings
+    from agent.lab.limits import measure
+
     try:
-        found, provenance = measure(ModelSettings(weights=name), first_seed=first_seed, scenes=scenes, report=say)
+        with show_progress() as progress:
+            settings = ModelSettings(weights=name)
+            found, provenance = measure(settings, first_seed=first_seed, scenes=scenes, progress=progress)
         write_limits(file, found, provenance)
     except ValueError as error:
         raise WeightsError(f"--scenes {scenes}: {error}") from None
@@ -282,8 +304,6 @@ def _offer(name: str, url: str | None, sizes: Path | None) -> Published:
 
     key = key_of(name)
     huge = key == IMAGEBIND_HUGE.name
-    if not huge and url is None:
-        raise WeightsError(f"{name}: only {IMAGEBIND_HUGE.name} has an address that is known; add --url")
     return Published(
         key,
         url or IMAGEBIND_HUGE.url,
@@ -320,19 +340,6 @@ def _agree(offer: Published, accepted: bool) -> None:
 
 @contextmanager
 def _progress() -> Iterator[Report]:
-    """A bar a step on a terminal; silence elsewhere."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
-    console = Console(stderr=True)
-    columns: list[Any] = [TextColumn("{task.description:12}"), BarColumn(), DownloadColumn()]
-    columns += [TransferSpeedColumn(), TimeRemainingColumn()]
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
-        tasks = {}
-
-        def report(what: str, done: int, of: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(_DOING[what], total=of)
-            bars.update(tasks[what], completed=done, total=of)
-
-        yield report
+    """Show the bytes of each step."""
+    with show_progress("B") as progress:
+        yield lambda what, done, of: progress(_DOING[what], done, of)

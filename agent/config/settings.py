@@ -14,6 +14,9 @@ from common.window_lengths import AUDIO_WINDOW_S, FRAMES_APART_S, IMU_WINDOW_S
 from drivers.driver import BLOCK_S, Modality
 from drivers.forms import MAX_RATE_HZ, MIN_RATE_HZ
 
+Device = Literal["auto", "cpu", "cuda"]
+Dtype = Literal["float32", "bfloat16", "float16"]
+
 MAX_QUERIES = 256
 """Number of queries that the server accepts."""
 
@@ -27,8 +30,8 @@ class ModelSettings(_Strict):
 
     weights: str = "imagebind_nano"
     """`imagebind_nano` (shipped), a name that `sensebind weights list` shows, such as `imagebind-huge`, or a file."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    device: Device = "auto"
+    dtype: Dtype = "float32"
     """float16 needs a GPU."""
     compile: bool = False
     """Compile the towers at their first windows: some seconds each, and a C++ compiler on a CPU."""

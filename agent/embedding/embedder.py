@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 import numpy as np
 import torch
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from agent.clock import RunClock
+from agent.config.settings import Device, Dtype
 from agent.embedding.budget import Budget
 from agent.embedding.cache import RecentPieces, Result, Reuse, TextVectors, frozen
 from agent.embedding.inputs import Batch, Piece, fits_one_clip, pieces_of, prepare
@@ -28,9 +28,6 @@ from models.inference import Runner
 from models.modalities import Modality as ModelModality
 from models.tokenizer import tokenize, words_of
 from models.vocabulary import Reading, Vocabulary, content_words
-
-Dtype = Literal["float32", "bfloat16", "float16"]
-Device = Literal["auto", "cpu", "cuda"]
 
 _DTYPES: dict[Dtype, torch.dtype] = {
     "float32": torch.float32,

@@ -6,8 +6,8 @@ from collections.abc import Collection
 
 import torch
 
-from agent.config.settings import ModelSettings
-from agent.embedding.embedder import Device, Dtype, Embedder, resolve_device
+from agent.config.settings import Device, Dtype, ModelSettings
+from agent.embedding.embedder import Embedder, resolve_device
 from agent.faults import Faults
 from models.files import calibration, checkpoint, description, store
 from models.imagebind import ImageBind

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from google.protobuf.message import DecodeError
 
 from agent.log import messages
 from agent.log.format import EVENTS_TOPIC, SEQUENCE_MASK, LoggedSensor, ReplayError, sensor_of
 from agent.log.timeline import Entry, Timeline
+from common.progress import Progress
 from drivers.driver import BadData, Sample
 from drivers.forms import check_form
 from protos import perception_pb2 as pb
+
+T = TypeVar("T")
 
 
 class Contents:
@@ -61,3 +65,13 @@ def chosen_sensors(timeline: Timeline, wanted: Collection[str]) -> dict[str, Log
         known = ", ".join(sorted(timeline.sensors)) or "none"
         raise ReplayError(f"{timeline}: holds no sensor {missing[0]!r}; its sensors are: {known}")
     return {name: sensor for name, sensor in timeline.sensors.items() if not wanted or name in wanted}
+
+
+def over_time(items: Iterable[T], t_ns_of: Callable[[T], int], timeline: Timeline, progress: Progress) -> Iterator[T]:
+    """Pass on what is made of a recording, in about the order of its time, and tell how many seconds of it are done."""
+    of_s = (timeline.end_ns - timeline.start_ns) / 1e9
+    done_s = 0.0
+    for item in items:
+        done_s = max(done_s, (t_ns_of(item) - timeline.start_ns) / 1e9)
+        progress("seconds of the recording", min(done_s, of_s), of_s)
+        yield item

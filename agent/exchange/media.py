@@ -13,7 +13,7 @@ from pathlib import Path
 from google.protobuf.json_format import MessageToJson
 
 from agent.exchange import inside
-from agent.exchange.contents import Contents
+from agent.exchange.contents import Contents, over_time
 from agent.exchange.description import (
     MAX_START_NS,
     NAME,
@@ -33,6 +33,7 @@ from agent.exchange.track import Media, Track
 from agent.exchange.video import VideoMedia, VideoTrack
 from agent.log.format import EVENTS_TOPIC, LogError, LoggedSensor
 from common import private_files
+from common.progress import Progress, untold
 from drivers.driver import Modality, Sample
 from drivers.forms import FORMS, image_like
 from drivers.opencv import import_cv2
@@ -82,11 +83,12 @@ class MediaReport:
     """File of the recording that ended early; empty if none did."""
 
 
-def export_media(log: Path, out: Path, sensors: Collection[str] = ()) -> MediaReport:
+def export_media(log: Path, out: Path, sensors: Collection[str] = (), *, progress: Progress = untold) -> MediaReport:
     """Write a recording into a new folder, which appears whole or not at all. Raises LogError.
 
     `camera.mp4`, `microphone.wav`, `imu.csv`, folders `depth` and `thermal`, `events.jsonl`; tables of times beside
     them; and `recording.yaml`, with which `import_folder` makes a log of it again. Memory is bounded by one sample.
+    `progress` is told seconds of the recording.
     """
     import_cv2()  # quiet from its first import on: errors are reported here
     contents = Contents(log, sensors)
@@ -99,7 +101,7 @@ def export_media(log: Path, out: Path, sensors: Collection[str] = ()) -> MediaRe
     events = 0
     with new_folder(out) as folder, ExitStack() as stack:
         lines = stack.enter_context(open(folder / EVENTS_FILE, "x", encoding="utf-8", opener=private_files.opener))
-        for item in contents:
+        for item in over_time(contents, _time_of, contents.timeline, progress):
             if isinstance(item, pb.Event):
                 lines.write(MessageToJson(item, indent=None, preserving_proto_field_name=True) + "\n")
                 events += 1
@@ -121,11 +123,16 @@ def export_media(log: Path, out: Path, sensors: Collection[str] = ()) -> MediaRe
     return MediaReport(files, contents.timeline.unfinished)
 
 
-def import_folder(folder: Path, out: Path) -> ImportReport:
+def _time_of(item: tuple[str, Sample] | pb.Event) -> int:
+    return item.capture_ns if isinstance(item, pb.Event) else item[1].t_ns
+
+
+def import_folder(folder: Path, out: Path, *, progress: Progress = untold) -> ImportReport:
     """Make a log of the media in a folder. Raises LogError and ConfigError.
 
     `recording.yaml` in it says which files, and when each begins. Without it every file of a kind that is known is
-    taken, named after itself, and all begin at the same time.
+    taken, named after itself, and all begin at the same time. `progress` is told seconds of the recording; how many
+    there are, files do not say reliably.
     """
     description, skipped = _description(folder)
     media = {name: _open(folder, name, entry) for name, entry in description.sensors.items()}
@@ -140,7 +147,12 @@ def import_folder(folder: Path, out: Path) -> ImportReport:
     def stream(name: str) -> Iterator[tuple[str, Sample]]:
         return ((name, sample) for sample in media[name].samples(begins[name]))
 
-    samples = heapq.merge(*map(stream, media), key=lambda item: item[1].end_ns)
+    def told(samples: Iterator[tuple[str, Sample]]) -> Iterator[tuple[str, Sample]]:
+        for item in samples:
+            progress("seconds of the recording", max(0.0, (item[1].end_ns - min(begins.values())) / 1e9), None)
+            yield item
+
+    samples = told(heapq.merge(*map(stream, media), key=lambda item: item[1].end_ns))
     return ImportReport(write_log(out, facts, samples, {n: opened.faults for n, opened in media.items()}), skipped)
 
 

@@ -23,6 +23,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     # Hidden, and beside it: a rename works only on the same disk.
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         private_files.make_folder(unfinished)
         yield unfinished
         unfinished.rename(path)

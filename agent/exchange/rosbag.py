@@ -33,6 +33,7 @@ from agent.exchange.split_imu import SplitImu, pairs_of
 from agent.exchange.stamp_clock import StampClock, clocks_of
 from agent.log import messages
 from agent.log.format import RAW_TOPIC, SENSORS_TOPIC, LogError
+from common.progress import Progress, untold
 from drivers.driver import BadData, Sample
 
 PROBED = 200
@@ -40,13 +41,18 @@ PROBED = 200
 
 
 def import_bag(
-    path: Path, out: Path, topics: Mapping[str, Wanted] | None = None, audio: AudioFormat | None = None
+    path: Path,
+    out: Path,
+    topics: Mapping[str, Wanted] | None = None,
+    audio: AudioFormat | None = None,
+    *,
+    progress: Progress = untold,
 ) -> ImportReport:
     """Make a log of a bag: a folder, or one .mcap or .db3 file. Raises LogError and ConfigError.
 
     `topics` says which, and the sensors' names; by default all that can be mapped are taken, named after themselves.
     `audio` is used where the bag holds no AudioInfo beside the topic. What is cut off or damaged gives what stands
-    before.
+    before. `progress` is told messages.
     """
     bag = open_bag(path)
     try:
@@ -62,7 +68,7 @@ def import_bag(
             str(path),
         )
         faults = {name: sensor.faults for name, sensor in sensors.items()}
-        written = write_log(out, facts, _samples(bag, found), faults)
+        written = write_log(out, facts, _samples(bag, found, progress), faults)
         notes = [f"{name}: {note}" for name, sensor in sensors.items() for note in sensor.notes]
         return ImportReport(written, [*skipped, *bag.damages], notes)
     finally:
@@ -173,9 +179,11 @@ def _probe(bag: Bag, names: set[str]) -> dict[str, FirstMessages]:
     return found
 
 
-def _samples(bag: Bag, topics: Mapping[str, Topic]) -> Iterator[tuple[str, Sample]]:
+def _samples(bag: Bag, topics: Mapping[str, Topic], progress: Progress) -> Iterator[tuple[str, Sample]]:
     """All samples in the order of recording."""
-    for name, received_ns, data in bag.messages(topics):
+    total = sum(bag.topics[name].count for name in topics)
+    for number, (name, received_ns, data) in enumerate(bag.messages(topics), start=1):
+        progress("messages", number, total)
         topic = topics[name]
         try:
             received = Received(bag.decode(name, data), received_ns, name)

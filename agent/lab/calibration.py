@@ -7,7 +7,7 @@ embedder and scorer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -29,6 +29,7 @@ from agent.query import Query
 from agent.vectors import Vectors
 from agent.windows.window import Tick
 from agent.windows.windower import Windower
+from common.progress import Progress, untold
 from drivers.driver import MODALITIES
 from drivers.forms import FORMS
 from models.files.calibration import POOLED, Calibration, Curve
@@ -88,11 +89,11 @@ def calibrate(
     first_seed: int = FIRST_SEED,
     scenes: int = SCENES,
     rides: int = RIDES,
-    report: Callable[[str], None] = lambda _: None,
+    progress: Progress = untold,
 ) -> Calibration:
-    """Run the scenes of `first_seed` on and the rides after them, and fit the curves; minutes. `report` takes lines.
+    """Run the scenes of `first_seed` on and the rides after them, and fit the curves; minutes.
 
-    Raises CheckpointError and DeviceError.
+    `progress` is told scenes. Raises CheckpointError and DeviceError.
     """
     embedder, name = load_embedder(settings, MODALITIES)
     examples, after = KnownMargins(), first_seed + scenes
@@ -100,11 +101,11 @@ def calibrate(
     for seed in range(first_seed, after):
         config = synthetic(seed, pace="fast", duration_s=SCENE_S)
         watcher.observe(config, scene_of(config), examples)
-        report(f"scene {seed}")
+        progress("scenes and rides", seed + 1 - first_seed, scenes + rides)
     watcher = _Watcher(embedder, _ride(0), MOTIONS)
     for seed in range(after, after + rides):
         watcher.observe(_ride(seed), Scene(SceneOptions(seed)), examples)
-        report(f"ride {seed}")
+        progress("scenes and rides", seed + 1 - first_seed, scenes + rides)
     asked = f"--first-seed {first_seed} --scenes {scenes} --rides {rides}"
     return Calibration(
         weights=name.rpartition(" ")[2],

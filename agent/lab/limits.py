@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,6 +20,7 @@ from agent.perceiving.limits import InView, Provenance, WeightLimits
 from agent.perceiving.localization.heatmap import best_mean, heat_map
 from agent.perceiving.localization.source import IN_VIEW_FROM
 from agent.windows.window import Tick, Window
+from common.progress import Progress, untold
 from common.window_lengths import AUDIO_WINDOW_S, FRAMES_APART_S
 from world.scene import Scene, SceneOptions
 from world.waveforms import noise, tilted, tone
@@ -49,17 +50,18 @@ def measure(
     first_seed: int = FIRST_SEED,
     scenes: int = SCENES,
     seconds: int = SCENE_S,
-    report: Callable[[str], None] = lambda _: None,
+    progress: Progress = untold,
 ) -> tuple[WeightLimits, Provenance]:
-    """Measure the limits of weights on scenes of so many seconds, which takes seconds for each. `report` takes lines.
+    """Measure the limits of weights on scenes of so many seconds, which takes seconds for each.
 
-    Raises CheckpointError and DeviceError, and ValueError where the scenes hold no sound in view, or none out of view.
+    `progress` is told scenes. Raises CheckpointError and DeviceError, and ValueError where the scenes hold no sound in
+    view, or none out of view.
     """
     model, name = load_embedder(settings, {"vision", "audio"})
     moments: list[HeardMoment] = []
     for seed in range(first_seed, first_seed + scenes):
         moments += moments_of(seed, model, seconds)
-        report(f"scene {seed}: {len(moments)} moments")
+        progress("scenes", seed + 1 - first_seed, scenes)
     similarity = np.array([moment.similarity for moment in moments])
     in_view = np.array([moment.in_view for moment in moments], np.bool_)
     curve = fit(similarity, in_view)

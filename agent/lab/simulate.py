@@ -5,20 +5,23 @@ Each shard draws its own scenes and its own choices from its number, so any numb
 
 from __future__ import annotations
 
-import logging
 import math
 import multiprocessing
 import signal
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing import resource_tracker
-from multiprocessing.pool import Pool
+from multiprocessing.pool import IMapIterator, Pool
+from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
 from agent.perceiving.alerts.prompts import QUIET, SCENERY, TEMPLATES
+from common.progress import Progress, untold
 from common.window_lengths import AUDIO_WINDOW_S, FRAMES_APART_S, IMU_WINDOW_S
 from models.datasets.dataset import About, Classes, Example, Seen, write_index, write_shard
 from models.preprocess import CropMap
@@ -26,6 +29,9 @@ from world import captions
 from world.kinds import KINDS, SILENT, SOUNDING
 from world.scene import Scene, SceneOptions
 from world.truth import ThingTruth, Truth
+
+Count: TypeAlias = "Synchronized[int]"
+"""A number that processes share."""
 
 WINDOWS_PER_SHARD = 200
 WINDOWS_PER_SCENE = 4
@@ -39,7 +45,8 @@ _TRACE_FRACTION, _TRACE_AREA = 0.03, 0.0005
 _HEARD_S, _FAINT = 1.0, 0.15
 _STEADY_TRUTHS = 2
 
-_log = logging.getLogger(__name__)
+LOOK_S = 0.5
+"""Time between two looks at what the processes have written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +74,12 @@ def simulate(
     processes: int = 2,
     options: SceneOptions | None = None,
     windows_per_shard: int = WINDOWS_PER_SHARD,
+    progress: Progress = untold,
 ) -> list[Path]:
     """Write `windows` examples as shards into the folder `out`, from scenes of seeds `seed`, `seed` + 1 ...
 
-    Shards that are there already are kept, so an interrupted run can go on. Returns the shards.
+    Shards that are there already are kept, so an interrupted run can go on. `progress` is told examples. Returns the
+    shards.
     """
     if windows < 1:
         raise ValueError(f"windows: {windows}; at least 1 is needed")
@@ -83,25 +92,48 @@ def simulate(
         for number, size in enumerate(sizes)
     ]
     missing = [job for job in jobs if not job.path.exists()]
+    kept, total = windows - sum(job.windows for job in missing), windows
+    progress("examples", kept, total)
     if processes > 1 and len(missing) > 1:
-        with _pool(min(processes, len(missing))) as pool:
-            for done, path in enumerate(pool.imap_unordered(_write, missing), 1):
-                _log.info("%s written (%d of %d)", path, done, len(missing))
+        with _pool(min(processes, len(missing))) as (pool, written):
+            shards = pool.imap_unordered(_write, missing)
+            for _ in missing:
+                _await(shards, lambda: progress("examples", kept + written.value, total))
     else:
-        for done, job in enumerate(missing, 1):
-            _log.info("%s written (%d of %d)", _write(job), done, len(missing))
+        for job in missing:
+            write_shard(job.path, _told(job, lambda count: progress("examples", count, total), kept))
+            kept += job.windows
     return [job.path for job in jobs]
 
 
-def _pool(processes: int) -> Pool:
-    """Processes, and threads of this one that replace them, which signals of a terminal pass by: this one ends them."""
+@contextmanager
+def _pool(processes: int) -> Iterator[tuple[Pool, Count]]:
+    """Processes, and threads of this one that replace them, which signals of a terminal pass by: this one ends them.
+
+    With them comes the number of examples that they have written.
+    """
+    spawn = multiprocessing.get_context("spawn")
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP, signal.SIGQUIT})
     try:
         resource_tracker.ensure_running()  # which lets SIGINT through again when it starts
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        return multiprocessing.get_context("spawn").Pool(processes)
+        written = spawn.Value("q", 0)
+        pool = spawn.Pool(processes, _count_into, [written])
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    with pool:
+        yield pool, written
+
+
+def _await(shards: IMapIterator[Path], look: Callable[[], None]) -> None:
+    """Wait for the next shard, looking again and again."""
+    while True:
+        try:
+            shards.next(LOOK_S)
+        except multiprocessing.TimeoutError:
+            look()
+        else:
+            return look()
 
 
 def classes() -> Classes:
@@ -127,9 +159,31 @@ class _Job:
     options: SceneOptions
 
 
+_written: Count | None = None
+"""In a process of the pool, the examples that all of them have written."""
+
+
+def _count_into(written: Count) -> None:
+    global _written
+    _written = written
+
+
 def _write(job: _Job) -> Path:
-    write_shard(job.path, examples(job.windows, job.seed, job.options))
+    assert _written is not None
+
+    def one_more(_: int) -> None:
+        with _written.get_lock():
+            _written.value += 1
+
+    write_shard(job.path, _told(job, one_more))
     return job.path
+
+
+def _told(job: _Job, told: Callable[[int], None], before: int = 0) -> Iterator[Example]:
+    """The examples of a shard; `told` gets the number of each, counted from `before`."""
+    for number, rendered in enumerate(examples(job.windows, job.seed, job.options), start=before + 1):
+        yield rendered
+        told(number)
 
 
 def examples(windows: int, seed: int, options: SceneOptions) -> Iterator[Example]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import uuid
 from collections.abc import Callable, Sequence
@@ -203,9 +202,6 @@ class _Builder:
         return SampleStretch(windower, health, self.source.reports, clock, self.faults, motion_lags(streams))
 
     def _load(self, publish: Callable[[pb.Event], None]) -> LoadedModel:
-        # Threads that spin while they wait for each other take the cores from the drivers, and stand still for seconds
-        # whenever another process has one. OpenMP reads this when torch loads it.
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         # torch takes seconds to import: capture and the server start meanwhile.
         from agent.embedding.relieved import Relieved
         from agent.embedding.worker import Worker

@@ -1,4 +1,4 @@
-"""Examples as tensors in memory, and batches of pairs drawn from them.
+"""Examples as tensors, and batches of pairs drawn from them.
 
 A batch holds pairs of one kind: images with texts, or images with audio, and so on. Examples are grouped by what they
 are about, and every batch draws from the groups in fixed proportions, so that what is rare is trained on as much.
@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -20,13 +22,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from common.progress import Progress, untold
 from models import preprocess
 from models.datasets.dataset import About, Box, DatasetError, Example, count, decode, members_of
+from models.datasets.rows_file import RowsFile
 from models.modalities import Modality
 from models.preprocess import RGB_MEAN, RGB_STD, CropMap
 
 Group = tuple[Literal["thing", "nothing", "several", "movement", "any"], str]
 """Subject of pairs: the kind of statement, and its label if it has one."""
+
+LEAST_PAIRS: Final = 2
+"""A pair is told from others."""
 
 _WEIGHTS: Final = {"thing": 1.0, "nothing": 3.0, "several": 1.5, "movement": 0.3, "any": 1.0}
 _SIDES: Final = {"left": "right", "right": "left"}
@@ -38,20 +45,31 @@ _log = logging.getLogger(__name__)
 class Examples:
     """N examples: labels and captions of each, and the model's inputs of the loaded modalities.
 
-    `inputs[modality]` holds one row an example: vision uint8 [N, 3, 2, 224, 224] in RGB levels, the others float16 as
-    `models.preprocess` makes them. `boxes[i]` are the boxes of `about[i]` in pixels of the model's 224 px crop.
+    `inputs[modality]` holds a row of each example that has the modality: vision uint8 [n, 3, 2, 224, 224] in RGB
+    levels, the others float16 as `models.preprocess` makes them. `boxes[i]` are the boxes of `about[i]` in pixels of
+    the model's 224 px crop.
     """
 
     about: list[About]
     boxes: list[dict[str, list[Box]]]
     inputs: dict[Modality, Tensor]
+    places: dict[Modality, NDArray[np.int64]] = field(default_factory=dict)
+    """Rows of `inputs` by example, [N], -1 for one that lacks the modality; where none are given, all have it."""
 
     def __len__(self) -> int:
         return len(self.about)
 
+    def having(self, modality: Modality) -> NDArray[np.int64]:
+        """Return the numbers of the examples that hold a modality, in order."""
+        if modality not in self.inputs:
+            return np.zeros(0, np.int64)
+        return np.flatnonzero(self.places[modality] >= 0) if modality in self.places else np.arange(len(self))
+
     def batch(self, modality: Modality, rows: NDArray[np.int64] | Sequence[int]) -> Tensor:
-        """The model's input for some examples, float32 [B, ...]."""
-        chosen = self.inputs[modality][torch.as_tensor(np.asarray(rows))]
+        """The model's input for some examples that hold the modality, float32 [B, ...]."""
+        numbers = np.asarray(rows, np.int64)
+        places = self.places[modality][numbers] if modality in self.places else numbers
+        chosen = self.inputs[modality][torch.as_tensor(places)]
         return normalised(chosen) if modality == "vision" else chosen.float()
 
 
@@ -61,91 +79,136 @@ def normalised(levels: Tensor) -> Tensor:
     return (levels.float() - mean) / std
 
 
-def load(folder: Path, modalities: Iterable[Modality], threads: int = 2) -> Examples:
-    """Read all shards of a folder, keeping the inputs of `modalities` only. Raises DatasetError."""
+def load(
+    folders: Path | Sequence[Path],
+    modalities: Iterable[Modality],
+    threads: int = 2,
+    *,
+    scratch: Path | None = None,
+    progress: Progress = untold,
+) -> Examples:
+    """Read all shards of some folders, keeping the inputs of `modalities` only. Raises DatasetError and NoRoom.
+
+    The inputs, 0.3 to 0.6 MB an example, lie in files without a name in the folder `scratch`, by default that of
+    temporary files; memory holds labels and captions. `progress` is told examples.
+    """
+    folders = [folders] if isinstance(folders, Path) else list(folders)
     wanted = tuple(modality for modality in modalities if modality != "text")
-    examples, unusable = Examples([], [], {}), list[str]()
-    room = count(folder)
-    members = members_of(folder)
+    about, boxes, unusable = list[About](), list[dict[str, list[Box]]](), list[str]()
+    files: dict[Modality, RowsFile] = {}
+    places: dict[Modality, list[int]] = {modality: [] for modality in wanted}
+    faults: Counter[str] = Counter()
+    total, read = sum(map(count, folders)), 0
+    members = (item for folder in folders for item in members_of(folder))
     within = torch.get_num_threads()
     torch.set_num_threads(1)  # the pool is the parallelism
-    try:
-        with ThreadPoolExecutor(threads) as pool:
-            while block := list(islice(members, 64)):
-                for key, about, boxes, inputs in pool.map(lambda item: _prepared(item, wanted), block):
-                    if inputs is None:
-                        unusable.append(key)
-                        continue
-                    for modality, x in inputs.items():
-                        if modality not in examples.inputs:
-                            examples.inputs[modality] = torch.empty((room, *x.shape), dtype=x.dtype)
-                        examples.inputs[modality][len(examples)] = x
-                    examples.about.append(about)
-                    examples.boxes.append(boxes)
-    finally:
-        torch.set_num_threads(within)
+    with ExitStack() as stack:
+        stack.callback(torch.set_num_threads, within)
+        pool = stack.enter_context(ThreadPoolExecutor(threads))
+        while block := list(islice(members, 64)):
+            for prepared in pool.map(lambda item: _prepared(item, wanted), block):
+                faults.update(prepared.faults)
+                if wanted and not ("vision" in prepared.inputs if "vision" in wanted else prepared.inputs):
+                    unusable.append(prepared.key)
+                    continue
+                for modality in wanted:
+                    places[modality].append(-1)
+                    if modality in prepared.inputs:
+                        if modality not in files:
+                            files[modality] = RowsFile(scratch)
+                            stack.callback(files[modality].close)
+                        places[modality][-1] = len(files[modality])
+                        files[modality].append(prepared.inputs[modality])
+                about.append(prepared.about)
+                boxes.append(prepared.boxes)
+            read += len(block)
+            progress("examples read", read, total)
+        inputs = {modality: file.rows() for modality, file in files.items()}
+    named = ", ".join(map(str, folders))
+    for fault, number in faults.items():
+        _log.warning("%s: %s of %d examples cannot be used", named, fault, number)
     if unusable:
-        _log.warning("%s: left out %d examples without a usable reading, e.g. %s", folder, len(unusable), unusable[0])
-    if not examples.about:
-        raise DatasetError(f"{folder}: the shards hold no usable example; write them again with `sensebind simulate`")
-    examples.inputs = {modality: x[: len(examples)] for modality, x in examples.inputs.items()}
-    return examples
+        _log.warning("%s: left out %d examples without a usable reading, e.g. %s", named, len(unusable), unusable[0])
+    if not about:
+        raise DatasetError(f"{named}: the shards hold no usable example; write them again with `sensebind simulate`")
+    return Examples(about, boxes, inputs, {modality: np.array(places[modality], np.int64) for modality in files})
 
 
-def _prepared(
-    members: dict[str, Any], wanted: tuple[Modality, ...]
-) -> tuple[str, About, dict[str, list[Box]], dict[Modality, Tensor] | None]:
-    """Key, facts, boxes in the crop, and inputs: None when a reading is of no use, as depth when all is too near."""
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """An example as the model takes it; `faults` are the modalities whose reading is of no use, as depth when all is
+    too near. Boxes are in the crop.
+    """
+
+    key: str
+    about: About
+    boxes: dict[str, list[Box]]
+    inputs: dict[Modality, Tensor]
+    faults: list[Modality]
+
+
+def _prepared(members: dict[str, Any], wanted: tuple[Modality, ...]) -> _Prepared:
     example = decode(members)
-    try:
-        inputs = {modality: _input(example, modality) for modality in wanted}
-    except preprocess.PreprocessError:
-        inputs = None
+    inputs: dict[Modality, Tensor] = {}
+    faults: list[Modality] = []
+    for modality in wanted:
+        reading = _measured(example, modality)
+        if reading is None:
+            continue
+        try:
+            inputs[modality] = _input(reading, modality, example.audio_rate_hz)
+        except preprocess.PreprocessError:
+            faults.append(modality)
     crop = CropMap(*example.frames.shape[1:3])
     boxes = {
         label: [(*crop.to_crop(x0, y0), *crop.to_crop(x1, y1)) for x0, y0, x1, y1 in seen.boxes]
         for label, seen in example.about.seen.items()
     }
-    return example.key, example.about, boxes, inputs
+    return _Prepared(example.key, example.about, boxes, inputs, faults)
 
 
-def _input(example: Example, modality: Modality) -> Tensor:
-    """One row of `Examples.inputs`. Shards state their units, so these are not guessed."""
+def _measured(example: Example, modality: Modality) -> NDArray[Any] | None:
+    readings: dict[Modality, NDArray[Any] | None] = {
+        "vision": example.frames,
+        "audio": example.audio,
+        "depth": example.depth_m,
+        "thermal": example.temperature_c,
+        "imu": example.imu,
+    }
+    return readings[modality]
+
+
+def _input(reading: NDArray[Any], modality: Modality, audio_rate_hz: float) -> Tensor:
+    """One row of `Examples.inputs`. Shards state their units, so these are not guessed. Raises PreprocessError."""
+    batch = reading[None]
     match modality:
         case "vision":
-            x = preprocess.vision(example.frames[None])[0]  # [3, 2, 224, 224]
+            x = preprocess.vision(batch)[0]  # [3, 2, 224, 224]
             mean, std = (torch.tensor(values).view(3, 1, 1, 1) for values in (RGB_MEAN, RGB_STD))
             return ((x * std + mean) * 255).round().to(torch.uint8)
         case "audio":
-            sound = _measured(example.audio)[:, :, None]
-            return preprocess.audio(sound, example.audio_rate_hz, guess_units=False)[0].half()
+            return preprocess.audio(batch[:, :, None], audio_rate_hz, guess_units=False)[0].half()
         case "depth":
-            return preprocess.depth(_measured(example.depth_m), guess_units=False)[0].half()
+            return preprocess.depth(batch, guess_units=False)[0].half()
         case "thermal":
-            return preprocess.thermal(_measured(example.temperature_c), guess_units=False)[0].half()
+            return preprocess.thermal(batch, guess_units=False)[0].half()
         case _:
-            return preprocess.imu(_measured(example.imu), preprocess.IMU_RATE_HZ, guess_units=False)[0].half()
+            return preprocess.imu(batch, preprocess.IMU_RATE_HZ, guess_units=False)[0].half()
 
 
-def _measured(data: NDArray[np.float32] | None) -> NDArray[np.float32]:
-    """As a batch of one. Raises PreprocessError when there is none."""
-    if data is None:
-        raise preprocess.PreprocessError("the example does not hold it")
-    return data[None]
-
-
-def groups_of(about: Sequence[About], modality: Modality) -> dict[Group, list[int]]:
-    """Rows of the examples that make a pair of an image and `modality`, by what the pair is about."""
+def groups_of(examples: Examples, modality: Modality) -> dict[Group, list[int]]:
+    """Examples that make a pair of an image and `modality`, by what the pair is about."""
+    rows: Iterable[int] = range(len(examples)) if modality == "text" else examples.having(modality).tolist()
     groups: dict[Group, list[int]] = {}
-    for row, facts in enumerate(about):
-        for group in _groups(facts, modality):
+    for row in rows:
+        for group in _groups(examples.about[row], modality):
             groups.setdefault(group, []).append(row)
     return groups
 
 
 def _groups(facts: About, modality: Modality) -> Iterator[Group]:
     if not facts.labelled:
-        if modality != "text":
+        if modality != "text" or facts.scene:
             yield "any", ""
         return
     match modality:
@@ -170,23 +233,30 @@ def _groups(facts: About, modality: Modality) -> Iterator[Group]:
 class PairSampler:
     """Draws batches of pairs; the same generator state gives the same batch."""
 
-    def __init__(self, about: Sequence[About], modality: Modality) -> None:
-        groups = groups_of(about, modality)
-        if not groups:
-            raise DatasetError(f"the shards hold no pair of an image and {modality}; write more examples")
+    def __init__(self, examples: Examples, modality: Modality) -> None:
+        """Raises DatasetError where the examples hold no pair of an image and `modality`, or only one."""
+        groups = groups_of(examples, modality)
+        self.pairs = len({row for rows in groups.values() for row in rows})
+        """Examples that make a pair."""
+        if self.pairs < LEAST_PAIRS:
+            raise DatasetError(
+                f"the shards hold {self.pairs or 'no'} pair of an image and {modality}; write more examples"
+            )
         self._names = list(groups)
         self._rows = [np.array(rows) for rows in groups.values()]
         weights = np.array([_WEIGHTS[kind] for kind, _ in self._names])
         self._shares = weights / weights.sum()
 
     def draw(self, size: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], list[Group]]:
-        """Rows of `size` examples and the group each was drawn for.
+        """Rows of `size` examples, or of as many as there are, and the group each was drawn for.
 
-        Every group has its share of the batch, rounded up or down at random.
+        Every group has its share of the batch, rounded up or down at random, and no example twice as long as it has
+        others: the same pair cannot be told from itself.
         """
+        size = min(size, self.pairs)
         spread = np.cumsum(self._shares) * size + rng.uniform()
         counts = np.diff(np.floor(spread), prepend=np.floor(spread[-1] - size)).astype(int)
-        rows = [rng.choice(candidates, n) for candidates, n in zip(self._rows, counts, strict=True)]
+        rows = [rng.choice(own, n, replace=n > len(own)) for own, n in zip(self._rows, counts, strict=True)]
         groups = [name for name, n in zip(self._names, counts, strict=True) for _ in range(n)]
         return np.concatenate(rows).astype(np.int64), groups
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import torch
@@ -56,9 +56,24 @@ class Recipe:
     """Steps of each stage in which the learning rate rises."""
     dense_weight: float = 1.0
     sharpness: float = 16.0
+    initial: str = ""
+    """Hash of the weights to begin with; empty when all towers begin anew."""
     log_every: int = 20
     checkpoint_every: int = 100
     validate_every: int = 400
+
+    @property
+    def steps(self) -> int:
+        """Steps of all stages."""
+        return sum(stage.steps for stage in self.stages)
+
+    def refining(self, initial: str, sizes: Sizes) -> Recipe:
+        """Return the recipe for towers that are trained already: the last stage of each modality, without short cuts.
+
+        `initial` is the hash of their weights.
+        """
+        last = {stage.modality: replace(stage, keep=1.0, focus=False) for stage in self.stages}
+        return replace(self, sizes=sizes, stages=tuple(last.values()), initial=initial)
 
     def __post_init__(self) -> None:
         for stage in self.stages:

@@ -1,8 +1,11 @@
 """Training by image-paired contrast, as ImageBind does it, on shards.
 
-First the image and text towers learn each other from captions (ImageBind takes them from OpenCLIP instead). Then they
-are frozen, and audio, depth, thermal and IMU each learn the images that they were recorded with. No pair of text and
-audio, depth, thermal or IMU is ever trained: that these agree is what follows.
+First the image and text towers learn each other from captions. Then they are frozen, and audio, depth, thermal and IMU
+each learn the images that they were recorded with. No pair of text and audio, depth, thermal or IMU is ever trained:
+that these agree is what follows.
+
+A run may begin with weights instead, as ImageBind's did with OpenCLIP's: their image tower stays as it is, and the
+others learn its images. Shards without captions, as those out of a log are, need that.
 
 Every batch holds pairs of one kind. Beside InfoNCE on the vectors of whole images there is the same loss on the best
 matching patches (`models.training.loss.pooled_similarity`) for pairs that are about one thing.
@@ -15,9 +18,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,11 +32,22 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from models.datasets.dataset import About, Classes, all_captions, read_index
-from models.datasets.pairs import Examples, Group, PairSampler, caption, load, mirrored
+from common.progress import Progress, untold
+from models.datasets.dataset import INDEX, About, Classes, DatasetError, all_captions, read_index
+from models.datasets.pairs import (
+    LEAST_PAIRS,
+    Examples,
+    Group,
+    PairSampler,
+    caption,
+    groups_of,
+    load,
+    mirrored,
+)
+from models.datasets.rows_file import RowsFile
 from models.encoders import PatchEncoder, TextEncoder
 from models.evaluation.shards import scores
-from models.files import checkpoint, description
+from models.files import checkpoint, description, store
 from models.files.published_file import UNPICKLING_FAULTS
 from models.imagebind import ImageBind
 from models.modalities import MODALITIES, Modality
@@ -46,13 +62,28 @@ from models.training.image_patches import (
 )
 from models.training.loss import info_nce, pooled_similarity
 from models.training.recipe import Recipe, TrainingStage, learning_rate_factor, optimisers_of
+from models.vocabulary import words_beside
 
-WEIGHTS: Final = "imagebind_nano.safetensors"
+NAME: Final = "imagebind_nano"
+WEIGHTS: Final = f"{NAME}.safetensors"
 CHECKPOINT: Final = "checkpoint.pt"
 LOG: Final = "log.jsonl"
 
 Report = Callable[[dict[str, float | int | str]], None]
 """Gets each entry of the training log: step, loss, samples per second, validation scores."""
+
+Tell = Callable[[str], None]
+"""Gets lines on what is trained, and what is not."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Images:
+    """All images as the frozen tower has them: vectors [N, D], and patches float16 [N, 256, D], which lie on the disk,
+    if pairs are about one thing.
+    """
+
+    vectors: Tensor
+    patches: Tensor | None
 
 
 @dataclass(slots=True, eq=False)
@@ -63,17 +94,22 @@ class _Run:
     model: ImageBind
     examples: Examples
     out: Path
-    validation: tuple[Examples, Classes] | None
+    validation: tuple[Examples, Classes | None] | None
     report: Report | None
+    progress: Progress
     stage: int = 0
     step: int = 0
     """Steps done of the stage."""
     seconds: float = 0.0
     optimisers: list[dict[str, Any]] | None = None
     """Their states at `step`, when the run was resumed inside a stage."""
-    images: tuple[Tensor, Tensor] | None = None
-    """Vectors and patches of all images, once the image tower is frozen."""
+    images: _Images | None = None
+    """Once the image tower is frozen."""
     last_scores: dict[str, float] = field(default_factory=dict)
+
+    def steps_done(self) -> int:
+        """Return the steps done of all stages."""
+        return sum(stage.steps for stage in self.recipe.stages[: self.stage]) + self.step
 
     def log(self, **values: float | int | str) -> None:
         stage = self.recipe.stages[min(self.stage, len(self.recipe.stages) - 1)]
@@ -119,40 +155,120 @@ class _Run:
 
 
 def train(
-    shards: Path,
+    shards: Path | Sequence[Path],
     out: Path,
     recipe: Recipe | None = None,
     *,
+    initial: Path | None = None,
     validation: Path | None = None,
     resume: bool = False,
     stop_after_steps: int | None = None,
     report: Report | None = None,
+    tell: Tell = lambda _: None,
+    progress: Progress = untold,
 ) -> Path:
-    """Train on the shards of a folder and write `out`/imagebind_nano.safetensors; returns its path.
+    """Train on the shards of some folders and write `out`/imagebind_nano.safetensors; returns its path.
 
-    `out` also gets a log of JSON lines and a checkpoint, from which `resume` goes on. `validation` is a folder of
-    shards to score on. `stop_after_steps` interrupts the run after so many steps: the weights written are then those
-    of the moment. Raises DatasetError and CheckpointError.
+    `initial` are weights to begin with; where no example has a caption these are the shipped nano's by default. A
+    modality that no example has is not trained: its tower stays as it is in them, or is left out. `out` also gets a log
+    of JSON lines and a checkpoint, from which `resume` goes on. `validation` is a folder of shards to score on.
+    `stop_after_steps` interrupts the run after so many steps: the weights written are then those of the moment.
+    `progress` is told examples and steps. Raises DatasetError, NoRoom and CheckpointError.
     """
     recipe = recipe or Recipe()
     out.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(recipe.seed)
-    model = ImageBind(recipe.sizes, [m for m in MODALITIES if m in ("vision", *(s.modality for s in recipe.stages))])
-    held = (load(validation, model.modalities), read_index(validation)) if validation else None
-    run = _Run(recipe, model, load(shards, model.modalities), out, held, report)
+    wanted = [m for m in MODALITIES if m in ("vision", *(stage.modality for stage in recipe.stages))]
+    examples = load(shards, wanted, scratch=out, progress=progress)
+    pairs = _pairs(examples, recipe)
+    if initial is None and pairs.get("text", 0) < LEAST_PAIRS:
+        initial = store.find(NAME)
+    begun = None if initial is None else _begun(initial)
+    if begun is not None and initial is not None:
+        recipe = recipe.refining(description.content_hash(initial), begun.sizes)
+    recipe = replace(recipe, stages=tuple(s for s in recipe.stages if pairs[s.modality] >= LEAST_PAIRS))
+    if not recipe.stages:
+        held = ", ".join(f"{modality} {number}" for modality, number in pairs.items())
+        raise DatasetError(
+            f"{_named(shards)}: {LEAST_PAIRS} pairs of an image and another modality are needed, and there are: "
+            f"{held}; export a longer recording, or one of more sensors"
+        )
+    model = _model(recipe, begun)
+    _tell_plan(tell, len(examples), pairs, recipe, model, initial)
+    held_back = _held_back(validation, model, out) if validation else None
+    run = _Run(recipe, model, examples, out, held_back, report, progress)
     if resume:
         run.resume()
-    elif recipe.stages[0].modality == "text":
+    elif not recipe.initial and recipe.stages[0].modality == "text":
         whiten_stem(model, run.examples, recipe.seed)
-    left = stop_after_steps if stop_after_steps is not None else sum(stage.steps for stage in recipe.stages)
+    left = stop_after_steps if stop_after_steps is not None else recipe.steps
+    progress("steps", run.steps_done(), recipe.steps)
     while run.stage < len(recipe.stages) and left > 0:
         left -= _train_stage(run, recipe.stages[run.stage], left)
-    known = _trained_tokens(run.examples.about)
-    _forget_untrained_words(model, known)
+    known = _known_tokens(run, begun)
+    if known:
+        _forget_untrained_words(model, known)
     run.validate()
     path = out / WEIGHTS
-    checkpoint.save(model, path, _metadata(run, len(known)))
+    facts = _metadata(run, len(known))
+    if initial is not None:
+        facts["licence"] = description.metadata(initial).get("licence", facts["licence"])
+    checkpoint.save(model, path, facts)
+    if initial is not None and pairs.get("text", 0) < LEAST_PAIRS and words_beside(initial).is_file():
+        shutil.copyfile(words_beside(initial), words_beside(path))
     return path
+
+
+def _named(shards: Path | Sequence[Path]) -> str:
+    return str(shards) if isinstance(shards, Path) else ", ".join(map(str, shards))
+
+
+def _pairs(examples: Examples, recipe: Recipe) -> dict[Modality, int]:
+    """Examples that are a pair of an image and each modality of the recipe."""
+    return {
+        stage.modality: len({row for rows in groups_of(examples, stage.modality).values() for row in rows})
+        for stage in recipe.stages
+    }
+
+
+def _begun(initial: Path) -> ImageBind:
+    """The model to begin with. Raises CheckpointError."""
+    model = checkpoint.load(initial)
+    if "vision" not in model.modalities:
+        raise description.CheckpointError(
+            f"{initial}: has no image tower, which all others learn from; give weights with one"
+        )
+    return model
+
+
+def _model(recipe: Recipe, begun: ImageBind | None) -> ImageBind:
+    """The model of a recipe, with the towers of another where that has them."""
+    trained = {stage.modality for stage in recipe.stages}
+    modalities = [m for m in MODALITIES if m in {"vision", *trained, *(begun.modalities if begun else ())}]
+    torch.manual_seed(recipe.seed)
+    model = ImageBind(recipe.sizes, modalities)
+    if begun is not None:
+        model.load_state_dict(begun.state_dict(), strict=False)
+    return model
+
+
+def _tell_plan(
+    tell: Tell, count: int, pairs: dict[Modality, int], recipe: Recipe, model: ImageBind, initial: Path | None
+) -> None:
+    """Say what is trained and what is not."""
+    trained = {stage.modality for stage in recipe.stages}
+    found = ", ".join(f"{modality} {number}" for modality, number in pairs.items() if modality in trained)
+    tell(f"{count} examples; pairs of an image with {found}")
+    if initial is not None:
+        kept = [modality for modality in model.modalities if modality not in trained]
+        tell(f"not trained, as they are in {initial.stem}: {', '.join(kept)}")
+    if without := [m for m in pairs if m not in model.modalities]:
+        tell(f"left out, since fewer than {LEAST_PAIRS} examples have them: {', '.join(without)}")
+
+
+def _held_back(folder: Path, model: ImageBind, scratch: Path) -> tuple[Examples, Classes | None]:
+    """Examples to score on, and the classes of those that are labelled. Raises DatasetError."""
+    examples = load(folder, model.modalities, scratch=scratch)
+    return examples, read_index(folder) if (folder / INDEX).exists() else None
 
 
 def _train_stage(run: _Run, stage: TrainingStage, at_most: int) -> int:
@@ -160,12 +276,13 @@ def _train_stage(run: _Run, stage: TrainingStage, at_most: int) -> int:
     recipe, model = run.recipe, run.model
     began = run.step
     examples = run.examples
-    sampler = PairSampler(examples.about, stage.modality)
-    if stage.modality == "text":
+    sampler = PairSampler(examples, stage.modality)
+    both = stage.modality == "text" and not recipe.initial
+    if both:
         run.images = None
     elif run.images is None:
-        run.images = _embed_images(model, examples)
-    trained = ("vision", "text") if stage.modality == "text" else (stage.modality,)
+        run.images = _embed_images(run)
+    trained = ("vision", "text") if both else (stage.modality,)
     for name, encoder in model.encoders.items():
         encoder.requires_grad_(name in trained).train(name in trained)
     optimisers = optimisers_of(model, stage, recipe)
@@ -173,7 +290,7 @@ def _train_stage(run: _Run, stage: TrainingStage, at_most: int) -> int:
         for optimiser, state in zip(optimisers, run.optimisers, strict=True):
             optimiser.load_state_dict(state)
         run.optimisers = None
-    losses, since, since_step = [], time.perf_counter(), run.step
+    losses, since, pairs = [], time.perf_counter(), 0
     while run.step < stage.steps and run.step - began < at_most:
         rng = np.random.default_rng([recipe.seed, run.stage, run.step])
         torch.manual_seed(int(rng.integers(2**31)))
@@ -185,21 +302,23 @@ def _train_stage(run: _Run, stage: TrainingStage, at_most: int) -> int:
             if run.images is None:
                 loss = _text_loss(model, examples, rows, groups, recipe, stage, rng)
             else:
-                x = _augmented(stage.modality, examples.batch(stage.modality, rows), rng)
-                loss = _image_loss(model, stage, x, run.images[0][rows], run.images[1][rows], groups, recipe)
+                x = _inputs(examples, stage.modality, rows, groups, rng)
+                loss = _image_loss(model, stage, x, run.images, rows, groups, recipe)
         model.zero_grad(set_to_none=True)  # also of towers frozen since: the clipping below counts every gradient
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimiser in optimisers:
             optimiser.step()
         losses.append(loss.item())
+        pairs += len(rows)
         run.step += 1
+        run.progress("steps", run.steps_done(), recipe.steps)
         if run.step % recipe.log_every == 0 or run.step == stage.steps:
             now = time.perf_counter()
             run.seconds += now - since
-            speed = (run.step - since_step) * stage.batch / (now - since)
+            speed = pairs / (now - since)
             run.log(loss=round(sum(losses) / len(losses), 4), pairs_per_s=round(speed, 1))
-            losses, since, since_step = [], now, run.step
+            losses, since, pairs = [], now, 0
         if run.step % recipe.checkpoint_every == 0:
             run.save(optimisers)
         if run.step % recipe.validate_every == 0:
@@ -243,15 +362,16 @@ def _image_loss(
     model: ImageBind,
     stage: TrainingStage,
     x: Tensor,
-    vectors: Tensor,
-    patches: Tensor,
+    images: _Images,
+    rows: Rows,
     groups: list[Group],
     recipe: Recipe,
 ) -> Tensor:
+    """Loss of a tower that learns the images of the frozen one."""
     with torch.autocast("cpu", torch.bfloat16):
         other = model({stage.modality: x}, keep=stage.keep)[stage.modality].float()  # [B, D]
-    dense = patches.float() if stage.modality == "audio" else None
-    return _paired_loss(vectors, dense, other, groups, model.logit_scale(stage.modality), recipe)
+    dense = images.patches[rows].float() if stage.modality == "audio" and images.patches is not None else None
+    return _paired_loss(images.vectors[rows], dense, other, groups, model.logit_scale(stage.modality), recipe)
 
 
 def _paired_loss(
@@ -269,6 +389,15 @@ def _paired_loss(
     return loss + recipe.dense_weight * info_nce(pooled[: len(things)], scale, pooled[len(things) :])
 
 
+def _inputs(
+    examples: Examples, modality: Modality, rows: Rows, groups: list[Group], rng: np.random.Generator
+) -> Tensor:
+    """A batch of what learns the images: captions as tokens [B, 77], sound changed a little, the others as they are."""
+    if modality == "text":
+        return tokenize([caption(examples.about[row], group, rng) for row, group in zip(rows, groups, strict=True)])
+    return _augmented(modality, examples.batch(modality, rows), rng)
+
+
 def _augmented(modality: Modality, x: Tensor, rng: np.random.Generator) -> Tensor:
     """Audio gets a shift in time (round about) and another loudness; depth, thermal and IMU stay as they are."""
     if modality != "audio":
@@ -279,17 +408,22 @@ def _augmented(modality: Modality, x: Tensor, rng: np.random.Generator) -> Tenso
 
 
 @torch.no_grad()
-def _embed_images(model: ImageBind, examples: Examples, batch: int = 64) -> tuple[Tensor, Tensor]:
-    """Vectors [N, D] and patches float16 [N, 256, D] of all images, by the frozen image tower."""
+def _embed_images(run: _Run, batch: int = 64) -> _Images:
+    """Embed all images by the frozen image tower; their patches only where a sound may be of one of them."""
+    model, examples = run.model, run.examples
     model.eval()
-    vectors, patches = [], []
-    for rows in np.array_split(np.arange(len(examples)), -(-len(examples) // batch)):
-        with torch.autocast("cpu", torch.bfloat16):
-            found = model.embed({"vision": examples.batch("vision", rows)}, patches=True)
-        assert found.patches is not None
-        vectors.append(found.vectors["vision"])
-        patches.append(found.patches.flatten(1, 2).half())
-    return torch.cat(vectors), torch.cat(patches)
+    dense = any(about.labelled and about.heard for about in examples.about)
+    vectors = []
+    with closing(RowsFile(run.out)) as patches:
+        for rows in np.array_split(np.arange(len(examples)), -(-len(examples) // batch)):
+            with torch.autocast("cpu", torch.bfloat16):
+                found = model.embed({"vision": examples.batch("vision", rows)}, patches=dense)
+            vectors.append(found.vectors["vision"])
+            if found.patches is not None:
+                for image in found.patches.flatten(1, 2).half():
+                    patches.append(image)
+            run.progress("images embedded", int(rows[-1]) + 1, len(examples))
+        return _Images(torch.cat(vectors), patches.rows() if dense else None)
 
 
 @torch.no_grad()
@@ -302,6 +436,18 @@ def _forget_untrained_words(model: ImageBind, known: set[int]) -> None:
     text.token_embedding[unknown] = 0.0
 
 
+def _known_tokens(run: _Run, begun: ImageBind | None) -> set[int]:
+    """Ids of the tokens that the text tower was trained on, in this run or before; empty without one."""
+    known: set[int] = set()
+    if any(stage.modality == "text" for stage in run.recipe.stages):
+        known |= _trained_tokens(run.examples.about)
+    if begun is not None and "text" in begun.modalities:
+        text = begun.encoders["text"]
+        assert isinstance(text, TextEncoder)
+        known |= set(text.token_embedding.any(dim=1).nonzero()[:, 0].tolist())
+    return known
+
+
 def _trained_tokens(about: list[About]) -> set[int]:
     """The ids of all tokens of all captions, padding included."""
     texts = {text for facts in about for text in all_captions(facts)}
@@ -311,9 +457,12 @@ def _trained_tokens(about: list[About]) -> set[int]:
 def _metadata(run: _Run, tokens: int) -> dict[str, str]:
     recipe = run.recipe
     stages = ", ".join(f"{stage.modality} {stage.steps} x {stage.batch}" for stage in recipe.stages)
+    labelled = sum(about.labelled for about in run.examples.about)
+    parts = {"labelled": labelled, "recorded": len(run.examples) - labelled}
+    begun = f"; began with the weights {recipe.initial}" if recipe.initial else ""
     return {
-        "name": "imagebind_nano",
-        "trained_on": f"{len(run.examples)} examples of the synthetic world",
+        "name": NAME,
+        "trained_on": ", ".join(f"{number} {kind} examples" for kind, number in parts.items() if number) + begun,
         "stages": f"steps x batch of image pairs: {stages}",
         "seed": str(recipe.seed),
         "trained_tokens": str(tokens),
