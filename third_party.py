@@ -1,7 +1,7 @@
 """Writes THIRD_PARTY.md, the licences of all that is installed or shipped: `make licences`.
 
 Licences are those that the installed packages state of themselves (`importlib.metadata`). A package that is listed but
-not installed on this machine keeps its row.
+not installed on this machine keeps its row while one that asks for it has one.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ def _required(package: Distribution, extras: frozenset[str]) -> Iterator[Require
 def listed(page: str) -> dict[str, tuple[str, str]]:
     """Return the packages of the page: name -> its licence and the last column."""
     rows = re.findall(r"^\| ([a-z0-9-]+) \| (.+?) \| (.+?) \|$", page, re.M)
-    return {name: (licence, last) for name, licence, last in rows}
+    return {name: (licence, last) for name, licence, last in rows if licence != "licence"}  # the head of a table
 
 
 def written(old: str) -> str:
@@ -178,6 +178,9 @@ def written(old: str) -> str:
     elsewhere = {name: by for name, by in brought_by(direct).items() if name not in everywhere}
     for title, found in (("every install", everywhere), ("extras and for development", elsewhere)):
         kept = {name: before[name][1] for name in _absent(old, title) if installed(name) is None and name not in found}
+        there = {dependency.name for dependency in direct} | found.keys()
+        while gone := {name for name, by in kept.items() if not set(by.split(", ")) & (there | kept.keys())}:
+            kept = {name: by for name, by in kept.items() if name not in gone}
         by_name = {name: ", ".join(sorted(by)) for name, by in found.items()} | kept
         rows = ((name, licence(name), by_name[name]) for name in sorted(by_name))
         sections += [f"## Brought along by packages of {title}\n", _table(("package", "licence", "asked for by"), rows)]
