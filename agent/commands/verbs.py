@@ -109,6 +109,7 @@ def record(
     """Run the agent like `run`, and write all samples and events to a log (MCAP)."""
     ending.meant()
     defer_collection()
+    from agent.commands.record import summary_of
     from agent.log.format import RecordError
     from agent.run import build
 
@@ -120,14 +121,12 @@ def record(
     asyncio.run(serve_run(live, address, insecure=insecure or loaded.server.insecure, seconds=seconds))
     assert live.recorder is not None
     report = live.recorder.report()
-    dropped = sum(sum(reasons.values()) for reasons in report.drops.values())
-    files = f"{report.path}" + (f", the last of {report.parts} files" if report.parts > 1 else "")
-    tell(f"{files}: {sum(report.written.values())} messages written, {dropped} dropped")
+    tell(summary_of(report))
     if report.error:
         raise RecordError(report.error)
     if report.lost:
         lost = ", ".join(f"{count} {reason}" for reason, count in report.lost.items())
-        raise RecordError(report.notice or f"{files}: messages are lost: {lost}")
+        raise RecordError(report.notice or f"{report.path}: messages are lost: {lost}")
 
 
 @app.command()
