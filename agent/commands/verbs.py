@@ -321,7 +321,10 @@ def embed(
     image: Annotated[list[str] | None, typer.Option(help="Image file, such as dog.jpg.")] = None,
     video: Annotated[list[str] | None, typer.Option(help="Video file, such as dog.mp4.")] = None,
     audio: Annotated[list[str] | None, typer.Option(help="Sound file: WAV, FLAC, Ogg or MP3.")] = None,
-    depth: Annotated[list[str] | None, typer.Option(help="Depth map: 16-bit PNG in millimetres.")] = None,
+    depth: Annotated[list[str] | None, typer.Option(help="Depth map: 16-bit PNG.")] = None,
+    depth_scale_m: Annotated[
+        float, typer.Option(help="Metres per count of the depth maps, such as 0.0002 for TUM RGB-D.")
+    ] = 0.001,
     thermal: Annotated[list[str] | None, typer.Option(help="Thermal image: 16-bit PNG in 0.01 K.")] = None,
     imu: Annotated[
         list[str] | None,
@@ -367,6 +370,7 @@ def embed(
         device=device,
         dtype=dtype,
         imu_rate_hz=imu_rate_hz,
+        depth_scale_m=depth_scale_m,
         scored=scores,
         as_json=as_json,
         npz=npz,
