@@ -14,7 +14,7 @@ from drivers.option_checks import require_between
 from drivers.png import PngOptions, PngSequence
 from drivers.raw16 import Raw16Camera, Raw16Options
 
-_MILLIMETRE_M = FORMS["depth"].count_scale
+MILLIMETRE_M = FORMS["depth"].count_scale
 """Unit of most depth cameras and data sets."""
 
 
@@ -26,7 +26,7 @@ SCALES_M = 1e-5, 0.05
 class DepthPngOptions(PngOptions):
     """A directory of 16-bit grey PNG depth images, or a pattern; played in the order of the numbers in their names."""
 
-    scale_m: float = _MILLIMETRE_M
+    scale_m: float = MILLIMETRE_M
     """Metres per count; a count of 0 is a missing reading."""
 
 
@@ -35,7 +35,7 @@ class DepthV4l2Options(Raw16Options):
     """A depth camera that is a V4L2 device with 16 bits a pixel."""
 
     pixel_format: Literal["Z16", "Y16"] = "Z16"
-    scale_m: float = _MILLIMETRE_M
+    scale_m: float = MILLIMETRE_M
     """Metres per count; a count of 0 is a missing reading."""
 
 
@@ -81,6 +81,6 @@ class DepthV4l2(Raw16Camera):
         return depth_m(counts, self._scale_m)
 
 
-def depth_m(counts: NDArray[np.uint16], scale_m: float = _MILLIMETRE_M) -> NDArray[np.float32]:
+def depth_m(counts: NDArray[np.uint16], scale_m: float = MILLIMETRE_M) -> NDArray[np.float32]:
     """Metres, float32 [H, W], of a depth image in counts of `scale_m`."""
     return counts.astype(np.float32) * np.float32(scale_m)

@@ -163,6 +163,19 @@ def test_single_stamps_of_another_time_are_placed_by_their_recording(tmp_path: P
             assert facts_of(path.with_suffix(".mcap")).start_ns - START_NS <= 0
 
 
+def test_a_message_that_is_recorded_twice_is_one_row(tmp_path: Path) -> None:
+    with bag(tmp_path / "drive") as write:
+        for k in range(300):
+            t_ns = START_NS + k * 10 * MS
+            for again in range(2 if k % 50 == 20 else 1):
+                write("/imu", t_ns + again * MS, imu(t_ns, (0, 0, 9.8, 0, 0, k // 7 / 1000)))
+    report = import_bag(tmp_path / "drive", tmp_path / "out.mcap")
+    assert report.sensors["imu"].faults["messages with the stamp and the values of the one before"] == 6
+    times, rows = rows_in(tmp_path / "out.mcap", "imu")
+    np.testing.assert_allclose(times - START_NS, np.arange(300) * 10 * MS, atol=MS)
+    np.testing.assert_allclose(rows[:, 5], np.arange(300) // 7 / 1000, atol=1e-6)
+
+
 @pytest.mark.parametrize("step_s", [-3600.0, -5.0, 5.0, 86400.0])
 def test_a_step_of_the_clock_is_taken_out(tmp_path: Path, step_s: float) -> None:
     with bag(tmp_path / "drive") as write:

@@ -263,6 +263,18 @@ def test_what_makes_no_sense_is_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_depth_is_scaled_as_its_camera_counts(tmp_path: Path, document: Callable[..., dict[str, Any]]) -> None:
+    counts = np.random.default_rng(2).integers(600, 4000, (60, 80), np.uint16)
+    millimetres, fifths = tmp_path / "millimetres.png", tmp_path / "fifths.png"
+    millimetres.write_bytes(write_png(counts))
+    fifths.write_bytes(write_png(counts * np.uint16(5)))
+    wanted = document({"text": ["a box"], "depth": [str(millimetres)]})["inputs"][1]["vector"]
+    found = document({"text": ["a box"], "depth": [str(fifths)]}, depth_scale_m=0.0002)["inputs"][1]["vector"]
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
+    with pytest.raises(SimilarityError, match="--depth-scale-m: is -1; give metres per count"):
+        embed({"text": ["a box"], "depth": [str(fifths)]}, depth_scale_m=-1)
+
+
 def test_imu_recordings_that_are_too_short_are_named(tmp_path: Path) -> None:
     path = tmp_path / "imu.csv"
     path.write_text("0,0,9.81,0,0,0\n" * 20)

@@ -141,15 +141,19 @@ def test_a_frozen_picture_is_stuck_but_a_still_scene_with_noise_is_not() -> None
     assert rig.report_of().state == "ok"
 
 
-def test_a_dead_microphone_is_stuck_and_a_periodic_tone_is_not() -> None:
+def test_a_dead_microphone_is_stuck_a_muted_one_silent_and_a_periodic_tone_neither() -> None:
     rig = Rig("microphone")
     tone = np.sin(np.arange(320)[:, None] * 2 * np.pi / 32).astype(np.float32)
-    for data, expected in ((tone, "ok"), (np.zeros((320, 1), np.float32), "degraded")):
+    dead, muted = np.full((320, 1), 0.25, np.float32), np.zeros((320, 1), np.float32)
+    for data, state, reason in (
+        (tone, "ok", ""),
+        (muted, "degraded", "silent: zeros for 3.0 s"),
+        (dead, "degraded", "stuck: the same for 3.0 s"),
+    ):
         for _ in range(150):
             rig.health.observe("microphone", Sample(rig.now_ns, data, 16000.0), rig.now_ns + S // 50)
             rig.now_ns += S // 50
-        assert rig.report_of().state == expected
-    assert "stuck" in rig.report_of().reason
+        assert (rig.report_of().state, rig.report_of().reason) == (state, reason)
 
 
 def test_gaps_are_counted_and_many_of_them_degrade() -> None:

@@ -96,7 +96,7 @@ async def test_node_prints_the_best_scores_in_whichever_form_they_come() -> None
         agent.bus.publish(pb.Event(embedding=messages))
         code, lines, errors = await finish(watch)
     assert (code, errors) == (0, "")
-    told = "embedding tick 3 dog=0.75 (audio) cat=1.00 (audio)"
+    told = "embedding tick 3 dog=0.50 (audio) cat=1.00 (audio)"
     assert all(line.endswith(told) for line in lines)
     assert len(lines) == 2
 

@@ -37,6 +37,7 @@ def embed(
     device: str = "auto",
     dtype: str = "float32",
     imu_rate_hz: float | None = None,
+    depth_scale_m: float = 0.001,
     scored: bool = True,
     as_json: bool = False,
     npz: Path | None = None,
@@ -59,6 +60,8 @@ def embed(
             )
     if not (as_json or npz or (items and terms) or len({item.modality for item in items}) > 1):
         raise SimilarityError("nothing to compare; give another modality too, or --json or --npz for the vectors alone")
+    if not depth_scale_m > 0:
+        raise SimilarityError(f"--depth-scale-m: is {depth_scale_m:g}; give metres per count, such as 0.001")
     if npz is not None and os.path.lexists(npz):
         raise SimilarityError(f"{npz}: exists already; choose another place, or remove it first")
 
@@ -72,7 +75,14 @@ def embed(
 
     toy = file == store.find(TOY)
     found = compare(
-        items, terms, weights=weights, device=place, dtype=precision, imu_rate_hz=imu_rate_hz, scored=scored
+        items,
+        terms,
+        weights=weights,
+        device=place,
+        dtype=precision,
+        imu_rate_hz=imu_rate_hz,
+        depth_scale_m=depth_scale_m,
+        scored=scored,
     )
     notes = [_TOY_NOTE] if toy else []
     if found.unknown_words:

@@ -111,6 +111,7 @@ def record(
     """Run the agent like `run`, and write all samples and events to a log (MCAP)."""
     ending.meant()
     defer_collection()
+    from agent.commands.record import summary_of
     from agent.log.format import RecordError
 
     loaded = _config(config)
@@ -124,14 +125,12 @@ def record(
     asyncio.run(serve_run(live, address, insecure=insecure or loaded.server.insecure, seconds=seconds))
     assert live.recorder is not None
     report = live.recorder.report()
-    dropped = sum(sum(reasons.values()) for reasons in report.drops.values())
-    files = f"{report.path}" + (f", the last of {report.parts} files" if report.parts > 1 else "")
-    tell(f"{files}: {sum(report.written.values())} messages written, {dropped} dropped")
+    tell(summary_of(report))
     if report.error:
         raise RecordError(report.error)
     if report.lost:
         lost = ", ".join(f"{count} {reason}" for reason, count in report.lost.items())
-        raise RecordError(report.notice or f"{files}: messages are lost: {lost}")
+        raise RecordError(report.notice or f"{report.path}: messages are lost: {lost}")
 
 
 @app.command()
@@ -326,7 +325,10 @@ def embed(
     image: Annotated[list[str] | None, typer.Option(help="Image file, such as dog.jpg.")] = None,
     video: Annotated[list[str] | None, typer.Option(help="Video file, such as dog.mp4.")] = None,
     audio: Annotated[list[str] | None, typer.Option(help="Sound file: WAV, FLAC, Ogg or MP3.")] = None,
-    depth: Annotated[list[str] | None, typer.Option(help="Depth map: 16-bit PNG in millimetres.")] = None,
+    depth: Annotated[list[str] | None, typer.Option(help="Depth map: 16-bit PNG.")] = None,
+    depth_scale_m: Annotated[
+        float, typer.Option(help="Metres per count of the depth maps, such as 0.0002 for TUM RGB-D.")
+    ] = 0.001,
     thermal: Annotated[list[str] | None, typer.Option(help="Thermal image: 16-bit PNG in 0.01 K.")] = None,
     imu: Annotated[
         list[str] | None,
@@ -372,6 +374,7 @@ def embed(
         device=device,
         dtype=dtype,
         imu_rate_hz=imu_rate_hz,
+        depth_scale_m=depth_scale_m,
         scored=scores,
         as_json=as_json,
         npz=npz,

@@ -6,7 +6,6 @@ Every fault is a ConfigError of one line: which file, which key, what is wrong, 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from agent.address import ListenError, split_address
 from agent.clock import ManualClock
@@ -36,6 +35,7 @@ from agent.config.settings import (
     StreamOptions,
     WindowSettings,
 )
+from agent.config.validation import fault_lines, nearest
 from agent.microphone_array import check_apart, check_array
 from agent.query import Query, QueryError
 from agent.streams import SensorSpec, Streams, fault_of_name, stream_of
@@ -224,7 +224,7 @@ def _validated(name: str, tree: Mapping[str, Any], faults: _Faults) -> tuple[Set
     except ValidationError as error:
         found = error
     with faults.gathered():
-        raise ConfigError(*(f"{name}: {line}" for line in _lines(found, Settings)))
+        raise ConfigError(*(f"{name}: {line}" for line in fault_lines(found, Settings)))
     at_fault = {fault["loc"][0] for fault in found.errors(include_url=False, include_context=False)}
     return Settings.model_validate({"sensors": {}} | {key: tree[key] for key in tree if key not in at_fault}), at_fault
 
@@ -269,9 +269,9 @@ def _sensor(name: str, key: str, tree: dict[str, Any], windows: WindowSettings, 
     try:
         settings = SensorSettings.model_validate(own)
     except ValidationError as error:
-        raise ConfigError(*(f"{where}.{line}" for line in _lines(error, SensorSettings))) from None
+        raise ConfigError(*(f"{where}.{line}" for line in fault_lines(error, SensorSettings))) from None
     if settings.type not in DRIVERS:
-        raise ConfigError(f"{where}.type: there is no driver {brief(settings.type)}{_nearest(settings.type, DRIVERS)}")
+        raise ConfigError(f"{where}.type: there is no driver {brief(settings.type)}{nearest(settings.type, DRIVERS)}")
     array = None if settings.mic_array is None else KNOWN_ARRAYS[settings.mic_array]
     if array is not None:
         tree = _channels_of(array, settings.type) | tree
@@ -334,11 +334,11 @@ def _driver_options(where: str, type_name: str, tree: dict[str, Any]) -> Any:
     # Both the agent and a synthetic camera want to know the field of view.
     given = {k: v for k, v in tree.items() if k in known}
     everything = [*known, *SensorSettings.model_fields]
-    faults = [f"{shortened(key)}: unknown key{_nearest(key, everything)}" for key in tree if key not in everything]
+    faults = [f"{shortened(key)}: unknown key{nearest(key, everything)}" for key in tree if key not in everything]
     try:
         options = TypeAdapter(options_class).validate_python(given)
     except ValidationError as error:
-        faults += _lines(error)
+        faults += fault_lines(error)
     if faults:
         raise ConfigError(*(f"{where}.{line}" for line in faults))
     return options
@@ -352,7 +352,7 @@ def _recorded_options(where: str, type_name: str, tree: dict[str, Any]) -> Any:
     try:
         told = StreamOptions.model_validate({key: tree[key] for key in known & tree.keys()})
     except ValidationError as error:
-        raise ConfigError(*(f"{where}.{line}" for line in _lines(error))) from None
+        raise ConfigError(*(f"{where}.{line}" for line in fault_lines(error))) from None
     needed = [name for name, f in fields.items() if f.default is f.default_factory is dataclasses.MISSING]
     return options_class(**{**dict.fromkeys(needed), **told.model_dump(exclude_unset=True)})
 
@@ -384,7 +384,7 @@ def _record(name: str, settings: RecordingSettings, sensors: Iterable[str]) -> R
     known = [*sensors, "events"]
     for topic in settings.compression:
         if topic not in known:
-            raise ConfigError(f"{name}: record.compression.{topic}: not a sensor{_nearest(topic, known)}")
+            raise ConfigError(f"{name}: record.compression.{topic}: not a sensor{nearest(topic, known)}")
     return RecordSettings(
         split_bytes=None if settings.split_mb is None else round(settings.split_mb * 1e6),
         split_s=settings.split_s,
@@ -412,61 +412,8 @@ def _choose(name: str, key: str, wanted: str | None, sensors: dict[str, Sensor],
     candidates = [s for s, sensor in sensors.items() if sensor.spec.stream.modality == modality]
     if wanted is not None and wanted not in candidates:
         raise ConfigError(
-            f"{name}: localization.{key}: no {modality} sensor is called {brief(wanted)}{_nearest(wanted, candidates)}"
+            f"{name}: localization.{key}: no {modality} sensor is called {brief(wanted)}{nearest(wanted, candidates)}"
         )
     if wanted is None and len(candidates) == 1:
         return candidates[0]
     return wanted
-
-
-def _nearest(key: str, known: Any) -> str:
-    close = difflib.get_close_matches(str(key)[:80], list(known), n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(sorted(known))}"
-
-
-def _lines(error: ValidationError, model: type[BaseModel] | None = None) -> list[str]:
-    """Return the faults of a validation as `key.path: what (found ...)`.
-
-    Unknown keys come first, with the nearest known one, since a missing key is often one that is misspelt.
-    """
-    unknown: list[str] = []
-    others: list[str] = []
-    for fault in error.errors(include_url=False):
-        where = ".".join(shortened(str(part)) for part in fault["loc"])
-        if fault["type"] == "extra_forbidden" and model is not None:
-            unknown.append(f"{where}: unknown key{_nearest(str(fault['loc'][-1]), _keys_at(model, fault['loc'][:-1]))}")
-        elif fault["type"] == "missing":
-            others.append(f"{where}: is required, and is not given")
-        else:
-            what = _WORDS.get(fault["type"]) or shortened(fault["msg"].replace("Input should", "must", 1), 200)
-            others.append(f"{where}: {what} (found {brief(fault['input'])})")
-    return unknown + others
-
-
-_GROUP, _WHOLE, _NUMBER = "must be a group of keys of its own", "must be a whole number", "must be a number"
-_WORDS = {
-    "model_type": _GROUP,
-    "model_attributes_type": _GROUP,
-    "dict_type": _GROUP,
-    "int_type": _WHOLE,
-    "int_parsing": _WHOLE,
-    "int_from_float": _WHOLE,
-    "float_type": _NUMBER,
-    "float_parsing": _NUMBER,
-    "bool_type": "must be true or false",
-    "bool_parsing": "must be true or false",
-    "string_type": "must be text",
-    "list_type": "must be a list",
-}
-"""In place of pydantic's words, which name classes and what it tried."""
-
-
-def _keys_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
-    """The keys that the settings know at a path."""
-    for part in path:
-        if isinstance(part, int):
-            continue
-        annotation = model.model_fields[part].annotation
-        inner = [annotation, *getattr(annotation, "__args__", ())]
-        model = next(t for t in inner if isinstance(t, type) and issubclass(t, BaseModel))
-    return list(model.model_fields)

@@ -208,9 +208,15 @@ class ImuTopic(Topic):
         self.sensor = LoggedSensor("imu", rate_hz)
         self.options = {}
         self.blocks = RowBlocks(rate_hz)
+        self._last_row: tuple[int, ros_messages.Inertial] | None = None
+        """Stamp and values of the last message, which some recorders write twice."""
 
-    def _samples(self, message: Any, t_ns: int, stamp: Stamp) -> list[Sample]:  # noqa: ARG002  as Topic has it
-        return self._add(t_ns, ros_messages.inertial(message))
+    def _samples(self, message: Any, t_ns: int, stamp: Stamp) -> list[Sample]:
+        row = ros_messages.inertial(message)
+        before, self._last_row = self._last_row, (stamp.stamp_ns, row)
+        if stamp.stamp_ns and before == self._last_row:
+            raise BadData("the stamp and the values of the one before")
+        return self._add(t_ns, row)
 
     def _add(self, t_ns: int, row: ros_messages.Inertial) -> list[Sample]:
         """Take a row. Raises BadData for half of one."""

@@ -18,11 +18,11 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
+from agent.config.validation import fault_lines
 from agent.exchange.inside import entry
 from agent.log.format import LogError
 from agent.streams import MAX_SENSORS
 from common import private_files
-from common.printable import brief, shortened
 from common.yaml_file import YamlError, read_yaml
 from drivers.driver import Modality
 from drivers.forms import MAX_RATE_HZ, MIN_RATE_HZ
@@ -32,6 +32,8 @@ NO_START_NS = 946_684_800_000_000_000
 """2000-01-01: where a recording begins when nobody says it. A file's own date is that of its last copy."""
 
 MAX_START_NS = 2**62
+MOST_FAULTS = 5
+"""Faults that are told at once."""
 
 Rate = Annotated[float, Field(ge=MIN_RATE_HZ, le=MAX_RATE_HZ)]
 Seconds = Annotated[float, Field(ge=-2e10, le=2e10)]
@@ -101,9 +103,7 @@ def read_description(folder: Path) -> Description | None:
     except YamlError as error:
         raise LogError(str(error)) from None
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(shortened(str(part)) for part in first["loc"]) or "the file"
-        raise LogError(f"{path}: {where}: {shortened(first['msg'], 200)} (found {brief(first['input'])})") from None
+        raise LogError("; ".join(f"{path}: {line}" for line in fault_lines(error, Description)[:MOST_FAULTS])) from None
     if not found.sensors:
         raise LogError(f"{path}: sensors: none is given; name the file of each, or remove {NAME}")
     if found.start is not None and found.start_ns is not None:

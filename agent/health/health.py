@@ -99,6 +99,8 @@ class _StreamHealth:
         self._gap_times: deque[int] = deque(maxlen=GAPS_TOLERATED + 1)
         self._fingerprint: int | None = None
         self._same_since_ns = 0
+        self._silent = False
+        """True if what is the same is digital silence: a muted device, a null sink, a noise gate."""
         self._timeline: RowTimeline | None = None
         """Of rows."""
         self._columns = 0
@@ -129,6 +131,7 @@ class _StreamHealth:
         fingerprint = _fingerprint(sample)
         if fingerprint is None or fingerprint != self._fingerprint:
             self._fingerprint, self._same_since_ns = fingerprint, sample.t_ns
+            self._silent = self._stream.modality == "audio" and not sample.data.any()
 
     def note_faults(self, count: int, now_ns: int) -> None:
         if count > self._noted_faults:
@@ -167,7 +170,7 @@ class _StreamHealth:
             found.append(f"gaps: {recent} or more in {GAP_SPAN_S:g} s")
         same_s = (self._ends[-1][0] - self._same_since_ns) / 1e9
         if self._fingerprint is not None and same_s > max(STUCK_S, 2 * self._stream.period_s):
-            found.append(f"stuck: the same for {same_s:.1f} s")
+            found.append(f"silent: zeros for {same_s:.1f} s" if self._silent else f"stuck: the same for {same_s:.1f} s")
         skew_ppm, off_ppm = self.skew.ppm()
         if abs(skew_ppm) > SKEW_LIMIT_PPM + off_ppm:
             found.append(f"skewed: its clock is off by {skew_ppm:+.0f} ppm")

@@ -21,7 +21,7 @@ from agent.lab.inputs import Array, Combined, Comparison, Item, Kind, Similarity
 from agent.lab.text_scores import text_scores
 from agent.log.format import LogError
 from common.media.fault import check_file
-from drivers.depth import depth_m
+from drivers.depth import MILLIMETRE_M, depth_m
 from drivers.png import read_png16
 from drivers.thermal import temperature_c
 from models import preprocess
@@ -40,6 +40,7 @@ def compare(
     device: Device,
     dtype: Dtype,
     imu_rate_hz: float | None = None,
+    depth_scale_m: float = MILLIMETRE_M,
     scored: bool = True,
 ) -> Comparison:
     """Embed the items, and what the terms name, with the encoders that they need and no others.
@@ -51,7 +52,7 @@ def compare(
     """
     place = resolve_device(device)
     summands = [Item(term.kind, term.name) for term in terms]
-    inputs = {item: _input(item, place, imu_rate_hz) for item in dict.fromkeys([*items, *summands])}
+    inputs = {item: _input(item, place, imu_rate_hz, depth_scale_m) for item in dict.fromkeys([*items, *summands])}
     needed = [m for m in MODALITIES if any(item.modality == m for item in inputs)]
     settings = ModelSettings(weights=weights, device=device, dtype=dtype)
     if "text" in needed:
@@ -110,7 +111,7 @@ def _tables(
     return tables
 
 
-def _input(item: Item, device: torch.device, imu_rate_hz: float | None) -> Tensor:
+def _input(item: Item, device: torch.device, imu_rate_hz: float | None, depth_scale_m: float) -> Tensor:
     """The model's input for one item, [1, ...]."""
     if item.kind == "text":
         return tokenize([item.name]).to(device)
@@ -124,7 +125,7 @@ def _input(item: Item, device: torch.device, imu_rate_hz: float | None) -> Tenso
             return video_input(path, device)[None]
     try:
         if item.kind == "depth":
-            return preprocess.depth(depth_m(_counts(path))[None], device=device)
+            return preprocess.depth(depth_m(_counts(path), depth_scale_m)[None], device=device)
         if item.kind == "thermal":
             return preprocess.thermal(temperature_c(_counts(path))[None], device=device)
         rows, rate_hz = _imu_rows(path, imu_rate_hz)
