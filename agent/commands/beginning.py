@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from agent.run.run import Run
 
 LOOK_S: Final = 0.25
-SLOW_S: Final = 10.0
+SLOW_S: Final = 20.0
 """Time between two lines on what is waited for."""
 PATIENCE_S: Final = 60.0
 """Time after which a sensor is no longer waited for: `sensebind status` shows it."""
