@@ -10,10 +10,19 @@ import struct
 import subprocess
 import sys
 import termios
+from pathlib import Path
 
 import pytest
+from recorded_run import record, samples
 
+from agent.backtest.recordings import recordings_in
+from agent.backtest.run import backtest
 from agent.commands.progress import PLAIN_EVERY_S, amount, left, show_progress
+from agent.exchange.media import export_media, import_folder
+from agent.exchange.rosbag import import_bag
+from agent.query import Query
+
+GOLDEN = Path(__file__).parent / "data/golden/events.mcap"
 
 WIDTH = 57
 PROGRAM = """
@@ -125,3 +134,34 @@ def test_a_terminal_has_one_line_that_fits_and_the_result_goes_elsewhere() -> No
 
 def test_a_terminal_that_cannot_go_back_gets_plain_lines() -> None:
     assert on_a_terminal("dumb") == ("", "a line of the result\nthe end\n")
+
+
+def test_exports_and_imports_tell_how_far_they_are(tmp_path: Path) -> None:
+    record(tmp_path / "run.mcap", samples(20))
+    told: list[tuple[str, float, float | None]] = []
+
+    def tell(what: str, done: float, of: float | None) -> None:
+        told.append((what, done, of))
+
+    export_media(tmp_path / "run.mcap", tmp_path / "media", progress=tell)
+    import_folder(tmp_path / "media", tmp_path / "back.mcap", progress=tell)
+    exported, imported = told[:100], told[100:]
+    for steps, length_s in ((exported, 1.9), (imported, 2.0)):
+        assert {(what, of and round(of, 1)) for what, _, of in steps} == {("seconds of the recording", length_s)}
+        assert [done for _, done, _ in steps] == sorted(done for _, done, _ in steps)
+        assert steps[-1][1] == pytest.approx(2.0, abs=0.11)
+    told.clear()
+    import_bag(tmp_path / "run.mcap", tmp_path / "again.mcap", progress=tell)
+    assert told == [("messages", number, 100) for number in range(1, 101)]
+
+
+def test_a_backtest_tells_the_seconds_of_all_recordings() -> None:
+    told: list[tuple[str, float, float | None]] = []
+    recordings = recordings_in([GOLDEN]) * 2
+    backtest(recordings, [Query("q", "a dog")], reuse_embeddings=True, progress=lambda *step: told.append(step))
+    whole_s = 2 * (recordings[0].end_ns - recordings[0].start_ns) / 1e9
+    assert {(what, of) for what, _, of in told} == {("seconds of the recordings", whole_s)}
+    done = [step[1] for step in told]
+    assert done == sorted(done)
+    assert whole_s / 4 < done[len(done) // 2] < 3 * whole_s / 4
+    assert done[-1] == pytest.approx(whole_s, abs=2.0)

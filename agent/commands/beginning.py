@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from agent.run.run import Run
 
 LOOK_S: Final = 0.25
-SLOW_S: Final = 10.0
+SLOW_S: Final = 20.0
 """Time between two lines on what is waited for."""
 PATIENCE_S: Final = 60.0
-"""Time after which a sensor is no longer waited for: `sensebind status` shows it."""
+"""Time after which a sensor is no longer looked at: `sensebind status` shows it."""
 
 
 def described(run: Run) -> str:
@@ -52,9 +52,9 @@ async def tell_beginning(run: Run) -> None:
                 lost.add(sensor)
                 _at_a_terminal(f"{sensor} is lost: {stream.reason}")
         if now_s - said_s >= SLOW_S:
-            said_s = now_s
             waiting = [] if run.loaded.done() else [f"{described(run)} to be loaded"]
-            waiting += [f"samples of {sensor}" for sensor in awaited]
+            waiting += [f"samples of {sensor}" for sensor in awaited if not said_s]  # once
+            said_s = now_s
             if waiting:
                 tell(printable(f"sensebind waits for {', '.join(waiting)}: {now_s:.0f} s by now"), sys.stderr)
         if now_s >= PATIENCE_S:

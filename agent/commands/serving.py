@@ -8,7 +8,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from agent.collection import resume_collection
-from agent.commands.beginning import described, tell_beginning
 from agent.commands.signals import ending
 from agent.commands.telling import tell
 from common.printable import printable
@@ -25,6 +24,7 @@ async def serve_run(run: Run, address: str, *, insecure: bool, seconds: float | 
 
 
 async def _until(stop: asyncio.Event, run: Run, address: str, *, insecure: bool, seconds: float | None) -> None:
+    from agent.commands.beginning import described, tell_beginning
     from agent.run.serving import serving
 
     if sys.stderr.isatty():

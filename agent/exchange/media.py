@@ -131,8 +131,8 @@ def import_folder(folder: Path, out: Path, *, progress: Progress = untold) -> Im
     """Make a log of the media in a folder. Raises LogError and ConfigError.
 
     `recording.yaml` in it says which files, and when each begins. Without it every file of a kind that is known is
-    taken, named after itself, and all begin at the same time. `progress` is told seconds of the recording; how many
-    there are, files do not say reliably.
+    taken, named after itself, and all begin at the same time. `progress` is told seconds of the recording, and of all
+    as far as files state their lengths.
     """
     description, skipped = _description(folder)
     media = {name: _open(folder, name, entry) for name, entry in description.sensors.items()}
@@ -147,9 +147,13 @@ def import_folder(folder: Path, out: Path, *, progress: Progress = untold) -> Im
     def stream(name: str) -> Iterator[tuple[str, Sample]]:
         return ((name, sample) for sample in media[name].samples(begins[name]))
 
+    first_ns = min(begins.values())
+    stated_s = max((begins[name] - first_ns) / 1e9 + opened.length_s for name, opened in media.items())
+
     def told(samples: Iterator[tuple[str, Sample]]) -> Iterator[tuple[str, Sample]]:
         for item in samples:
-            progress("seconds of the recording", max(0.0, (item[1].end_ns - min(begins.values())) / 1e9), None)
+            done_s = max(0.0, (item[1].end_ns - first_ns) / 1e9)
+            progress("seconds of the recording", done_s, stated_s if done_s <= stated_s else None)
             yield item
 
     samples = told(heapq.merge(*map(stream, media), key=lambda item: item[1].end_ns))

@@ -81,6 +81,7 @@ class PictureMedia(Media):
         if rate_hz is None:
             raise LogError(f"{path}: rate_hz is missing; give pictures per second, such as rate_hz: 10")
         self.sensor = LoggedSensor(modality, rate_hz, scale, offset)
+        self.length_s = len(self._files) / rate_hz
         first = self._read(self._files[0])
         self.options = {"width": first.shape[1], "height": first.shape[0]}
         try:

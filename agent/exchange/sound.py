@@ -109,6 +109,7 @@ class SoundMedia(Media):
         with self._opened() as file:
             self.sensor = LoggedSensor("audio", float(file.rate_hz))
             self.options = {"channels": file.channels}
+            self.length_s = file.rows / file.rate_hz
 
     def samples(self, begin_ns: int) -> Iterator[Sample]:
         """Blocks at the times of the table beside the sound, or else one after the other."""

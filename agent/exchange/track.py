@@ -56,6 +56,8 @@ class Media(ABC):
     sensor: LoggedSensor
     options: dict[str, Any]
     """Keys of the configuration beside modality and rate: size, channels."""
+    length_s: float = 0.0
+    """Length that the file states, right or wrong; 0 if it states none."""
 
     def __init__(self, path: Path) -> None:
         """Look at a file. Raises LogError."""

@@ -199,6 +199,7 @@ class VideoMedia(Media):
                 raise LogError(f"{path}: holds no times of its pictures; give rate_hz, pictures a second, in {NAME}")
             self.sensor = LoggedSensor("vision", round(video.rate_hz, 3))
             self.options = {"width": video.size[0], "height": video.size[1]}
+            self.length_s = video.stated_pictures / video.rate_hz
 
     def samples(self, begin_ns: int) -> Iterator[Sample]:
         """Pictures at the times of the table beside the video, or else at the video's own."""
