@@ -215,3 +215,19 @@ def test_weights_without_an_image_tower_are_nothing_to_begin_with(shards: Path, 
     checkpoint.save(ImageBind(SIZES, ["audio"]), path, {})
     with pytest.raises(description.CheckpointError, match="has no image tower"):
         train(shards, tmp_path / "out", recipe(1, 1), initial=path)
+
+
+def test_a_batch_in_chunks_teaches_the_same(shards: Path, tmp_path: Path) -> None:
+    losses, weights = [], []
+    for chunk in (0, 5):
+        stages = tuple(replace(stage, chunk=chunk) for stage in recipe(5, 5).stages)
+        out = tmp_path / str(chunk)
+        weights.append(tensors_of(train(shards, out, replace(recipe(), stages=stages))))
+        losses.append([entry["loss"] for entry in log_of(out) if "loss" in entry])
+    assert len(losses[0]) == 2
+    assert losses[1] == pytest.approx(losses[0], rel=2e-3)
+    begun = tensors_of(train(shards, tmp_path / "begun", recipe(5, 5), stop_after_steps=0))
+    for name, whole in weights[0].items():
+        assert (weights[1][name] - whole).norm() <= 0.3 * (whole - begun[name]).norm() + 1e-6, (
+            name
+        )  # rounding in bfloat16

@@ -32,6 +32,8 @@ class TrainingStage:
     focus: bool = False
     last_rate: float = 0.02
     """Learning rate of the last step, as a part of the highest."""
+    chunk: int = 0
+    """Pairs that are encoded at a time, so that a batch takes no more memory than these; 0: all of the batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +79,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for stage in self.stages:
-            if stage.steps < 1 or stage.batch < 2 or not 0 < stage.keep <= 1:
-                raise ValueError(f"recipe: {stage} needs steps >= 1, batch >= 2 and 0 < keep <= 1")
+            if stage.steps < 1 or stage.batch < 2 or not 0 < stage.keep <= 1 or stage.chunk < 0:
+                raise ValueError(f"recipe: {stage} needs steps >= 1, batch >= 2, 0 < keep <= 1 and chunk >= 0")
 
 
 def learning_rate_factor(step: int, stage: TrainingStage, warmup_steps: int) -> float:

@@ -52,6 +52,7 @@ from models.files.published_file import UNPICKLING_FAULTS
 from models.imagebind import ImageBind
 from models.modalities import MODALITIES, Modality
 from models.tokenizer import tokenize
+from models.training.chunks import Encode, Outputs, backward
 from models.training.image_patches import (
     Rows,
     kept_patches,
@@ -298,14 +299,14 @@ def _train_stage(run: _Run, stage: TrainingStage, at_most: int) -> int:
         for group in (group for optimiser in optimisers for group in optimiser.param_groups):
             group["lr"] = group["highest"] * rate
         rows, groups = sampler.draw(stage.batch, rng)
+        model.zero_grad(set_to_none=True)  # also of towers frozen since: the clipping below counts every gradient
         with sdpa_kernel(SDPBackend.MATH):  # the backward pass of the fused kernel is slower on a CPU
             if run.images is None:
-                loss = _text_loss(model, examples, rows, groups, recipe, stage, rng)
+                encode, loss_of = _both_towers(model, examples, rows, groups, recipe, stage, rng)
             else:
                 x = _inputs(examples, stage.modality, rows, groups, rng)
-                loss = _image_loss(model, stage, x, run.images, rows, groups, recipe)
-        model.zero_grad(set_to_none=True)  # also of towers frozen since: the clipping below counts every gradient
-        loss.backward()  # type: ignore[no-untyped-call]
+                encode, loss_of = _one_tower(model, stage, x, run.images, rows, groups, recipe)
+            loss = backward(encode, len(rows), loss_of, stage.chunk or len(rows))
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimiser in optimisers:
             optimiser.step()
@@ -334,7 +335,7 @@ def _train_stage(run: _Run, stage: TrainingStage, at_most: int) -> int:
     return done
 
 
-def _text_loss(
+def _both_towers(
     model: ImageBind,
     examples: Examples,
     rows: Rows,
@@ -342,7 +343,8 @@ def _text_loss(
     recipe: Recipe,
     stage: TrainingStage,
     rng: np.random.Generator,
-) -> Tensor:
+) -> tuple[Encode, Callable[..., Tensor]]:
+    """Encoding of a batch of images and captions, and the loss of it: both towers learn."""
     vision = model.encoders["vision"]
     assert isinstance(vision, PatchEncoder)
     texts = [caption(examples.about[row], group, rng) for row, group in zip(rows, groups, strict=True)]
@@ -350,15 +352,21 @@ def _text_loss(
     texts = [mirrored(text) if mirror else text for text, mirror in zip(texts, views.mirrored, strict=True)]
     kept = kept_patches(views, groups, stage.keep, stage.focus, rng)  # [B, kept]
     patches = recoloured_patches(views, kept, rng)  # [B, kept, 1176]
-    with torch.autocast("cpu", torch.bfloat16):
-        embedded = vision.head(trunk_output(vision, patches, kept))  # [B, 1 + kept, D]
-        words = model({"text": tokenize(texts)})["text"].float()  # [B, D]
-    embedded = F.normalize(embedded.float(), dim=-1)
-    scale = model.logit_scale("text")
-    return _paired_loss(embedded[:, 0], embedded[:, 1:], words, groups, scale, recipe)
+    tokens = tokenize(texts)  # [B, 77]
+
+    def encode(part: slice) -> Outputs:
+        with torch.autocast("cpu", torch.bfloat16):
+            embedded = vision.head(trunk_output(vision, patches[part], kept[part]))  # [b, 1 + kept, D]
+            words = model({"text": tokens[part]})["text"].float()  # [b, D]
+        return F.normalize(embedded.float(), dim=-1), words
+
+    def loss(embedded: Tensor, words: Tensor) -> Tensor:
+        return _paired_loss(embedded[:, 0], embedded[:, 1:], words, groups, model.logit_scale("text"), recipe)
+
+    return encode, loss
 
 
-def _image_loss(
+def _one_tower(
     model: ImageBind,
     stage: TrainingStage,
     x: Tensor,
@@ -366,12 +374,18 @@ def _image_loss(
     rows: Rows,
     groups: list[Group],
     recipe: Recipe,
-) -> Tensor:
-    """Loss of a tower that learns the images of the frozen one."""
-    with torch.autocast("cpu", torch.bfloat16):
-        other = model({stage.modality: x}, keep=stage.keep)[stage.modality].float()  # [B, D]
+) -> tuple[Encode, Callable[..., Tensor]]:
+    """Encoding of a batch by a tower that learns the images of the frozen one, and the loss of it."""
     dense = images.patches[rows].float() if stage.modality == "audio" and images.patches is not None else None
-    return _paired_loss(images.vectors[rows], dense, other, groups, model.logit_scale(stage.modality), recipe)
+
+    def encode(part: slice) -> Outputs:
+        with torch.autocast("cpu", torch.bfloat16):
+            return (model({stage.modality: x[part]}, keep=stage.keep)[stage.modality].float(),)  # [b, D]
+
+    def loss(other: Tensor) -> Tensor:
+        return _paired_loss(images.vectors[rows], dense, other, groups, model.logit_scale(stage.modality), recipe)
+
+    return encode, loss
 
 
 def _paired_loss(
