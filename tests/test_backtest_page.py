@@ -132,9 +132,14 @@ def test_each_modality_of_the_query_has_a_lane_with_the_threshold(report: Report
 
 def test_alarms_are_listed_best_first_with_their_pictures(report: Report, seen: Page) -> None:
     cards = seen.all("li", "moment")
-    best = report.queries[0].best[:7]
+    best = with_media(report).queries[0].best[:7]
     assert [float(card.get("data-peak") or "nan") for card in cards] == [found.hit.peak[0] for found in best]
     assert [bool(seen.all("strong", "hit-word", card)) for card in cards] == [found.marked for found in best]
+    for card, found in zip(cards, best, strict=True):
+        after_s = (found.peak_ns - report.recordings[0].timeline.start_ns) / 1e9
+        told = re.search(r"best at 0:(\d\d\.\d); lasted 0\.5 s", "".join(card.itertext()))
+        assert told is not None
+        assert float(told[1]) == pytest.approx(after_s, abs=0.06)
     assert "The 7 best of 10." in seen.text()
     assert len(seen.all("img")) == len(seen.all("audio")) == 7
     for image in seen.all("img"):

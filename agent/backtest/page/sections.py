@@ -201,14 +201,14 @@ def _moment(found: Found, id_: str, query: QueryReport, report: Report, shown: S
         kind = element("p", element("strong", word[0], class_=word[1]))
     begin = found.since_start_s(hit.begin_ns)
     scores = ", ".join(_score(hit.scores[modality], modality) for modality in hit.modalities)
-    best_after_s = (found.peak_ns - hit.begin_ns) / 1e9
+    best_at = clock(found.since_start_s(found.peak_ns), 1)
     lasted = f"{hit.duration_s:.1f} s{', and was still on when the log ended' if hit.cut else ''}"
     return element(
         "li",
         _picture(found, shown),
         element("p", element("strong", clock(begin, 1)), " ", _utc(hit.begin_ns)),
         kind,
-        element("p", f"{scores}; best after {best_after_s:.1f} s; lasted {lasted}"),
+        element("p", f"{scores}; best at {best_at}; lasted {lasted}"),
         element("p", foreign(str(found.recording.timeline)), class_="quiet") if len(report.recordings) > 1 else None,
         _sound(shown),
         element("p", "Best score below this threshold.", class_="below"),
