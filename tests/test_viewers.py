@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from other_reader import decoded
 from recorded_run import replayed
 
+from agent.clock import ManualClock
 from agent.config.recording import PictureFormat, RecordSettings
 from agent.log.format import LoggedSensor, RunFacts
+from agent.log.recording.clips import Clips
 from agent.log.recording.recorder import Recorder
 from agent.log.replay.samples import SampleReplay
 from agent.log.viewers.imu_rows import plotted_rows
@@ -288,6 +290,18 @@ def test_every_part_and_every_second_of_a_recording_has_the_calibration(scene: S
         topics = Counter(topic for topic, *_ in decoded(part))
         assert topics["/sensors/eye/calibration"] == topics["/transforms"] == 1
         assert topics["/sensors/body.imu/rows"] == 100
+
+
+def test_a_clip_has_what_viewers_show_of_its_time(scene: Scene, tmp_path: Path) -> None:
+    clips = Clips(facts(), ManualClock(START_NS).now_ns, seconds=10.0)
+    with Recorder(None, facts(), RecordSettings(imu_plot_hz=50.0), policy=LOSSLESS, clips=clips) as recorder:
+        clip = clips.request(tmp_path / "clip.mcap", START_NS + S, START_NS + 2 * S)
+        for name, sample in samples(scene):
+            recorder.write_sample(name, sample)
+    assert clip.result(timeout=30).messages == 5 + 5 + 20
+    topics = Counter(topic for topic, *_ in decoded(tmp_path / "clip.mcap"))
+    assert topics["/sensors/body.imu/rows"] == 50
+    assert topics["/sensors/eye/calibration"] == topics["/transforms"] == 1
 
 
 def test_a_damaged_event_costs_what_viewers_get_of_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

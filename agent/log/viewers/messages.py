@@ -13,6 +13,7 @@ from agent.log.viewers import mounting, shown_events, topics
 from agent.log.viewers.imu_rows import plotted_rows
 from agent.log.writing import Beside
 from agent.scores import Scores, scores_of
+from agent.streams import MAX_SENSORS
 from drivers.driver import Sample
 from drivers.forms import image_like
 from protos import perception_pb2 as pb
@@ -106,7 +107,9 @@ class ViewerMessages:
 
     def _is_news(self, health: pb.StreamHealth) -> bool:
         state = int(health.state), health.reason
-        before, self._health[health.sensor] = self._health.get(health.sensor), state
+        before = self._health.get(health.sensor)
+        if before is not None or len(self._health) < MAX_SENSORS:
+            self._health[health.sensor] = state
         return state != before
 
     def _note_text(self, query_id: str, text: str) -> None:
