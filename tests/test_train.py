@@ -12,7 +12,7 @@ import torch
 from made_up import SIZES, moment, write_moments
 
 from models.datasets.dataset import About, DatasetError, write_shard
-from models.files import checkpoint, description
+from models.files import checkpoint, description, store
 from models.imagebind import ImageBind
 from models.tokenizer import tokenize
 from models.training.recipe import Recipe, TrainingStage
@@ -215,3 +215,18 @@ def test_weights_without_an_image_tower_are_nothing_to_begin_with(shards: Path, 
     checkpoint.save(ImageBind(SIZES, ["audio"]), path, {})
     with pytest.raises(description.CheckpointError, match="has no image tower"):
         train(shards, tmp_path / "out", recipe(1, 1), initial=path)
+
+
+def test_captions_of_recordings_teach_no_image_tower_anew(tmp_path: Path) -> None:
+    (tmp_path / "shards").mkdir()
+    about = About(scene=("a hill",), clear=False, labelled=False)
+    write_shard(tmp_path / "shards/0.tar", (replace(moment(i), about=about, audio=None) for i in range(4)))
+    told: list[str] = []
+    plan = recipe(2, 2)
+    path = train(tmp_path / "shards", tmp_path / "out", plan, stop_after_steps=1, tell=told.append)
+    assert told == [
+        "4 examples; pairs of an image with text 4",
+        "not trained, as they are in imagebind_nano: vision, audio, depth, thermal, imu",
+    ]
+    before, after = tensors_of(store.find("imagebind_nano")), tensors_of(path)
+    assert {name.split(".")[1] for name in after if not torch.equal(before[name], after[name])} == {"text"}
