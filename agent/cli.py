@@ -23,8 +23,8 @@ def main() -> None:
         if not ending.raised:
             raise
         status = 0  # a library has made something else of `Ended`
-    if ending.number:
-        ending.leave(status or ending.status)
+    if ending.number or ending.hurried:
+        ending.leave(status or (ending.status if ending.number else 0))
     sys.exit(status)
 
 

@@ -207,6 +207,15 @@ def test_a_recording_ends_by_itself_after_the_seconds_asked_for(tmp_path: Path, 
     assert re.search(r"short\.mcap: [1-9]\d* messages written", done.stdout)
 
 
+def test_a_recording_that_ends_before_the_model_is_loaded_ends_in_order(tmp_path: Path, nano_weights: Path) -> None:
+    out = tmp_path / "short.mcap"
+    path = config(tmp_path, nano_weights, thermal=THERMAL)
+    done = sensebind("record", "--config", str(path), "--out", str(out), "--listen", "127.0.0.1:0", "--seconds", "0.3")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "sensebind runs" not in done.stdout
+    assert "short.mcap: " in done.stdout
+
+
 def test_sigterm_ends_an_agent_in_order(agent: RunningAgent) -> None:
     began = time.monotonic()
     assert agent.end(SIGTERM) == 0

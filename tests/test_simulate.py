@@ -129,12 +129,26 @@ def test_pairs_of_sounds_and_images_are_picked_out(drawn: list[Example]) -> None
 
 
 def test_the_same_seed_gives_the_same_shards_whatever_wrote_them(tmp_path: Path) -> None:
-    once = simulate(tmp_path / "a", 6, 10_000, processes=1, options=OPTIONS, windows_per_shard=3)
-    twice = simulate(tmp_path / "b", 6, 10_000, processes=2, options=OPTIONS, windows_per_shard=3)
+    told: list[list[tuple[str, float, float | None]]] = [[], []]
+    once, twice = (
+        simulate(
+            tmp_path / f"{processes}",
+            6,
+            10_000,
+            processes=processes,
+            options=OPTIONS,
+            windows_per_shard=3,
+            progress=lambda *step, steps=steps: steps.append(step),
+        )
+        for processes, steps in zip((1, 2), told, strict=True)
+    )
+    assert told[0] == [("examples", number, 6) for number in range(7)]
+    assert told[1][-1] == ("examples", 6, 6)
+    assert [done for _, done, _ in told[1]] == sorted(done for _, done, _ in told[1])
     assert [p.name for p in once] == ["000000.tar", "000001.tar"]
     assert all(a.read_bytes() == b.read_bytes() for a, b in zip(once, twice, strict=True))
-    assert len(list(read(tmp_path / "a"))) == 6
-    assert set(read_index(tmp_path / "a").heard) == set(SOUNDING)
+    assert len(list(read(tmp_path / "1"))) == 6
+    assert set(read_index(tmp_path / "1").heard) == set(SOUNDING)
 
 
 def test_shards_that_are_there_are_kept(tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ async def _until(stop: asyncio.Event, run: Run, address: str, *, insecure: bool,
                 _tell_limits(run)
         await stopping
         beginning.cancel()
+        ending.hurried = not server.loaded.done()
 
 
 async def _stopped(stop: asyncio.Event, seconds: float | None) -> None:

@@ -46,6 +46,9 @@ class Ending:
         """Number of the signal that ended the process; 0 before."""
         self.raised = False
         """True if `Ended` was raised: an exception of any kind may be what became of it."""
+        self.hurried = False
+        """True if a thread of a library is still at work, such as one that loads the model, at which Python's own end
+        would abort."""
         self._call: Callable[[], object] | None = None
         self._meant = False
 

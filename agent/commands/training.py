@@ -39,7 +39,7 @@ def train(
         str | None,
         typer.Option(
             help="Weights to begin with, such as imagebind_nano, or a file; their image tower stays as it is. Default: "
-            "none, but imagebind_nano for shards without captions, as those of recordings are."
+            "none, but imagebind_nano for shards of recordings."
         ),
     ] = None,
     steps: Annotated[

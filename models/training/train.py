@@ -5,7 +5,7 @@ each learn the images that they were recorded with. No pair of text and audio, d
 that these agree is what follows.
 
 A run may begin with weights instead, as ImageBind's did with OpenCLIP's: their image tower stays as it is, and the
-others learn its images. Shards without captions, as those out of a log are, need that.
+others learn its images. Shards out of a log need that: they have no captions, or few.
 
 Every batch holds pairs of one kind. Beside InfoNCE on the vectors of whole images there is the same loss on the best
 matching patches (`models.training.loss.pooled_similarity`) for pairs that are about one thing.
@@ -170,10 +170,10 @@ def train(
 ) -> Path:
     """Train on the shards of some folders and write `out`/imagebind_nano.safetensors; returns its path.
 
-    `initial` are weights to begin with; where no example has a caption these are the shipped nano's by default. A
-    modality that no example has is not trained: its tower stays as it is in them, or is left out. `out` also gets a log
-    of JSON lines and a checkpoint, from which `resume` goes on. `validation` is a folder of shards to score on.
-    `stop_after_steps` interrupts the run after so many steps: the weights written are then those of the moment.
+    `initial` are weights to begin with; where no example is labelled, as in recordings, these are the shipped nano's by
+    default. A modality that no example has is not trained: its tower stays as it is in them, or is left out. `out` also
+    gets a log of JSON lines and a checkpoint, from which `resume` goes on. `validation` is a folder of shards to score
+    on. `stop_after_steps` interrupts the run after so many steps: the weights written are then those of the moment.
     `progress` is told examples and steps. Raises DatasetError, NoRoom and CheckpointError.
     """
     recipe = recipe or Recipe()
@@ -181,7 +181,7 @@ def train(
     wanted = [m for m in MODALITIES if m in ("vision", *(stage.modality for stage in recipe.stages))]
     examples = load(shards, wanted, scratch=out, progress=progress)
     pairs = _pairs(examples, recipe)
-    if initial is None and pairs.get("text", 0) < LEAST_PAIRS:
+    if initial is None and not any(about.labelled and all_captions(about) for about in examples.about):
         initial = store.find(NAME)
     begun = None if initial is None else _begun(initial)
     if begun is not None and initial is not None:
