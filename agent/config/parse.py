@@ -225,7 +225,9 @@ def _validated(name: str, tree: Mapping[str, Any], faults: _Faults) -> tuple[Set
         found = error
     with faults.gathered():
         raise ConfigError(*(f"{name}: {line}" for line in fault_lines(found, Settings)))
-    at_fault = {fault["loc"][0] for fault in found.errors(include_url=False, include_context=False)}
+    at_fault = {key for fault in found.errors(include_url=False, include_context=False) for key in fault["loc"][:1]}
+    if not at_fault:  # the tree itself is none of keys
+        faults.check()
     return Settings.model_validate({"sensors": {}} | {key: tree[key] for key in tree if key not in at_fault}), at_fault
 
 

@@ -587,6 +587,27 @@ MUTANTS = (
         "tests/test_imu_wit.py -k before_it_connects",
     ),
     Mutant(
+        "capture: a failure is said again for every digit",
+        "agent/capture/news.py",
+        '_VARYING.sub("#", message)',
+        "message",
+        "tests/test_news.py",
+    ),
+    Mutant(
+        "capture: a device of another rate is opened again at once",
+        "agent/capture/process.py",
+        "mismatch_ns - before_ns < MISMATCH_S * 1e9",
+        "False",
+        "tests/test_capture.py -k another_rate",
+    ),
+    Mutant(
+        "import: a message that is there twice is two rows",
+        "agent/exchange/bag_topics.py",
+        "stamp.stamp_ns and before == self._last_row",
+        "False",
+        "tests/test_bag_faults.py -k twice",
+    ),
+    Mutant(
         "thermal: a shutter that closes is silence",
         "agent/streams.py",
         " + stream.pause_s",
