@@ -165,8 +165,9 @@ def test_examples_without_captions_teach_what_they_hold_to_towers_of_given_weigh
     assert changed == {"audio", "depth", "imu"}
     card = description.metadata(path)
     assert (card["licence"], card["modalities"]) == ("CC0-1.0", "vision,audio,depth,thermal,imu,text")
+    assert path == tmp_path / "out/begun.safetensors"
     assert card["trained_on"].startswith("8 recorded examples; began with the weights ")
-    assert (tmp_path / "out/imagebind_nano.words.yaml").read_text() == "meanings: {}\n"
+    assert (tmp_path / "out/begun.words.yaml").read_text() == "meanings: {}\n"
 
 
 def test_a_modality_that_no_example_has_is_left_out_of_a_model_that_begins_anew(tmp_path: Path) -> None:
@@ -184,7 +185,7 @@ def test_captions_teach_the_text_tower_the_images_of_given_weights(shards: Path,
     before, after = tensors_of(begun), tensors_of(train(shards, tmp_path / "out", plan, initial=begun))
     changed = {name.split(".")[1] for name in after if not torch.equal(before[name], after[name])}
     assert changed == {"audio", "text"}
-    assert not (tmp_path / "out/imagebind_nano.words.yaml").exists()  # it no longer knows what it knew
+    assert not (tmp_path / "out/begun.words.yaml").exists()  # it no longer knows what it knew
 
 
 def test_one_pair_is_too_few(tmp_path: Path, begun: Path) -> None:
@@ -245,3 +246,17 @@ def test_captions_of_recordings_teach_no_image_tower_anew(tmp_path: Path) -> Non
     ]
     before, after = tensors_of(store.find("imagebind_nano")), tensors_of(path)
     assert {name.split(".")[1] for name in after if not torch.equal(before[name], after[name])} == {"text"}
+
+
+def test_a_folder_of_weights_names_no_place_for_the_new_ones(tmp_path: Path) -> None:
+    torch.manual_seed(6)
+    (tmp_path / "huge/1").mkdir(parents=True)
+    (tmp_path / "shards").mkdir()
+    shards = moments_of_a_robot(tmp_path / "shards", 4)
+    for said, name in (("my-model", "my-model"), ("../../away", "imagebind_nano")):
+        for modality in ("vision", "audio"):
+            model = ImageBind(SIZES, [modality])
+            checkpoint.save(model, tmp_path / f"huge/1/{modality}.safetensors", {"model": said})
+        plan = Recipe(sizes=SIZES, stages=(TrainingStage("audio", 1, 16, 3e-3),))
+        path = train(shards, tmp_path / "out", plan, initial=tmp_path / "huge/1")
+        assert path == tmp_path / f"out/{name}.safetensors"

@@ -41,6 +41,7 @@ def backtest(
         raise BacktestError(f"--false-alarms-per-hour {wanted_per_hour:g}: not a rate; give 0 or more")
     scored: list[Scored] = []
     lengths_s = [(timeline.end_ns - timeline.start_ns) / 1e9 for timeline in recordings]
+    progress("seconds of the recordings", 0.0, sum(lengths_s))
     for number, (timeline, length_s) in enumerate(zip(recordings, lengths_s, strict=True)):
         before_s, own = sum(lengths_s[:number]), config_for(timeline, config)
 

@@ -98,6 +98,7 @@ def calibrate(
     embedder, name = load_embedder(settings, MODALITIES)
     examples, after = KnownMargins(), first_seed + scenes
     watcher = _Watcher(embedder, synthetic(), [*KINDS, *MOTIONS])
+    progress("scenes and rides", 0, scenes + rides)
     for seed in range(first_seed, after):
         config = synthetic(seed, pace="fast", duration_s=SCENE_S)
         watcher.observe(config, scene_of(config), examples)

@@ -59,6 +59,7 @@ def measure(
     """
     model, name = load_embedder(settings, {"vision", "audio"})
     moments: list[HeardMoment] = []
+    progress("scenes", 0, scenes)
     for seed in range(first_seed, first_seed + scenes):
         moments += moments_of(seed, model, seconds)
         progress("scenes", seed + 1 - first_seed, scenes)

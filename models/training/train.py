@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -66,7 +67,6 @@ from models.training.recipe import Recipe, TrainingStage, learning_rate_factor, 
 from models.vocabulary import words_beside
 
 NAME: Final = "imagebind_nano"
-WEIGHTS: Final = f"{NAME}.safetensors"
 CHECKPOINT: Final = "checkpoint.pt"
 LOG: Final = "log.jsonl"
 
@@ -168,7 +168,8 @@ def train(
     tell: Tell = lambda _: None,
     progress: Progress = untold,
 ) -> Path:
-    """Train on the shards of some folders and write `out`/imagebind_nano.safetensors; returns its path.
+    """Train on the shards of some folders and write `out`/imagebind_nano.safetensors, or a file named after the weights
+    that it began with; returns its path.
 
     `initial` are weights to begin with; where no example is labelled, as in recordings, these are the shipped nano's by
     default. A modality that no example has is not trained: its tower stays as it is in them, or is left out. `out` also
@@ -209,8 +210,9 @@ def train(
     if known:
         _forget_untrained_words(model, known)
     run.validate()
-    path = out / WEIGHTS
-    facts = _metadata(run, len(known))
+    name = NAME if initial is None else _name_of(initial)
+    path = out / f"{name}{description.SUFFIX}"
+    facts = _metadata(run, name, len(known))
     if initial is not None:
         facts["licence"] = description.metadata(initial).get("licence", facts["licence"])
     checkpoint.save(model, path, facts)
@@ -229,6 +231,12 @@ def _pairs(examples: Examples, recipe: Recipe) -> dict[Modality, int]:
         stage.modality: len({row for rows in groups_of(examples, stage.modality).values() for row in rows})
         for stage in recipe.stages
     }
+
+
+def _name_of(weights: Path) -> str:
+    """The name of weights: of a file its own; of a folder what its files say, if that can be the name of a file."""
+    said = description.metadata(weights).get("model", "") if weights.is_dir() else weights.stem
+    return said if re.fullmatch(r"[\w-][\w.-]{0,63}", said, re.ASCII) else NAME
 
 
 def _begun(initial: Path) -> ImageBind:
@@ -261,7 +269,7 @@ def _tell_plan(
     tell(f"{count} examples; pairs of an image with {found}")
     if initial is not None:
         kept = [modality for modality in model.modalities if modality not in trained]
-        tell(f"not trained, as they are in {initial.stem}: {', '.join(kept)}")
+        tell(f"not trained, as they are in {_name_of(initial)}: {', '.join(kept)}")
     if without := [m for m in pairs if m not in model.modalities]:
         tell(f"left out, since fewer than {LEAST_PAIRS} examples have them: {', '.join(without)}")
 
@@ -468,14 +476,14 @@ def _trained_tokens(about: list[About]) -> set[int]:
     return set(tokenize(sorted(texts | {mirrored(text) for text in texts})).flatten().tolist())
 
 
-def _metadata(run: _Run, tokens: int) -> dict[str, str]:
+def _metadata(run: _Run, name: str, tokens: int) -> dict[str, str]:
     recipe = run.recipe
     stages = ", ".join(f"{stage.modality} {stage.steps} x {stage.batch}" for stage in recipe.stages)
     labelled = sum(about.labelled for about in run.examples.about)
     parts = {"labelled": labelled, "recorded": len(run.examples) - labelled}
     begun = f"; began with the weights {recipe.initial}" if recipe.initial else ""
     return {
-        "name": NAME,
+        "name": name,
         "trained_on": ", ".join(f"{number} {kind} examples" for kind, number in parts.items() if number) + begun,
         "stages": f"steps x batch of image pairs: {stages}",
         "seed": str(recipe.seed),
