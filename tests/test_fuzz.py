@@ -20,7 +20,7 @@ from fuzz.mutation import MOST_BYTES, mutated
 from fuzz.targets import CORPUS, TARGETS, Target, target
 
 EXECUTIONS = 2000
-SLOW = {"config": 500, "log_info": 1000, "published": 1000, "imu_table": 1000}
+SLOW = {"config": 500, "log_info": 1000, "viewers": 300, "published": 1000, "imu_table": 1000}
 """Targets that take a millisecond and more."""
 MOST_CORPUS_BYTES = 200_000
 ROOT = Path(__file__).parents[1]

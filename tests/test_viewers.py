@@ -151,7 +151,7 @@ def test_rows_of_the_imu_are_the_worlds_at_their_times(scene: Scene, log: Path) 
     assert np.linalg.norm(truth[:, :3], axis=1).mean() == pytest.approx(9.81, abs=0.5), "gravity is in it"
 
 
-@pytest.mark.parametrize("most_hz", [30.0, 100.0, 250.0, 399.0])
+@pytest.mark.parametrize("most_hz", [30.0, 250.0])
 def test_the_choice_of_rows_does_not_depend_on_blocks(scene: Scene, most_hz: float) -> None:
     def chosen(block: int) -> list[int]:
         blocks = [sample for name, sample in samples(scene, block) if name == "body.imu"]

@@ -19,6 +19,7 @@ TARGETS = {
     "requests": "requests of clients",
     "mcap": "the bytes of a log",
     "log_info": "logs whose lengths and checksums are right, through `sensebind log info`",
+    "viewers": "logs as above, through `sensebind log export --to foxglove`",
     "facts": "what a log says of its run",
     "config": "the configuration as YAML",
     "weights": "our weights files, the length of the header made right",
