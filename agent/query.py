@@ -52,9 +52,9 @@ class Query:
     )
     """Empty: every one that is present."""
     threshold_on: float = field(
-        default=0.85,
+        default=0.9,
         metadata={
-            "help": "Score at which an alert begins, above 0 and up to 1: a probability. Default: 0.85.",
+            "help": "Score at which an alert begins, above 0 and up to 1: a probability. Default: 0.9.",
             "option": "--threshold",
         },
     )
