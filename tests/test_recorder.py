@@ -229,9 +229,9 @@ def test_a_file_is_never_overwritten(tmp_path: Path) -> None:
 def test_the_scale_of_a_device_is_kept() -> None:
     tree = {
         "hot": {"type": "thermal_y16", "scale_c": 0.1, "offset_c": -20.0},
-        "far": {"type": "depth_v4l2", "scale_m": 0.0001},
+        "far": {"type": "depth_v4l2", "device": "/dev/video2", "scale_m": 0.0001},
         "pushed": {"type": "remote", "modality": "depth", "rate_hz": 5},
-        "secret": {"type": "camera", "logged": False},
+        "secret": {"type": "camera", "source": 4, "logged": False},
     }
     assert logged_sensors(parse({"sensors": tree}).specs) == {
         "hot": LoggedSensor("thermal", 9.0, 0.1, -20.0),

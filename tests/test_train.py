@@ -228,9 +228,10 @@ def test_a_batch_in_chunks_teaches_the_same(shards: Path, tmp_path: Path) -> Non
     assert len(losses[0]) == 2
     assert losses[1] == pytest.approx(losses[0], rel=2e-3)
     begun = tensors_of(train(shards, tmp_path / "begun", recipe(5, 5), stop_after_steps=0))
-    for name, whole in weights[0].items():
-        moved = (whole - begun[name]).norm()  # bfloat16 rounds otherwise in another batch
-        assert (weights[1][name] - whole).norm() <= 0.3 * moved + 1e-6, name
+    whole, chunked, before = (
+        torch.cat([tensor.flatten() for _, tensor in sorted(tensors.items())]) for tensors in (*weights, begun)
+    )
+    assert (chunked - whole).norm() <= 0.2 * (whole - before).norm(), "bfloat16 rounds otherwise in another batch"
 
 
 def test_captions_of_recordings_teach_no_image_tower_anew(tmp_path: Path) -> None:
