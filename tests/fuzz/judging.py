@@ -57,18 +57,23 @@ class Judge:
         """One input; a finding only when it is the first of its kind."""
         self.executions += 1
         before_kib = _peak_kib()
-        began_s = time.process_time()
         try:
-            self._target.one(data)
+            took_s = self._timed_s(data)
+            if took_s > MOST_CPU_S:  # a virtual machine that is held up counts as work: the input must be slow again
+                took_s = min(took_s, self._timed_s(data))
         except Exception as error:  # noqa: BLE001  (whatever is raised is what is looked for)
             return self._found(_place(error), traceback.format_exc(), data)
-        took_s = time.process_time() - began_s
         if took_s > MOST_CPU_S:
             return self._found("slow", f"{took_s:.1f} s of processor time for {len(data)} bytes\n", data)
         grown_mb = (_peak_kib() - before_kib) / 1024
         if grown_mb > self._target.peak_mb:
             return self._found("hungry", f"{grown_mb:.0f} MB for {len(data)} bytes\n", data)
         return None
+
+    def _timed_s(self, data: bytes) -> float:
+        began_s = time.process_time()
+        self._target.one(data)
+        return time.process_time() - began_s
 
     def _found(self, kind: str, told: str, data: bytes) -> Finding | None:
         self.seen[kind] += 1
