@@ -11,6 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from agent.capture.offline import Offline
+from agent.clock import ManualClock
+from agent.config.parse import Config
 from agent.config.recording import RecordSettings
 from agent.log.format import LoggedSensor, RunFacts
 from agent.log.recording.recorder import Recorder
@@ -36,6 +39,17 @@ CONFIG = {"sensors": {"camera": {"type": "synthetic_camera", "seed": 7}}, "queri
 
 def facts(sensors: dict[str, LoggedSensor] = SENSORS) -> RunFacts:
     return RunFacts("a1b2c3", START_NS, 1_699_999_000_000_000_000, sensors, CONFIG, {"sensebind": "0.1.0"})
+
+
+def samples_of(config: Config) -> Handed:
+    """All samples of a configuration whose sensors end, on a clock that begins at START_NS."""
+    source = Offline(config.specs, ManualClock(START_NS))
+    source.start()
+    handed: Handed = []
+    while not source.ended:
+        handed += source.poll(0.0)
+    source.stop()
+    return handed
 
 
 def recorded(path: Path, handed: Handed, run: RunFacts, settings: RecordSettings | None = None) -> Path:

@@ -20,7 +20,8 @@ from agent.backtest.hits import Hit
 from agent.backtest.recordings import recordings_in
 from agent.backtest.report import Found, Report
 from agent.commands.backtest import backtest
-from agent.config.parse import Config, ConfigError, parse
+from agent.config.faults import ConfigError
+from agent.config.parse import Config, parse
 from agent.lab.golden import said_before
 from agent.log import messages
 from agent.log.editing.cutting import cut

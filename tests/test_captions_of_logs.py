@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from recorded_run import START_NS, Handed, recorded
+from recorded_run import START_NS, recorded, samples_of
 
-from agent.capture.offline import Offline
-from agent.clock import ManualClock
 from agent.commands.exchange import export_log
 from agent.commands.replay import time_of
 from agent.config.parse import parse
@@ -61,12 +59,7 @@ def test_images_of_a_lone_camera_are_paired_with_the_texts_of_their_time(
 ) -> None:
     eye = {"type": "synthetic_camera", "seed": 3, "width": 96, "height": 64, "pace": "fast", "duration_s": 5.0}
     config = parse({"sensors": {"eye": eye}})
-    source = Offline(config.specs, ManualClock(START_NS))
-    source.start()
-    handed: Handed = []
-    while not source.ended:
-        handed += source.poll(0.0)
-    source.stop()
+    handed = samples_of(config)
     log = recorded(
         tmp_path / "run.mcap", handed, RunFacts("run", START_NS, 0, logged_sensors(config.specs), config.tree)
     )

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from benchmarks.training import Held
 from models.training.chunks import backward
 from models.training.loss import info_nce
 
@@ -95,25 +96,11 @@ def test_a_tower_that_is_frozen_gets_no_gradient(made: tuple[Towers, Tensor, Ten
     assert len(gradients(towers)) == 5
 
 
-class Held:
-    """A tensor that a graph keeps, counted while it does."""
-
-    bytes_now = most = 0
-
-    def __init__(self, tensor: Tensor) -> None:
-        self.tensor = tensor
-        Held.bytes_now += tensor.nbytes
-        Held.most = max(Held.most, Held.bytes_now)
-
-    def __del__(self) -> None:
-        Held.bytes_now -= self.tensor.nbytes
-
-
 def most_held(rows: int, chunk: int) -> int:
     """Bytes that graphs keep at most for a step of towers that are wide against their vectors."""
     towers = Towers(width=4096)
     x, y = torch.randn(rows, INPUTS), torch.randn(rows, INPUTS)
-    Held.most = Held.bytes_now = 0
+    Held.most = Held.now = 0
     with torch.autograd.graph.saved_tensors_hooks(Held, lambda held: held.tensor):
         backward(towers.encode(x, y), rows, towers.loss, chunk)
     return Held.most

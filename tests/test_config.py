@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from agent.config.parse import ConfigError, load, parse, synthetic
+from agent.config.faults import ConfigError
+from agent.config.parse import load, parse, synthetic
 from agent.config.settings import SensorSettings
 from drivers.registry import DRIVERS, driver_class
 

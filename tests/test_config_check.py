@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from running_agent import DEADLINE_S, SENSEBIND
 
-from agent.config.parse import ConfigError, parse
+from agent.config.faults import ConfigError
+from agent.config.parse import parse
 from agent.lab.probe import probe
 from agent.streams import SensorSpec
 

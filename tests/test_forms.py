@@ -10,7 +10,8 @@ import numpy as np
 import odd_drivers
 import pytest
 
-from agent.config.parse import ConfigError, parse
+from agent.config.faults import ConfigError
+from agent.config.parse import parse
 from agent.streams import stream_of
 from drivers.driver import MODALITIES, BadData, Driver, Modality, Sample, StreamFacts
 from drivers.forms import FORMS, check_form

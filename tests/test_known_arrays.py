@@ -11,8 +11,9 @@ import soundfile
 from numpy.typing import NDArray
 
 from agent.clock import ManualClock
+from agent.config.faults import ConfigError
 from agent.config.known_arrays import KNOWN_ARRAYS
-from agent.config.parse import Config, ConfigError, parse
+from agent.config.parse import Config, parse
 from agent.perceiving.localization.doa import DirectionFinder
 from common.physics import SPEED_OF_SOUND_MPS
 from drivers.registry import make_driver

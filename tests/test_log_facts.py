@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from agent.commands.log import log_app
 from agent.commands.replay import open_replay
-from agent.config.parse import ConfigError
+from agent.config.faults import ConfigError
 from agent.log.format import LogError, RunFacts
 from agent.log.reading import facts_of
 from benchmarks.faults.hostile_logs import CONFIG, START_NS, channel, facts, log, message

@@ -18,7 +18,8 @@ from real_sources import missing
 from recorded_run import CONFIG, START_NS, facts, record, replayed, samples, told_by
 
 from agent.commands.exchange import import_log
-from agent.config.parse import ConfigError, parse
+from agent.config.faults import ConfigError
+from agent.config.parse import parse
 from agent.exchange.description import NAME, NO_START_NS
 from agent.exchange.imu_table import ImuMedia
 from agent.exchange.media import export_media, import_folder

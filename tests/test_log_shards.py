@@ -10,11 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from recorded_run import START_NS, Handed, recorded
+from recorded_run import START_NS, Handed, recorded, samples_of
 from torch import Tensor
 
-from agent.capture.offline import Offline
-from agent.clock import ManualClock
 from agent.commands.exchange import export_log
 from agent.config.parse import Config, parse, synthetic
 from agent.exchange import shards
@@ -35,13 +33,7 @@ def world() -> tuple[Config, Handed]:
     tree = {**config.tree, "sensors": {**config.tree["sensors"]}}
     tree["sensors"]["imu"] = {**tree["sensors"]["imu"], "rate_hz": 200.0}
     config = parse(tree)
-    source = Offline(config.specs, ManualClock(START_NS))
-    source.start()
-    handed: Handed = []
-    while not source.ended:
-        handed += source.poll(0.0)
-    source.stop()
-    return config, handed
+    return config, samples_of(config)
 
 
 def run_of(config: Config) -> RunFacts:

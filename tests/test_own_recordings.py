@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from recorded_run import START_NS, Handed, recorded
+from recorded_run import START_NS, recorded, samples_of
 
-from agent.capture.offline import Offline
-from agent.clock import ManualClock
 from agent.commands.verbs import app
 from agent.config.parse import parse
 from agent.config.settings import ModelSettings
@@ -32,12 +30,7 @@ def drive(path: Path, names: list[str], seconds: float) -> None:
     """Record some of the sensors for a while, as quickly as they can be read."""
     common = {"seed": 11, "pace": "fast", "duration_s": seconds}
     config = parse({"sensors": {name: {**SENSORS[name], **common} for name in names}})
-    source = Offline(config.specs, ManualClock(START_NS))
-    source.start()
-    handed: Handed = []
-    while not source.ended:
-        handed += source.poll(0.0)
-    source.stop()
+    handed = samples_of(config)
     recorded(path, handed, RunFacts("drive", START_NS, 0, logged_sensors(config.specs), config.tree))
 
 

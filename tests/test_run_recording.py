@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from agent.config.parse import Config, ConfigError, parse
+from agent.config.faults import ConfigError
+from agent.config.parse import Config, parse
 from agent.events.filters import EventFilter
 from agent.log.files import recording_files
 from agent.log.format import RecordError, sensor_of

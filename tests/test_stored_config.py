@@ -11,7 +11,8 @@ from recorded_run import CONFIG, facts, one_of_each, recorded
 
 from agent.backtest.scoring import config_for
 from agent.commands.replay import open_replay
-from agent.config.parse import ConfigError, parse, synthetic
+from agent.config.faults import ConfigError
+from agent.config.parse import parse, synthetic
 from agent.config.settings import ClipSettings, RecordingSettings, ServerSettings
 from agent.exchange.shards import export_shards
 from agent.lab.golden import said_now

@@ -16,7 +16,8 @@ from models.files import checkpoint, description, store
 from models.imagebind import ImageBind
 from models.tokenizer import tokenize
 from models.training.recipe import Recipe, TrainingStage
-from models.training.train import CHECKPOINT, LOG, train
+from models.training.state import CHECKPOINT, LOG
+from models.training.train import train
 
 
 @pytest.fixture(autouse=True)

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from agent.config.parse import ConfigError, load, synthetic
+from agent.config.faults import ConfigError
+from agent.config.parse import load, synthetic
 from agent.perceiving.alerts.acceptance import accepted
 from agent.perceiving.alerts.prompts import TEMPLATES
 from agent.query import Query, QueryError
 from agent.run import build
-from agent.run.known import limits_of
+from agent.run.known import note_on_weights
 from models.files import store
 from models.vocabulary import Reading, Vocabulary, VocabularyError, vocabulary_of
 from world.captions import MOTIONS, NOTHING, WORDS
@@ -159,11 +160,11 @@ def test_a_configuration_with_such_a_query_does_not_start(tmp_path: Path) -> Non
 
 def test_weights_of_the_synthetic_world_say_so_to_real_sensors_alone() -> None:
     robot = load(Path(__file__).parent.parent / "configs" / "robot.yaml")
-    said = limits_of(robot)
+    said = note_on_weights(robot)
     assert said.startswith("imagebind_nano knows drawn things of a synthetic world (dog, rain, ")
     assert "front_camera, " in said
     assert said.endswith("for the real world set model.weights, such as imagebind-huge")
-    assert limits_of(synthetic()) == ""
+    assert note_on_weights(synthetic()) == ""
 
 
 def test_what_ships_asks_only_for_what_its_model_knows(shipped: Vocabulary) -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.config.parse import ConfigError, load
+from agent.config.faults import ConfigError
+from agent.config.parse import load
 from agent.exchange.description import read_description
 from agent.log.format import LogError
 from common.yaml_file import MAX_BYTES, YamlError, parse_yaml, read_yaml

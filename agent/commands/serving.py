@@ -41,7 +41,7 @@ async def _until(stop: asyncio.Event, run: Run, address: str, *, insecure: bool,
             if server.loaded.done() and milestone is server.loaded:
                 resume_collection()
                 tell(f"sensebind runs {server.loaded.result().name}")
-                _tell_limits(run)
+                _tell_note_on_weights(run)
         await stopping
         beginning.cancel()
         ending.hurried = not server.loaded.done()
@@ -52,8 +52,8 @@ async def _stopped(stop: asyncio.Event, seconds: float | None) -> None:
         await asyncio.wait_for(stop.wait(), seconds)
 
 
-def _tell_limits(run: Run) -> None:
-    from agent.run.known import limits_of
+def _tell_note_on_weights(run: Run) -> None:
+    from agent.run.known import note_on_weights
 
-    if limits := limits_of(run.config):
-        tell(f"sensebind: note: {limits}", sys.stderr)
+    if note := note_on_weights(run.config):
+        tell(f"sensebind: note: {note}", sys.stderr)

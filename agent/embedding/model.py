@@ -16,6 +16,11 @@ from drivers.driver import Modality
 from models.files.calibration import Calibration
 
 
+def hash_in(name: str) -> str:
+    """Return the hash of the weights in the name of a model, such as `imagebind_nano 0123456789ab`."""
+    return name.rpartition(" ")[2]
+
+
 class NotFinite(ArithmeticError):
     """The model gave a vector with NaN or infinity for something that was asked of it."""
 

@@ -8,6 +8,7 @@ import torch
 
 from agent.config.settings import Device, Dtype, ModelSettings
 from agent.embedding.embedder import Embedder, resolve_device
+from agent.embedding.model import hash_in
 from agent.faults import Faults
 from models.files import calibration, checkpoint, description, store
 from models.imagebind import ImageBind
@@ -50,7 +51,7 @@ def load_embedder(
         compile=settings.compile,
         cuda_graphs=settings.cuda_graphs,
         faults=faults,
-        vocabulary=vocabulary_of(store.find(settings.weights)),
-        calibration=calibration.beside(path, name.rpartition(" ")[2]),
+        vocabulary=vocabulary_of(path),
+        calibration=calibration.beside(path, hash_in(name)),
     )
     return embedder, name

@@ -19,6 +19,7 @@ from agent.clock import ManualClock
 from agent.config.parse import Config, parse, synthetic
 from agent.config.settings import ModelSettings
 from agent.embedding.embedder import Embedder
+from agent.embedding.model import hash_in
 from agent.embedding.weights import load_embedder
 from agent.lab.assessment import Verdict, scene_of, verdict
 from agent.perceiving.alerts.curves import DENSE, PLACES, prompts_hash
@@ -109,7 +110,7 @@ def calibrate(
         progress("scenes and rides", seed + 1 - first_seed, scenes + rides)
     asked = f"--first-seed {first_seed} --scenes {scenes} --rides {rides}"
     return Calibration(
-        weights=name.rpartition(" ")[2],
+        weights=hash_in(name),
         prompts=prompts_hash(BACKGROUND, embedder.logit_scales()),
         made_by=f"sensebind weights calibrate {settings.weights} {asked}",
         concepts={concept: _vector(embedder, texts) for concept, texts in phrases().items()},

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from agent.config.parse import synthetic
 from agent.config.settings import ModelSettings
 from agent.embedding.embedder import Embedder
+from agent.embedding.model import hash_in
 from agent.embedding.weights import load_embedder
 from agent.lab.assessment import DIRECTION_WINDOW_S, Verdict, certainly_in_view
 from agent.perceiving.alerts.prompts import QUIET, THINGS, embed_prompts
@@ -69,7 +70,7 @@ def measure(
     found = np.array([curve.probability(x) >= IN_VIEW_FROM for x in similarity.tolist()], np.bool_)
     named = steady_named(model)
     provenance = Provenance(
-        weights=name.split()[-1],
+        weights=hash_in(name),
         made_by=f"sensebind weights limits {settings.weights} --first-seed {first_seed} --scenes {scenes}",
         seeds=f"{first_seed} to {first_seed + scenes - 1}",
         sounds_in_view=int(in_view.sum()),

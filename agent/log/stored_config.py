@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from agent.config.parse import Config, ConfigError, parse
+from agent.config.faults import ConfigError
+from agent.config.parse import Config, parse
 from agent.config.settings import SensorSettings, StreamOptions
 from agent.log.timeline import Timeline
 from common.printable import brief

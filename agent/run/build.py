@@ -14,9 +14,10 @@ from agent.capture.live import Capture
 from agent.capture.offline import Offline
 from agent.capture.source import Source
 from agent.clock import RunClock
-from agent.config.parse import Config, ConfigError, parse
+from agent.config.faults import ConfigError
+from agent.config.parse import Config, parse
 from agent.embedding.apart import ModelApart, runs_apart
-from agent.embedding.model import Model
+from agent.embedding.model import Model, hash_in
 from agent.events.bus import Bus
 from agent.faults import Faults
 from agent.health.health import Health
@@ -226,7 +227,7 @@ class _Builder:
 
     def _limits(self, name: str) -> WeightLimits:
         """The limits beside the weights of that name and hash."""
-        return read_limits(store.find(self.config.model.weights), name.split()[-1])
+        return read_limits(store.find(self.config.model.weights), hash_in(name))
 
     def _model(self) -> tuple[Model, str]:
         """Load the model; returns it and the name of its weights."""

@@ -10,7 +10,7 @@ SYNTHETIC = "synthetic_"
 """Begin of the types of the drivers that show the synthetic world."""
 
 
-def limits_of(config: Config) -> str:
+def note_on_weights(config: Config) -> str:
     """Return one line on what the weights know if that is the synthetic world alone, and a sensor is not of it.
 
     Empty otherwise. Raises CheckpointError and VocabularyError.

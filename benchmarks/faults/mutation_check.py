@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from agent.config.parse import ConfigError
+from agent.config.faults import ConfigError
 from agent.config.recording import RecordSettings
 from agent.log.editing.cutting import cut
 from agent.log.editing.repair import repair

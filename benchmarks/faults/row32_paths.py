@@ -13,7 +13,7 @@ from pathlib import Path
 import yaml
 
 from agent.commands.exchange import export_log, import_log
-from agent.config.parse import ConfigError
+from agent.config.faults import ConfigError
 from agent.log.format import LogError
 from benchmarks.faults.hostile_logs import channel, facts, log, message
 from benchmarks.faults.measured import Measured

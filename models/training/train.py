@@ -17,142 +17,37 @@ was interrupted and resumed gives the same weights as one that was not.
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from common.progress import Progress, untold
-from models.datasets.dataset import INDEX, About, Classes, DatasetError, all_captions, read_index
-from models.datasets.pairs import (
-    LEAST_PAIRS,
-    Examples,
-    Group,
-    PairSampler,
-    caption,
-    groups_of,
-    load,
-    mirrored,
-)
-from models.datasets.rows_file import RowsFile
-from models.encoders import PatchEncoder, TextEncoder
-from models.evaluation.shards import scores
+from models.datasets.dataset import INDEX, Classes, DatasetError, all_captions, read_index
+from models.datasets.pairs import LEAST_PAIRS, Examples, PairSampler, groups_of, load
 from models.files import checkpoint, description, store
-from models.files.published_file import UNPICKLING_FAULTS
 from models.imagebind import ImageBind
 from models.modalities import MODALITIES, Modality
-from models.tokenizer import tokenize
-from models.training.chunks import Encode, Outputs, backward
-from models.training.image_patches import (
-    Rows,
-    kept_patches,
-    moved_images,
-    recoloured_patches,
-    trunk_output,
-    whiten_stem,
-)
-from models.training.loss import info_nce, pooled_similarity
+from models.training.batches import both_towers, inputs_of, one_tower
+from models.training.chunks import backward
+from models.training.embedded_images import embed_images
+from models.training.image_patches import whiten_stem
 from models.training.recipe import Recipe, TrainingStage, learning_rate_factor, optimisers_of
+from models.training.state import Report, TrainingRun
+from models.training.trained_words import forget_untrained_words, known_tokens, trained_tokens
 from models.vocabulary import words_beside
 
 NAME: Final = "imagebind_nano"
-CHECKPOINT: Final = "checkpoint.pt"
-LOG: Final = "log.jsonl"
-
-Report = Callable[[dict[str, float | int | str]], None]
-"""Gets each entry of the training log: step, loss, samples per second, validation scores."""
 
 Tell = Callable[[str], None]
 """Gets lines on what is trained, and what is not."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Images:
-    """All images as the frozen tower has them: vectors [N, D], and patches float16 [N, 256, D], which lie on the disk,
-    if pairs are about one thing.
-    """
-
-    vectors: Tensor
-    patches: Tensor | None
-
-
-@dataclass(slots=True, eq=False)
-class _Run:
-    """One training run: what it learns from and where it has come to."""
-
-    recipe: Recipe
-    model: ImageBind
-    examples: Examples
-    out: Path
-    validation: tuple[Examples, Classes | None] | None
-    report: Report | None
-    progress: Progress
-    stage: int = 0
-    step: int = 0
-    """Steps done of the stage."""
-    seconds: float = 0.0
-    optimisers: list[dict[str, Any]] | None = None
-    """Their states at `step`, when the run was resumed inside a stage."""
-    images: _Images | None = None
-    """Once the image tower is frozen."""
-    last_scores: dict[str, float] = field(default_factory=dict)
-
-    def steps_done(self) -> int:
-        """Return the steps done of all stages."""
-        return sum(stage.steps for stage in self.recipe.stages[: self.stage]) + self.step
-
-    def log(self, **values: float | int | str) -> None:
-        stage = self.recipe.stages[min(self.stage, len(self.recipe.stages) - 1)]
-        entry = {"pairs": stage.modality, "step": self.step, "seconds": round(self.seconds, 1), **values}
-        with (self.out / LOG).open("a") as file:
-            file.write(json.dumps(entry) + "\n")
-        if self.report is not None:
-            self.report(entry)
-
-    def save(self, optimisers: list[torch.optim.Optimizer]) -> None:
-        state = {
-            "recipe": json.dumps(asdict(self.recipe)),
-            "stage": self.stage,
-            "step": self.step,
-            "seconds": self.seconds,
-            "model": self.model.state_dict(),
-            "optimisers": [optimiser.state_dict() for optimiser in optimisers],
-        }
-        partial = self.out / f"{CHECKPOINT}.partial"
-        torch.save(state, partial)
-        os.replace(partial, self.out / CHECKPOINT)
-
-    def resume(self) -> None:
-        path = self.out / CHECKPOINT
-        if not path.is_file():
-            raise description.CheckpointError(f"{path}: no checkpoint to resume from; train without --resume")
-        try:
-            state = torch.load(path, weights_only=True)
-            if same := state["recipe"] == json.dumps(asdict(self.recipe)):
-                self.model.load_state_dict(state["model"])
-                self.stage, self.step, self.seconds = state["stage"], state["step"], state["seconds"]
-                self.optimisers = state["optimisers"] or None
-        except (OSError, *UNPICKLING_FAULTS) as error:
-            reason = " ".join(str(error).split())[:100] or type(error).__name__
-            raise description.CheckpointError(f"{path}: cannot be read ({reason}); train without --resume") from None
-        if not same:
-            raise description.CheckpointError(f"{path}: was made with another recipe; use that one, or start anew")
-
-    def validate(self) -> None:
-        if self.validation is not None:
-            self.last_scores = scores(self.model, *self.validation)
-            self.log(**{name: round(value, 4) for name, value in self.last_scores.items()})
 
 
 def train(
@@ -197,7 +92,7 @@ def train(
     model = _model(recipe, begun)
     _tell_plan(tell, len(examples), pairs, recipe, model, initial)
     held_back = _held_back(validation, model, out) if validation else None
-    run = _Run(recipe, model, examples, out, held_back, report, progress)
+    run = TrainingRun(recipe, model, examples, out, held_back, report, progress)
     if resume:
         run.resume()
     elif not recipe.initial and recipe.stages[0].modality == "text":
@@ -206,9 +101,11 @@ def train(
     progress("steps", run.steps_done(), recipe.steps)
     while run.stage < len(recipe.stages) and left > 0:
         left -= _train_stage(run, recipe.stages[run.stage], left)
-    known = _known_tokens(run, begun)
+    known = set() if begun is None else known_tokens(begun)
+    if any(stage.modality == "text" for stage in recipe.stages):
+        known |= trained_tokens(examples.about)
     if known:
-        _forget_untrained_words(model, known)
+        forget_untrained_words(model, known)
     run.validate()
     name = NAME if initial is None else _name_of(initial)
     path = out / f"{name}{description.SUFFIX}"
@@ -280,7 +177,7 @@ def _held_back(folder: Path, model: ImageBind, scratch: Path) -> tuple[Examples,
     return examples, read_index(folder) if (folder / INDEX).exists() else None
 
 
-def _train_stage(run: _Run, stage: TrainingStage, at_most: int) -> int:
+def _train_stage(run: TrainingRun, stage: TrainingStage, at_most: int) -> int:
     """Do the remaining steps of a stage, or `at_most`; returns how many were done."""
     recipe, model = run.recipe, run.model
     began = run.step
@@ -290,7 +187,7 @@ def _train_stage(run: _Run, stage: TrainingStage, at_most: int) -> int:
     if both:
         run.images = None
     elif run.images is None:
-        run.images = _embed_images(run)
+        run.images = embed_images(model, examples, run.out, run.progress)
     trained = ("vision", "text") if both else (stage.modality,)
     for name, encoder in model.encoders.items():
         encoder.requires_grad_(name in trained).train(name in trained)
@@ -310,10 +207,10 @@ def _train_stage(run: _Run, stage: TrainingStage, at_most: int) -> int:
         model.zero_grad(set_to_none=True)  # also of towers frozen since: the clipping below counts every gradient
         with sdpa_kernel(SDPBackend.MATH):  # the backward pass of the fused kernel is slower on a CPU
             if run.images is None:
-                encode, loss_of = _both_towers(model, examples, rows, groups, recipe, stage, rng)
+                encode, loss_of = both_towers(model, examples, rows, groups, recipe, stage, rng)
             else:
-                x = _inputs(examples, stage.modality, rows, groups, rng)
-                encode, loss_of = _one_tower(model, stage, x, run.images, rows, groups, recipe)
+                x = inputs_of(examples, stage.modality, rows, groups, rng)
+                encode, loss_of = one_tower(model, stage, x, run.images, rows, groups, recipe)
             loss = backward(encode, len(rows), loss_of, stage.chunk or len(rows))
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimiser in optimisers:
@@ -343,140 +240,7 @@ def _train_stage(run: _Run, stage: TrainingStage, at_most: int) -> int:
     return done
 
 
-def _both_towers(
-    model: ImageBind,
-    examples: Examples,
-    rows: Rows,
-    groups: list[Group],
-    recipe: Recipe,
-    stage: TrainingStage,
-    rng: np.random.Generator,
-) -> tuple[Encode, Callable[..., Tensor]]:
-    """Encoding of a batch of images and captions, and the loss of it: both towers learn."""
-    vision = model.encoders["vision"]
-    assert isinstance(vision, PatchEncoder)
-    texts = [caption(examples.about[row], group, rng) for row, group in zip(rows, groups, strict=True)]
-    views = moved_images(examples, rows, rng)
-    texts = [mirrored(text) if mirror else text for text, mirror in zip(texts, views.mirrored, strict=True)]
-    kept = kept_patches(views, groups, stage.keep, stage.focus, rng)  # [B, kept]
-    patches = recoloured_patches(views, kept, rng)  # [B, kept, 1176]
-    tokens = tokenize(texts)  # [B, 77]
-
-    def encode(part: slice) -> Outputs:
-        with torch.autocast("cpu", torch.bfloat16):
-            embedded = vision.head(trunk_output(vision, patches[part], kept[part]))  # [b, 1 + kept, D]
-            words = model({"text": tokens[part]})["text"].float()  # [b, D]
-        return F.normalize(embedded.float(), dim=-1), words
-
-    def loss(embedded: Tensor, words: Tensor) -> Tensor:
-        return _paired_loss(embedded[:, 0], embedded[:, 1:], words, groups, model.logit_scale("text"), recipe)
-
-    return encode, loss
-
-
-def _one_tower(
-    model: ImageBind,
-    stage: TrainingStage,
-    x: Tensor,
-    images: _Images,
-    rows: Rows,
-    groups: list[Group],
-    recipe: Recipe,
-) -> tuple[Encode, Callable[..., Tensor]]:
-    """Encoding of a batch by a tower that learns the images of the frozen one, and the loss of it."""
-    dense = images.patches[rows].float() if stage.modality == "audio" and images.patches is not None else None
-
-    def encode(part: slice) -> Outputs:
-        with torch.autocast("cpu", torch.bfloat16):
-            return (model({stage.modality: x[part]}, keep=stage.keep)[stage.modality].float(),)  # [b, D]
-
-    def loss(other: Tensor) -> Tensor:
-        return _paired_loss(images.vectors[rows], dense, other, groups, model.logit_scale(stage.modality), recipe)
-
-    return encode, loss
-
-
-def _paired_loss(
-    vectors: Tensor, patches: Tensor | None, other: Tensor, groups: list[Group], scale: Tensor, recipe: Recipe
-) -> Tensor:
-    """InfoNCE of whole images [B, D] and `other` [B, D], and of patches [B, P, D] where a pair is about one thing:
-    none of these is in the images of pairs that are about nothing.
-    """
-    loss = info_nce(vectors @ other.T, scale)
-    things = [i for i, (kind, _) in enumerate(groups) if kind == "thing"]
-    empty = [i for i, (kind, _) in enumerate(groups) if kind == "nothing"]
-    if patches is None or len(things) < 2:
-        return loss
-    pooled = pooled_similarity(patches[things + empty], other[things], recipe.sharpness)  # [things + empty, things]
-    return loss + recipe.dense_weight * info_nce(pooled[: len(things)], scale, pooled[len(things) :])
-
-
-def _inputs(
-    examples: Examples, modality: Modality, rows: Rows, groups: list[Group], rng: np.random.Generator
-) -> Tensor:
-    """A batch of what learns the images: captions as tokens [B, 77], sound changed a little, the others as they are."""
-    if modality == "text":
-        return tokenize([caption(examples.about[row], group, rng) for row, group in zip(rows, groups, strict=True)])
-    return _augmented(modality, examples.batch(modality, rows), rng)
-
-
-def _augmented(modality: Modality, x: Tensor, rng: np.random.Generator) -> Tensor:
-    """Audio gets a shift in time (round about) and another loudness; depth, thermal and IMU stay as they are."""
-    if modality != "audio":
-        return x
-    shifts = rng.integers(0, x.shape[-1], len(x))
-    rolled = torch.stack([row.roll(int(shift), dims=-1) for row, shift in zip(x, shifts, strict=True)])
-    return rolled + torch.from_numpy(rng.normal(0.0, 0.08, (len(x), 1, 1, 1))).float()
-
-
-@torch.no_grad()
-def _embed_images(run: _Run, batch: int = 64) -> _Images:
-    """Embed all images by the frozen image tower; their patches only where a sound may be of one of them."""
-    model, examples = run.model, run.examples
-    model.eval()
-    dense = any(about.labelled and about.heard for about in examples.about)
-    vectors = []
-    with closing(RowsFile(run.out)) as patches:
-        for rows in np.array_split(np.arange(len(examples)), -(-len(examples) // batch)):
-            with torch.autocast("cpu", torch.bfloat16):
-                found = model.embed({"vision": examples.batch("vision", rows)}, patches=dense)
-            vectors.append(found.vectors["vision"])
-            if found.patches is not None:
-                for image in found.patches.flatten(1, 2).half():
-                    patches.append(image)
-            run.progress("images embedded", int(rows[-1]) + 1, len(examples))
-        return _Images(torch.cat(vectors), patches.rows() if dense else None)
-
-
-@torch.no_grad()
-def _forget_untrained_words(model: ImageBind, known: set[int]) -> None:
-    """Set the embeddings of tokens that no caption held to exact zero, so that a word never learned can be told."""
-    text = model.encoders["text"]
-    assert isinstance(text, TextEncoder)
-    unknown = torch.ones(len(text.token_embedding), dtype=torch.bool)
-    unknown[torch.tensor(sorted(known))] = False
-    text.token_embedding[unknown] = 0.0
-
-
-def _known_tokens(run: _Run, begun: ImageBind | None) -> set[int]:
-    """Ids of the tokens that the text tower was trained on, in this run or before; empty without one."""
-    known: set[int] = set()
-    if any(stage.modality == "text" for stage in run.recipe.stages):
-        known |= _trained_tokens(run.examples.about)
-    if begun is not None and "text" in begun.modalities:
-        text = begun.encoders["text"]
-        assert isinstance(text, TextEncoder)
-        known |= set(text.token_embedding.any(dim=1).nonzero()[:, 0].tolist())
-    return known
-
-
-def _trained_tokens(about: list[About]) -> set[int]:
-    """The ids of all tokens of all captions, padding included."""
-    texts = {text for facts in about for text in all_captions(facts)}
-    return set(tokenize(sorted(texts | {mirrored(text) for text in texts})).flatten().tolist())
-
-
-def _metadata(run: _Run, name: str, tokens: int) -> dict[str, str]:
+def _metadata(run: TrainingRun, name: str, tokens: int) -> dict[str, str]:
     recipe = run.recipe
     stages = ", ".join(f"{stage.modality} {stage.steps} x {stage.batch}" for stage in recipe.stages)
     labelled = sum(about.labelled for about in run.examples.about)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from importlib import resources
 
-from agent.config.parse import ConfigError, load
+from agent.config.faults import ConfigError
+from agent.config.parse import load
 from fuzz import scratch
 from fuzz.judging import check_told
 

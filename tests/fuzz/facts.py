@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from agent.config.parse import ConfigError, parse
+from agent.config.faults import ConfigError
+from agent.config.parse import parse
 from agent.log.format import LoggedSensor, RunFacts
 from fuzz.judging import check_told
 

@@ -45,7 +45,7 @@ CLIPS = "agent/run/recording.py"
 SAMPLER = "agent/run/sampler.py"
 RUN = "agent/run/run.py"
 BUILD = "agent/run/build.py"
-PARSE = "agent/config/parse.py"
+PARSE, SENSORS = "agent/config/parse.py", "agent/config/sensors.py"
 WEIGHTS = "agent/embedding/weights.py"
 VIDEO = "common/media/video.py"
 SOUND = "common/media/sound.py"
@@ -667,20 +667,20 @@ MUTANTS = (
     ),
     Mutant(
         "config: lateness ignored",
-        PARSE,
+        SENSORS,
         "max_lateness_s=settings.max_lateness_s",
         "max_lateness_s=0.2",
         f"{KEYS} -k max_lateness",
     ),
     Mutant(
         "config: queue depth ignored",
-        PARSE,
+        SENSORS,
         "queue_depth=settings.queue_depth",
         "queue_depth=None",
         f"{KEYS} -k sensors.queue_depth",
     ),
     Mutant(
-        "config: whether it is logged is ignored", PARSE, "logged=settings.logged", "logged=True", f"{KEYS} -k logged"
+        "config: whether it is logged is ignored", SENSORS, "logged=settings.logged", "logged=True", f"{KEYS} -k logged"
     ),
     Mutant("config: quality of JPEG ignored", PARSE, "settings.jpeg_quality", "90", f"{KEYS} -k jpeg"),
     Mutant("model: compile ignored", WEIGHTS, "compile=settings.compile", "compile=False", f"{KEYS} -k model.compile"),
